@@ -1,0 +1,45 @@
+"""Forecasting in production: prepare, assume, predict, deliver; learn anew, compare, and swap only for the better.
+
+```python
+import forecastcore as fc
+
+project = fc.Project.load("forecast.yaml")
+report = fc.retrain(project)
+report = fc.predict(project)
+table = fc.forecasts(project)
+```
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from forecastcore.predict import forecasts, predict
+    from forecastcore.project import Project
+    from forecastcore.retrain import backtest, retrain
+
+__all__ = ["Project", "backtest", "forecasts", "predict", "retrain"]
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Project": "forecastcore.project",
+    "backtest": "forecastcore.retrain",
+    "forecasts": "forecastcore.predict",
+    "predict": "forecastcore.predict",
+    "retrain": "forecastcore.retrain",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # Lazy, so that `import forecastcore.api` in a plugin and `forecastcore --help` stay fast.
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    msg = f"module 'forecastcore' has no attribute {name!r}"
+    raise AttributeError(msg)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

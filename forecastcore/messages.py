@@ -1,0 +1,238 @@
+"""What runs say: versioned, immutable, plain JSON; also what crosses to a cluster.
+
+Every message has a `schema` such as `forecastcore/retrain/1`. Numbers that are not finite become null in JSON.
+"""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime  # noqa: TC003 - pydantic reads the types at run time
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+__all__ = [
+    "AssumptionNote",
+    "Decision",
+    "Guard",
+    "LeaderboardRow",
+    "LedgerEntry",
+    "ModelVersion",
+    "PredictReport",
+    "Publication",
+    "RetrainReport",
+    "SeriesCount",
+    "VersionRef",
+]
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+#: a number, or null where it is not finite
+Number = Annotated[float | None, BeforeValidator(_finite)]
+
+
+class Message(BaseModel):
+    """Base of all messages: frozen, closed, JSON."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), populate_by_name=True)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for `json.dumps`, with `schema` and `command` first where they exist."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
+class SeriesCount(Message):
+    """How many series were served, and how."""
+
+    total: int
+    ok: int
+    degraded: int
+    failed: int
+
+
+class LeaderboardRow(Message):
+    """One candidate's backtest, errors as means over series and origins.
+
+    Attributes:
+        name: unique within the run, such as `ridge` or `gradient-boosting-2`.
+        model: family.
+        params: parameters of the candidate.
+        status: `ok`, `degraded` (some series were served by the fallback) or `failed`.
+        reason: why not `ok`, or what the model was given and cannot use.
+        mase: mean absolute scaled error (Hyndman & Koehler 2006).
+        rmsse: root mean squared scaled error (M5).
+        wql: weighted quantile loss.
+        bias: mean error over mean absolute actual; positive forecasts too high.
+        coverage: share of actuals inside the outermost quantiles.
+        skill: 1 - mase / mase of the best seasonal naive on the same rows.
+        seconds: wall time of the backtest.
+    """
+
+    name: str
+    model: str
+    params: dict[str, Any]
+    status: Literal["ok", "degraded", "failed"]
+    reason: str = ""
+    mase: Number = None
+    rmsse: Number = None
+    wql: Number = None
+    bias: Number = None
+    coverage: Number = None
+    skill: Number = None
+    seconds: Number = None
+
+
+class VersionRef(Message):
+    """A registered version and the family that made it."""
+
+    model: str
+    version: str
+
+
+class Guard(Message):
+    """One condition of the gate."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+class Decision(Message):
+    """What the gate decided, and why.
+
+    Attributes:
+        verdict: `first` (nobody to beat), `promote` or `hold`.
+        reason: in words, with the numbers.
+        gain: relative reduction of the mean loss against the champion; positive is better.
+        ci: confidence interval of the gain.
+        confidence: level of `ci`.
+        guards: every condition that was looked at.
+    """
+
+    verdict: Literal["promote", "hold", "first"]
+    reason: str
+    gain: Number = None
+    ci: tuple[Number, Number] | None = None
+    confidence: float = 0.95
+    guards: tuple[Guard, ...] = ()
+
+
+class LedgerEntry(Message):
+    """One line of the promotion ledger; never changed once written.
+
+    Attributes:
+        seq: 1, 2, 3 …
+        at: when, UTC.
+        action: `first`, `promote`, `hold`, `rollback` or `manual`.
+        version: the version decided on.
+        champion: the champion after this entry; None where there is none yet.
+        previous: the champion before it.
+        digest: of the champion's stored files.
+        run_id: the run that decided, where one did.
+        reason: in words.
+        by: user or service that decided.
+    """
+
+    seq: int
+    at: datetime
+    action: Literal["first", "promote", "hold", "rollback", "manual"]
+    version: str
+    champion: str | None
+    previous: str | None
+    digest: str = ""
+    run_id: str = ""
+    reason: str = ""
+    by: str = ""
+
+
+class ModelVersion(Message):
+    """A registered version, as `models list` shows it."""
+
+    version: str
+    model: str
+    aliases: tuple[str, ...] = ()
+    created_at: datetime
+    metrics: dict[str, Number] = Field(default_factory=dict)
+    run_id: str = ""
+    digest: str = ""
+    trained_until: datetime | None = None
+
+
+class AssumptionNote(Message):
+    """Which assumption filled which covariate for how many rows of a scenario."""
+
+    scenario: str
+    covariate: str
+    assumption: str
+    rows: int
+    reason: str = ""
+
+
+class Publication(Message):
+    """Delivery to one sink."""
+
+    sink: str
+    location: str
+    rows: int
+    already: bool
+    error: str = ""
+
+
+class RetrainReport(Message):
+    """What a retrain did."""
+
+    schema_: str = Field("forecastcore/retrain/1", alias="schema")
+    command: str = "retrain"
+    project: str
+    run_id: str
+    as_of: datetime
+    folds: int
+    leaderboard: tuple[LeaderboardRow, ...]
+    challenger: VersionRef | None
+    champion_before: VersionRef | None
+    champion_after: VersionRef | None
+    decision: Decision
+    series: SeriesCount
+    quality: dict[str, int] = Field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    seconds: float
+
+
+class BacktestReport(Message):
+    """What a backtest found; nothing is registered."""
+
+    schema_: str = Field("forecastcore/backtest/1", alias="schema")
+    command: str = "backtest"
+    project: str
+    as_of: datetime
+    folds: int
+    leaderboard: tuple[LeaderboardRow, ...]
+    series: SeriesCount
+    quality: dict[str, int] = Field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    seconds: float
+
+
+class PredictReport(Message):
+    """What a predict did."""
+
+    schema_: str = Field("forecastcore/predict/1", alias="schema")
+    command: str = "predict"
+    project: str
+    run_id: str
+    run_key: str
+    run_keys: dict[str, str] = Field(default_factory=dict)
+    issued_at: datetime
+    scenarios: tuple[str, ...]
+    model: str
+    model_version: str
+    rows: int
+    series: SeriesCount
+    assumptions: tuple[AssumptionNote, ...] = ()
+    published: tuple[Publication, ...] = ()
+    quality: dict[str, int] = Field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    seconds: float

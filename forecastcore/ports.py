@@ -1,0 +1,142 @@
+"""What the use cases see of the outside: engines and the model store, as protocols.
+
+The adapters (`tracking`, `engines`) follow them; nothing below the use cases imports an adapter.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    import pandas as pd
+
+    from forecastcore.messages import LedgerEntry, ModelVersion
+
+__all__ = ["Engine", "ModelStore", "Run"]
+
+
+class Run(Protocol):
+    """One tracked run; a context manager that ends it as finished, failed or killed."""
+
+    @property
+    def run_id(self) -> str:
+        """The tracker's id."""
+        ...
+
+    def __enter__(self) -> Run:
+        """Start the run."""
+        ...
+
+    def __exit__(self, *exc: object) -> None:
+        """End it truthfully: FAILED with the error's words in a tag when one passes through."""
+        ...
+
+    def child(self, name: str) -> Run:
+        """A run under this one."""
+        ...
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        """Record parameters as text."""
+        ...
+
+    def metrics(self, values: Mapping[str, float], *, step: int = 0) -> None:
+        """Record metrics; values that are not finite are left out."""
+        ...
+
+    def tags(self, values: Mapping[str, str]) -> None:
+        """Record tags."""
+        ...
+
+    def json(self, name: str, value: Any) -> None:
+        """Store a JSON document as an artifact."""
+        ...
+
+    def table(self, name: str, frame: pd.DataFrame) -> None:
+        """Store a frame as a Parquet artifact."""
+        ...
+
+    def file(self, path: Path, *, folder: str = "") -> None:
+        """Store a file as an artifact."""
+        ...
+
+    def dataset(self, frame: pd.DataFrame, *, name: str, source: str, context: str) -> None:
+        """Record which data was used; the frame's digest and schema, not its rows."""
+        ...
+
+
+class ModelStore(Protocol):
+    """Runs, registered versions, and the promotion ledger of one project."""
+
+    def run(self, name: str, *, tags: Mapping[str, str]) -> Run:
+        """A new parent run, to be entered with `with`."""
+        ...
+
+    def register(self, run: Run, folder: Path, *, example: tuple[pd.DataFrame, pd.DataFrame]) -> ModelVersion:
+        """Store `folder` (a packed model, see `package`) under `run` and register it as the challenger.
+
+        Args:
+            run: the run it was made in.
+            folder: the packed model.
+            example: a few rows of input and the forecast they give: the signature is taken from them.
+        """
+        ...
+
+    def versions(self) -> list[ModelVersion]:
+        """All registered versions, newest first."""
+        ...
+
+    def resolve(self, which: str) -> ModelVersion | None:
+        """The version meant by `champion`, `challenger`, `previous`, a number or a run id; None where there is none.
+
+        `champion` and `previous` are read from the ledger, never from the alias.
+        """
+        ...
+
+    def fetch(self, version: ModelVersion) -> Path:
+        """A local folder with the version's files, byte for byte as registered: digests are checked before any is parsed.
+
+        Raises:
+            StateError: a file is missing or is not what was registered.
+        """
+        ...
+
+    def ledger(self) -> list[LedgerEntry]:
+        """All decisions, oldest first."""
+        ...
+
+    def append(self, entry: LedgerEntry) -> LedgerEntry:
+        """Write the next decision, then project it onto the aliases.
+
+        Args:
+            entry: its `seq` must be one more than that of the last entry the writer has read.
+
+        Raises:
+            LedgerConflict: another decision took that number.
+        """
+        ...
+
+
+class Engine(Protocol):
+    """Runs one pure function over chunks of whole series."""
+
+    def map(
+        self,
+        work: Callable[[pd.DataFrame, str], Any],
+        panel: pd.DataFrame,
+        units: Sequence[tuple[Sequence[str] | None, str]],
+    ) -> Iterator[Any]:
+        """Apply `work(chunk, request)` to each unit and yield the answers in the order of `units`.
+
+        Args:
+            work: importable function; it gets the unit's part of the panel and the unit's request as JSON text.
+            panel: the frame contract, sorted.
+            units: pairs of (series of the chunk or None for all, request).
+        """
+        ...
+
+    def chunks(self, sizes: Mapping[str, int]) -> Iterable[Sequence[str]]:
+        """Group series, given their lengths, into chunks of about equal numbers of points."""
+        ...

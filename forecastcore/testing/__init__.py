@@ -1,0 +1,7 @@
+"""For plugin authors: sample frames to try a plugin on."""
+
+from __future__ import annotations
+
+from forecastcore.testing.samples import sample_future, sample_history, sample_task
+
+__all__ = ["sample_future", "sample_history", "sample_task"]
