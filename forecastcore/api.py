@@ -226,7 +226,9 @@ class _Spec:
 
     def __post_init__(self) -> None:
         if not self.name or not all(part.isalnum() for part in self.name.split("-")) or self.name != self.name.lower():
-            msg = f"{type(self).__name__} name {self.name!r} must be lowercase words joined by dashes, such as 'auto-ets'"
+            msg = (
+                f"{type(self).__name__} name {self.name!r} must be lowercase words joined by dashes, such as 'auto-ets'"
+            )
             raise ValueError(msg)
 
 
@@ -314,9 +316,7 @@ def _series_of(frame: pd.DataFrame, covariates: Sequence[str]) -> dict[str, Seri
     x = frame[list(covariates)].to_numpy(dtype=float)
     starts = np.flatnonzero(np.r_[True, ids[1:] != ids[:-1]]) if len(ids) else np.empty(0, dtype=int)
     ends = np.r_[starts[1:], len(ids)]
-    return {
-        str(ids[a]): Series(str(ids[a]), ds[a:b], y[a:b], x[a:b]) for a, b in zip(starts, ends, strict=False)
-    }
+    return {str(ids[a]): Series(str(ids[a]), ds[a:b], y[a:b], x[a:b]) for a, b in zip(starts, ends, strict=False)}
 
 
 @dataclass(frozen=True)

@@ -148,7 +148,9 @@ class QualityError(DataError):
 
     code = "quality"
 
-    def __init__(self, check: str, message: str, *, rows: int, examples: Sequence[str] = (), hint: str | None = None) -> None:
+    def __init__(
+        self, check: str, message: str, *, rows: int, examples: Sequence[str] = (), hint: str | None = None
+    ) -> None:
         shown = "".join(f"\n    {example}" for example in examples)
         super().__init__(f"{check}: {message}{shown}", hint=hint)
         self.check = check

@@ -153,6 +153,7 @@ class ModelVersion(Message):
 
     version: str
     model: str
+    params: dict[str, Any] = Field(default_factory=dict)
     aliases: tuple[str, ...] = ()
     created_at: datetime
     metrics: dict[str, Number] = Field(default_factory=dict)

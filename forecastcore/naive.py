@@ -56,7 +56,9 @@ def fill_gaps(y: Floats, season: int) -> Floats:
     filled = y.copy()
     for position in np.flatnonzero(missing):
         back = position - season
-        filled[position] = filled[back] if back >= 0 and np.isfinite(filled[back]) else filled[position - 1] if position else np.nan
+        filled[position] = (
+            filled[back] if back >= 0 and np.isfinite(filled[back]) else filled[position - 1] if position else np.nan
+        )
     first = int(np.flatnonzero(~missing)[0])
     filled[:first] = y[first]
     return filled

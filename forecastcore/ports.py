@@ -5,17 +5,33 @@ The adapters (`tracking`, `engines`) follow them; nothing below the use cases im
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import pandas as pd
 
     from forecastcore.messages import LedgerEntry, ModelVersion
 
-__all__ = ["Engine", "ModelStore", "Run"]
+__all__ = ["Engine", "ModelStore", "Run", "Steps", "Unit"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One piece of work.
+
+    Attributes:
+        ids: series of the chunk; None for the whole panel.
+        request: what to do, as JSON text.
+    """
+
+    ids: tuple[str, ...] | None
+    request: str
 
 
 class Run(Protocol):
@@ -123,20 +139,30 @@ class Engine(Protocol):
     """Runs one pure function over chunks of whole series."""
 
     def map(
-        self,
-        work: Callable[[pd.DataFrame, str], Any],
-        panel: pd.DataFrame,
-        units: Sequence[tuple[Sequence[str] | None, str]],
-    ) -> Iterator[Any]:
-        """Apply `work(chunk, request)` to each unit and yield the answers in the order of `units`.
+        self, work: Callable[[pd.DataFrame, str], T], panel: pd.DataFrame, units: Sequence[Unit]
+    ) -> Iterator[tuple[int, T]]:
+        """Apply `work(chunk, request)` to each unit; yield (number of the unit, answer) as they come.
 
         Args:
-            work: importable function; it gets the unit's part of the panel and the unit's request as JSON text.
-            panel: the frame contract, sorted.
-            units: pairs of (series of the chunk or None for all, request).
+            work: importable function of the unit's part of the panel and the unit's request.
+            panel: sorted by series and time.
+            units: what to do.
+
+        Raises:
+            EngineError: a worker died or ran out of time.
         """
         ...
 
-    def chunks(self, sizes: Mapping[str, int]) -> Iterable[Sequence[str]]:
-        """Group series, given their lengths, into chunks of about equal numbers of points."""
-        ...
+
+class Steps:
+    """Runs the stages of a use case one after the other; override to watch them.
+
+    The command line draws progress bars with it, a Prefect flow makes each stage a task.
+    """
+
+    def run(self, name: str, work: Callable[[], T]) -> T:
+        """Do one stage and return what it returns."""
+        return work()
+
+    def progress(self, name: str, done: int, total: int) -> None:
+        """Be told how far a stage is."""

@@ -32,7 +32,9 @@ def parse_frequency(alias: str) -> pd.offsets.BaseOffset:
     Raises:
         ValueError: it is none, or it does not go forward.
     """
-    number = alias.strip().rstrip("".join(c for c in alias if not c.isdigit() and c != " ")) if alias[:1].isdigit() else ""
+    number = (
+        alias.strip().rstrip("".join(c for c in alias if not c.isdigit() and c != " ")) if alias[:1].isdigit() else ""
+    )
     name = alias.strip()[len(number) :]
     with warnings.catch_warnings():
         warnings.simplefilter("error", FutureWarning)
@@ -55,7 +57,9 @@ def seasons_of(alias: str) -> tuple[int, ...]:
     if isinstance(offset, pd.offsets.Tick) and pd.Timedelta(offset) < _DAY:
         day, odd = divmod(_DAY, pd.Timedelta(offset))
         return (1,) if odd else (int(day), 7 * int(day)) if day > 1 else (7,)
-    step = _SEASONS.get(offset.rule_code.split("-")[0].removesuffix("S").removesuffix("E").removeprefix("B") or "B", (1,))
+    step = _SEASONS.get(
+        offset.rule_code.split("-")[0].removesuffix("S").removesuffix("E").removeprefix("B") or "B", (1,)
+    )
     if isinstance(offset, pd.offsets.Tick):
         step = _SEASONS["D"]
     return tuple(season // offset.n for season in step) if all(season % offset.n == 0 for season in step) else (1,)
@@ -91,8 +95,10 @@ class TimeGrid:
         if self.fixed:
             step = pd.Timedelta(self.offset)
             return TimeGrid(self.frequency, self.timezone, (first - first.normalize()) % step)
-        local = first.tz_convert(self.timezone)
-        return TimeGrid(self.frequency, self.timezone, local.tz_localize(None) - local.tz_localize(None).normalize())
+        local = first.tz_convert(self.timezone).tz_localize(None)
+        plain_week = self.frequency.strip() == "W"  # the data says which day its weeks end on
+        frequency = f"W-{local.day_name()[:3].upper()}" if plain_week else self.frequency
+        return TimeGrid(frequency, self.timezone, local - local.normalize())
 
     def _wall(self, instants: pd.DatetimeIndex) -> pd.DatetimeIndex:
         return instants.tz_convert(self.timezone).tz_localize(None) - self.phase

@@ -1,0 +1,510 @@
+"""Rolling-origin evaluation that uses only what was known at each origin.
+
+For every fold a candidate is fitted on the rows up to the fold's origin; covariates after it are what would have been
+assumed there. Work is cut into units (some series, some origins, one candidate), each a pure function of a panel and a
+request in JSON, so that it runs the same in this process, in a pool, or on a cluster.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from forecastcore import guard, intervals, metrics, runtime
+from forecastcore.api import quantile_column
+from forecastcore.assumptions import Assumptions, blank_future, replayer
+from forecastcore.errors import DataError, EngineError
+from forecastcore.frames import offsets
+from forecastcore.messages import LeaderboardRow
+from forecastcore.naive import repeat_season
+from forecastcore.package import Package, Part
+from forecastcore.ports import Unit
+from forecastcore.project import Candidate, Project
+from forecastcore.timegrid import TimeGrid
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from forecastcore.api import Task
+    from forecastcore.frames import History
+    from forecastcore.ports import Engine
+
+    Floats = npt.NDArray[np.float64]
+    Ints = npt.NDArray[np.intp]
+
+__all__ = ["Backtest", "Result", "fit_all", "fold_origins", "rows_of", "run", "run_package"]
+
+#: points in a chunk of a local model; large enough that handing it over costs nothing beside fitting
+CHUNK_POINTS = 40_000
+
+
+def fold_origins(history: History, project: Project) -> list[pd.Timestamp]:
+    """Origins of the backtest, oldest first: the last lies a horizon before the end, the others a stride apart.
+
+    Origins with too little history before them (less than a horizon, or two seasons) are left out.
+
+    Raises:
+        DataError: there is not enough history for even one fold.
+    """
+    config, grid = project.config, history.grid
+    stride = config.backtest.stride or config.horizon
+    first = history.panel["ds"].min()
+    season = runtime.task(project, grid, history.origin).season
+    least = grid.shift(first, max(min(config.horizon, 4 * season), 2 * season, 2) - 1)
+    wanted = [grid.shift(history.origin, -config.horizon - number * stride) for number in range(config.backtest.folds)]
+    origins = [origin for origin in reversed(wanted) if origin >= least]
+    if not origins:
+        raise DataError(
+            f"history from {first} to {history.origin} is too short for a backtest of {config.horizon} steps",
+            hint=f"shorten horizon:, or bring history from before {wanted[0]}",
+        )
+    return origins
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """One candidate's forecasts of all backtest rows, aligned with `Backtest`'s rows.
+
+    Attributes:
+        candidate: what was fitted.
+        forecast: point forecasts; a series that the model could not do has its fallback's.
+        quantiles: shape (rows, levels); conformal ones come from the other folds.
+        native: which rows have the model's own quantiles.
+        failures: why series were served by the fallback, with the number of folds, screened series not counted.
+        seconds: work time over all units.
+    """
+
+    candidate: Candidate
+    forecast: Floats
+    quantiles: Floats
+    native: npt.NDArray[np.bool_]
+    failures: Mapping[str, str]
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backtest:
+    """The rows that every candidate was scored on, in the order (origin, series, step).
+
+    Attributes:
+        origins: oldest first.
+        ids: series that existed at any origin.
+        fold, series, step: numbers of each row's origin and series, and its step.
+        y: actuals, NaN where missing.
+        scale, scale2: in-sample seasonal naive error (mean absolute, mean squared) by origin and series.
+        group: number of each row's (origin, series) pair.
+        reference: mean MASE of the best seasonal naive.
+        screened: series that no model was given, and why.
+    """
+
+    origins: list[pd.Timestamp]
+    ids: list[str]
+    fold: Ints
+    series: Ints
+    step: Ints
+    y: Floats
+    scale: Floats
+    scale2: Floats
+    group: Ints
+    reference: float
+    reference_error: Floats
+    screened: Mapping[str, str]
+
+    def losses(self, forecast: Floats) -> Floats:
+        """Mean absolute scaled error by origin and series, shape (origins, series)."""
+        shape = self.scale.shape
+        mean = metrics.group_mean(np.abs(forecast - self.y), self.group, int(np.prod(shape))).reshape(shape)
+        return np.asarray(mean / self.scale)
+
+
+# --- the work of a unit: runs in any process -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Setup:
+    project: Project
+    assumptions: Assumptions
+
+
+@lru_cache(maxsize=8)
+def _setup(recipe: str) -> _Setup:
+    project = Project.from_recipe(recipe)
+    return _Setup(project, runtime.assumptions(project))
+
+
+def _grid_of(request: Mapping[str, Any]) -> TimeGrid:
+    return TimeGrid(request["frequency"], request["timezone"], pd.Timedelta(request["phase_ns"], "ns"))
+
+
+def _known_part(panel: pd.DataFrame, origin: pd.Timestamp) -> pd.DataFrame:
+    return panel[panel["ds"] > origin]
+
+
+def fit_part(
+    setup: Project,
+    assumptions: Assumptions,
+    candidate: Candidate,
+    past: pd.DataFrame,
+    grid: TimeGrid,
+    origin: pd.Timestamp,
+    threads: int,
+) -> Part:
+    """Fit a candidate on the rows up to an origin, leaving out series that no model is given."""
+    offer = setup.host.offer("model", candidate.type)
+    task = runtime.task(setup, grid, origin, threads)
+    if offer.spec.capabilities.covariates:
+        task = replace(task, replay=replayer(assumptions, past, grid, task))
+    screened = guard.screen(past, setup.config.quality.max_missing)
+    fitting = past[~past["unique_id"].isin(list(screened))].reset_index(drop=True) if screened else past
+    ids = tuple(fitting["unique_id"].unique())
+    model = setup.host.make("model", candidate.type, dict(candidate.params), root=setup.root)
+    fitted, failures = guard.fit(offer, model, fitting, task) if ids else (None, {})
+    local = offer.spec.capabilities.scope == "local"
+    return Part(tuple(uid for uid in ids if uid not in failures) if local else None, fitted, {**screened, **failures})
+
+
+def backtest_unit(panel: pd.DataFrame, request_text: str) -> pd.DataFrame:
+    """Fit and forecast one candidate on some series at some origins.
+
+    Returns:
+        `fold, unique_id, step, forecast, q10 …, native, reason`, and the seconds taken in `attrs`.
+    """
+    request = json.loads(request_text)
+    setup = _setup(request["recipe"])
+    candidate = Candidate(**request["candidate"])
+    grid = _grid_of(request)
+    started = time.perf_counter()
+    blocks = []
+    for number, text in request["origins"]:
+        origin = pd.Timestamp(text)
+        past = panel[panel["ds"] <= origin].reset_index(drop=True)
+        if not past.empty:
+            block = _fold(setup, candidate, panel, past, grid, origin, request)
+            block.insert(0, "fold", number)
+            blocks.append(block)
+    out = pd.concat(blocks, ignore_index=True) if blocks else pd.DataFrame()
+    out.attrs["seconds"] = time.perf_counter() - started
+    return out
+
+
+def _fold(
+    setup: _Setup,
+    candidate: Candidate,
+    panel: pd.DataFrame,
+    past: pd.DataFrame,
+    grid: TimeGrid,
+    origin: pd.Timestamp,
+    request: Mapping[str, Any],
+) -> pd.DataFrame:
+    project, assumptions = setup.project, setup.assumptions
+    task = runtime.task(project, grid, origin, request["threads"])
+    offer = project.host.offer("model", candidate.type)
+    future = blank_future(list(past["unique_id"].unique()), grid, origin, task.horizon)
+    if offer.spec.capabilities.covariates:
+        future = assumptions.ahead(past, _known_part(panel, origin), future, task).frame
+    part = fit_part(project, assumptions, candidate, past, grid, origin, request["threads"])
+    able = (
+        future["unique_id"].isin(set(part.ids))
+        if part.ids is not None
+        else ~future["unique_id"].isin(list(part.failures))
+    )
+    answer = _answer(offer, part, past, future, able.to_numpy(), task)
+    rows = guard.with_fallback(answer, past, future, task, model=candidate.type)
+    rows["native"] = np.isfinite(answer.quantiles).all(axis=1)
+    return rows.drop(columns=["ds", "model", "status"])
+
+
+def _answer(
+    offer: guard.Offered, part: Part, past: pd.DataFrame, future: pd.DataFrame, able: npt.NDArray[np.bool_], task: Task
+) -> guard.Answer:
+    forecast = np.full(len(future), np.nan)
+    quantiles = np.full((len(future), len(task.quantiles)), np.nan)
+    failures = dict(part.failures)
+    if part.fitted is not None and able.any():
+        own = set(future["unique_id"].to_numpy()[able].tolist())
+        context = past[past["unique_id"].isin(own)].reset_index(drop=True)
+        got = guard.predict(offer, part.fitted, context, future[able].reset_index(drop=True), task)
+        forecast[able], quantiles[able] = got.forecast, got.quantiles
+        failures |= got.failures
+    for uid in dict.fromkeys(future["unique_id"].to_numpy()[~np.isfinite(forecast)].tolist()):
+        failures.setdefault(uid, "model-error: not fitted")
+    return guard.Answer(forecast, quantiles, failures)
+
+
+def fit_unit(panel: pd.DataFrame, request_text: str) -> dict[str, str]:
+    """Fit a candidate on everything it is given, write the part to the folder named in the request; why series were left out."""
+    from pathlib import Path
+
+    request = json.loads(request_text)
+    setup = _setup(request["recipe"])
+    candidate = Candidate(**request["candidate"])
+    origin = pd.Timestamp(request["origin"])
+    part = fit_part(setup.project, setup.assumptions, candidate, panel, _grid_of(request), origin, request["threads"])
+    part.save(Path(request["folder"]))
+    return dict(part.failures)
+
+
+def package_unit(panel: pd.DataFrame, request_text: str) -> pd.DataFrame:
+    """Forecast with a stored model at some origins; the same columns as `backtest_unit`."""
+    from pathlib import Path
+
+    request = json.loads(request_text)
+    setup = _setup(request["recipe"])
+    package = Package.load(Path(request["package"]), setup.project.host)
+    grid = _grid_of(request)
+    blocks = []
+    for number, text in request["origins"]:
+        origin = pd.Timestamp(text)
+        past = panel[panel["ds"] <= origin].reset_index(drop=True)
+        task = runtime.task(setup.project, grid, origin)
+        blank = blank_future(list(past["unique_id"].unique()), grid, origin, task.horizon)
+        future = setup.assumptions.ahead(past, _known_part(panel, origin), blank, task).frame
+        rows = package.forecast(past, future, origin)
+        rows.insert(0, "fold", number)
+        blocks.append(rows.assign(native=True))
+    return pd.concat(blocks, ignore_index=True)
+
+
+# --- the whole: runs where the use case runs -----------------------------------------------------------------------
+
+
+def _request(project: Project, grid: TimeGrid, **more: Any) -> dict[str, Any]:
+    return {
+        "recipe": project.recipe(),
+        "frequency": grid.frequency,
+        "timezone": grid.timezone,
+        "phase_ns": grid.phase.value,
+        "threads": 1,
+        **more,
+    }
+
+
+def chunks(panel: pd.DataFrame) -> list[tuple[str, ...]]:
+    """Whole series in groups of about equal numbers of points."""
+    starts = offsets(panel)
+    ids = panel["unique_id"].to_numpy()[starts[:-1]]
+    number = np.asarray((np.cumsum(np.diff(starts)) - 1) // CHUNK_POINTS)
+    return [tuple(ids[number == n]) for n in np.unique(number)]
+
+
+def _units(
+    project: Project,
+    history: History,
+    candidate: Candidate,
+    origins: Sequence[tuple[int, pd.Timestamp]],
+    panel: pd.DataFrame,
+) -> list[Unit]:
+    request = _request(project, history.grid, candidate=candidate.as_dict())
+    stamped = [(number, origin.isoformat()) for number, origin in origins]
+    if project.host.offer("model", candidate.type).spec.capabilities.scope == "global":
+        return [Unit(None, json.dumps({**request, "origins": [one]})) for one in stamped]
+    return [Unit(ids, json.dumps({**request, "origins": stamped})) for ids in chunks(panel)]
+
+
+def rows_of(project: Project, history: History, origins: list[pd.Timestamp]) -> Backtest:
+    """The rows to score on, their actuals and scales, and the seasonal naive yardstick."""
+    panel, grid = history.panel, history.grid
+    starts = offsets(panel)
+    ids = [str(uid) for uid in panel["unique_id"].to_numpy()[starts[:-1]]]
+    y, instants = panel["y"].to_numpy(), panel["ds"].to_numpy()
+    horizon = project.config.horizon
+    task = runtime.task(project, grid, history.origin)
+    ends = np.stack([_upto(instants, starts, origin) for origin in origins], axis=1)
+    there = ends > starts[:-1, None]
+    fold, series = (values.astype(np.intp) for values in np.nonzero(there.T))
+    scale, scale2 = (metrics.naive_scale(y, starts, task.season, ends, power=power).T for power in (1, 2))
+    begin = ends.T[fold, series]
+    step = np.tile(np.arange(1, horizon + 1, dtype=np.intp), len(fold))
+    actual = y[np.repeat(begin, horizon) + step - 1]
+    group = np.repeat(fold * len(ids) + series, horizon)
+    best, error = _yardstick(y, starts, ends, fold, series, actual, group, scale, task)
+    screened = guard.screen(panel, project.config.quality.max_missing)
+    return Backtest(
+        origins=origins,
+        ids=ids,
+        fold=np.repeat(fold, horizon),
+        series=np.repeat(series, horizon),
+        step=step,
+        y=actual,
+        scale=scale,
+        scale2=scale2,
+        group=group,
+        reference=best,
+        reference_error=error,
+        screened=screened,
+    )
+
+
+def _upto(instants: npt.NDArray[Any], starts: npt.NDArray[np.intp], origin: pd.Timestamp) -> npt.NDArray[np.intp]:
+    """Row after the last one not later than the origin, for each series."""
+    seen = np.r_[0, np.cumsum(instants <= origin.to_datetime64())]
+    return np.asarray(starts[:-1] + seen[starts[1:]] - seen[starts[:-1]])
+
+
+def _yardstick(
+    y: Floats,
+    starts: npt.NDArray[np.intp],
+    ends: npt.NDArray[np.intp],
+    fold: Ints,
+    series: Ints,
+    actual: Floats,
+    group: Ints,
+    scale: Floats,
+    task: Task,
+) -> tuple[float, Floats]:
+    """MASE of the best of the seasonal naives (day, week …), and its errors relative to its forecasts."""
+    best, error = float("inf"), np.zeros(0)
+    for season in task.seasons:
+        forecast = np.concatenate(
+            [repeat_season(y[starts[s] : ends[s, f]], season, task.horizon) for f, s in zip(fold, series, strict=True)]
+        )
+        loss = metrics.group_mean(np.abs(actual - forecast), group, scale.size).reshape(scale.shape) / scale
+        mean = float(np.nanmean(loss)) if np.isfinite(loss).any() else float("nan")
+        if mean < best:
+            with np.errstate(divide="ignore", invalid="ignore"):
+                best, error = mean, (actual - forecast) / np.abs(forecast)
+    return best, error[np.isfinite(error)]
+
+
+def run(
+    project: Project,
+    history: History,
+    candidates: Sequence[Candidate],
+    engine: Engine,
+    rows: Backtest,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Result]:
+    """Backtest candidates; units of all of them share the workers.
+
+    Args:
+        project: whose assumptions and quality rules apply.
+        history: checked history; its covariates are complete.
+        candidates: what to try.
+        engine: where to run.
+        rows: as `rows_of` gives them.
+        progress: told (units done, units in all).
+    """
+    numbered = list(enumerate(rows.origins))
+    jobs = [(c, unit) for c in candidates for unit in _units(project, history, c, numbered, history.panel)]
+    got: dict[str, list[pd.DataFrame]] = {c.name: [] for c in candidates}
+    for done, (number, frame) in enumerate(engine.map(backtest_unit, history.panel, [unit for _, unit in jobs]), 1):
+        got[jobs[number][0].name].append(frame)
+        progress(done, len(jobs))
+    return [_result(candidate, got[candidate.name], rows, tuple(project.config.quantiles)) for candidate in candidates]
+
+
+def run_package(
+    project: Project, history: History, folder: Path, engine: Engine, rows: Backtest, folds: Sequence[int]
+) -> Floats:
+    """Point forecasts of a stored model for the rows of some folds; NaN elsewhere."""
+    request = _request(
+        project, history.grid, package=str(folder), origins=[(n, rows.origins[n].isoformat()) for n in folds]
+    )
+    ((_, frame),) = list(engine.map(package_unit, history.panel, [Unit(None, json.dumps(request))]))
+    forecast = np.full(len(rows.y), np.nan)
+    forecast[np.isin(rows.fold, list(folds))] = _in_order(frame)["forecast"].to_numpy()
+    return forecast
+
+
+def _in_order(frame: pd.DataFrame) -> pd.DataFrame:
+    return frame.sort_values(["fold", "unique_id", "step"], kind="stable", ignore_index=True)
+
+
+def _result(candidate: Candidate, frames: Sequence[pd.DataFrame], rows: Backtest, levels: tuple[float, ...]) -> Result:
+    frame = _in_order(pd.concat(frames, ignore_index=True))
+    if len(frame) != len(rows.y):
+        raise EngineError(f"{candidate.name}: the backtest gave {len(frame)} rows, {len(rows.y)} were asked for")
+    forecast = frame["forecast"].to_numpy(dtype=float)
+    quantiles = frame[[quantile_column(q) for q in levels]].to_numpy(dtype=float)
+    native = frame["native"].to_numpy(dtype=bool)
+    if not native.all():
+        conformal = intervals.leave_one_fold_out(forecast, rows.y, rows.step, rows.series, rows.fold, rows.ids, levels)
+        quantiles = np.where(native[:, None], quantiles, conformal)
+    failed = frame.loc[(frame["reason"] != "") & (frame["step"] == 1), ["unique_id", "reason"]]
+    failures = {
+        uid: reason
+        for uid, reason in zip(failed["unique_id"], failed["reason"], strict=True)
+        if uid not in rows.screened
+    }
+    seconds = sum(float(part.attrs.get("seconds", 0.0)) for part in frames)
+    return Result(
+        candidate=candidate, forecast=forecast, quantiles=quantiles, native=native, failures=failures, seconds=seconds
+    )
+
+
+def leaderboard_row(result: Result, rows: Backtest, levels: Sequence[float], note: str = "") -> LeaderboardRow:
+    """A candidate's errors in one line."""
+    scores = metrics.score(
+        rows.y, result.forecast, result.quantiles, levels, rows.group, rows.scale.ravel(), rows.scale2.ravel()
+    )
+    able = len(rows.ids) - len(rows.screened)
+    status = "ok" if not result.failures else "failed" if len(result.failures) >= able else "degraded"
+    words = (
+        [f"{len(result.failures)} of {able} series served by the fallback: {_commonest(result.failures)}"]
+        if result.failures
+        else []
+    )
+    skill = 1 - scores.mase / rows.reference if rows.reference > 0 else float("nan")
+    return LeaderboardRow(
+        name=result.candidate.name,
+        model=result.candidate.type,
+        params=dict(result.candidate.params),
+        status=status,
+        reason="; ".join([*words, *([note] if note else [])]),
+        mase=scores.mase,
+        rmsse=scores.rmsse,
+        wql=scores.wql,
+        bias=scores.bias,
+        coverage=scores.coverage,
+        skill=skill,
+        seconds=result.seconds,
+    )
+
+
+def _commonest(failures: Mapping[str, str]) -> str:
+    reason, count = pd.Series(list(failures.values())).value_counts().head(1).items().__iter__().__next__()
+    example = next(uid for uid, why in failures.items() if why == reason)
+    return f"{reason} ({count} ×, such as {example!r})"
+
+
+def fit_all(
+    project: Project, history: History, candidate: Candidate, engine: Engine, folder: Path
+) -> tuple[list[str], dict[str, str]]:
+    """Fit a candidate on all history and write its parts below `folder/state`.
+
+    Returns:
+        Names of the parts, and why series were left out.
+    """
+    offer = project.host.offer("model", candidate.type)
+    whole = offer.spec.capabilities.scope == "global"
+    parts = [None] if whole else chunks(history.panel)
+    names = [f"{number:05d}" for number in range(len(parts))]
+    units = [
+        Unit(
+            ids,
+            json.dumps(
+                _request(
+                    project,
+                    history.grid,
+                    candidate=candidate.as_dict(),
+                    origin=history.origin.isoformat(),
+                    folder=str(folder / "state" / name),
+                    threads=runtime.threads() if whole else 1,
+                )
+            ),
+        )
+        for name, ids in zip(names, parts, strict=True)
+    ]
+    failures: dict[str, str] = {}
+    for _, left_out in engine.map(fit_unit, history.panel, units):
+        failures |= left_out
+    return names, failures

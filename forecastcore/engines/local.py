@@ -1,0 +1,138 @@
+"""Runs units in this process or in a pool of processes on this machine.
+
+The panel is written once as an Arrow file; workers map it into memory and cut out their series, so no frame is pickled.
+Each worker uses one thread, so that processes and a library's own threads don't fight for the cores.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from forecastcore.errors import EngineError
+from forecastcore.frames import offsets, to_panel_arrow
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    import pandas as pd
+    import pyarrow as pa
+
+    from forecastcore.ports import Unit
+
+__all__ = ["LocalEngine"]
+
+T = TypeVar("T")
+Spans = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class LocalEngine:
+    """Processes on this machine.
+
+    Attributes:
+        workers: how many; 1 works in this process.
+    """
+
+    workers: int = 1
+
+    def map(
+        self, work: Callable[[pd.DataFrame, str], T], panel: pd.DataFrame, units: Sequence[Unit]
+    ) -> Iterator[tuple[int, T]]:
+        """See `ports.Engine.map`."""
+        workers = min(self.workers, len(units))
+        spans = _spans(panel)
+        if workers <= 1:
+            for number, unit in enumerate(units):
+                chunk = panel if unit.ids is None else _cut(panel, _of(unit, spans))
+                yield number, work(chunk, unit.request)
+            return
+        with tempfile.TemporaryDirectory(prefix="forecastcore-") as folder:
+            path = Path(folder) / "panel.arrow"
+            _write(panel, path)
+            yield from self._pooled(work, path, units, spans, workers)
+
+    def _pooled(
+        self,
+        work: Callable[[pd.DataFrame, str], T],
+        path: Path,
+        units: Sequence[Unit],
+        spans: dict[str, tuple[int, int]],
+        workers: int,
+    ) -> Iterator[tuple[int, T]]:
+        import joblib
+
+        tasks = (
+            joblib.delayed(_in_worker)(
+                work, str(path), None if unit.ids is None else _of(unit, spans), unit.request, number
+            )
+            for number, unit in enumerate(units)
+        )
+        try:
+            yield from joblib.Parallel(
+                n_jobs=workers, return_as="generator_unordered", pre_dispatch="2*n_jobs", batch_size=1
+            )(tasks)
+        except (
+            joblib.externals.loky.process_executor.TerminatedWorkerError,
+            joblib.externals.loky.process_executor.BrokenProcessPool,
+        ) as error:
+            raise EngineError(
+                "a worker process died, most likely of memory",
+                hint="set engine.workers: 1, or leave out the heaviest candidate under models:",
+            ) from error
+
+
+def _spans(panel: pd.DataFrame) -> dict[str, tuple[int, int]]:
+    starts = offsets(panel)
+    ids = panel["unique_id"].to_numpy()
+    return {str(ids[a]): (int(a), int(b)) for a, b in zip(starts[:-1], starts[1:], strict=True)}
+
+
+def _of(unit: Unit, spans: dict[str, tuple[int, int]]) -> Spans:
+    """Row ranges of a unit's series, neighbours joined."""
+    joined: list[tuple[int, int]] = []
+    for a, b in sorted(spans[uid] for uid in unit.ids or ()):
+        if joined and joined[-1][1] == a:
+            joined[-1] = (joined[-1][0], b)
+        else:
+            joined.append((a, b))
+    return tuple(joined)
+
+
+def _cut(panel: pd.DataFrame, spans: Spans) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.concat([panel.iloc[a:b] for a, b in spans], ignore_index=True)
+
+
+def _write(panel: pd.DataFrame, path: Path) -> None:
+    import pyarrow as pa
+
+    table = to_panel_arrow(panel)
+    with pa.OSFile(os.fspath(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+
+
+@lru_cache(maxsize=1)
+def _mapped(path: str) -> pa.Table:
+    import pyarrow as pa
+
+    return pa.ipc.open_file(pa.memory_map(path)).read_all()
+
+
+def _in_worker(
+    work: Callable[[pd.DataFrame, str], T], path: str, spans: Spans | None, request: str, number: int
+) -> tuple[int, T]:
+    import pyarrow as pa
+    from threadpoolctl import threadpool_limits
+
+    table: Any = _mapped(path)
+    part = table if spans is None else pa.concat_tables([table.slice(a, b - a) for a, b in spans])
+    chunk = part.to_pandas()
+    chunk["unique_id"] = chunk["unique_id"].astype(object)
+    with threadpool_limits(1):
+        return number, work(chunk, request)

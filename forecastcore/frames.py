@@ -1,0 +1,420 @@
+"""The frame contract, and the quality check that every run starts with.
+
+A *panel* is a pandas frame `unique_id (str), ds (datetime64[ns, UTC]), y (float64), <covariates> (float64)`, sorted by
+series and time, on the time grid without holes: each series runs from its first row to the origin, with NaN where a value
+is missing. Everything later than the origin is cut before anything is looked at.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from forecastcore.errors import DataError, MissingColumnsError, QualityError
+from forecastcore.timegrid import TimeGrid
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    import numpy.typing as npt
+    import pyarrow as pa
+
+__all__ = ["Columns", "History", "Policy", "data_digest", "offsets", "prepare", "to_panel_arrow"]
+
+_SHOWN = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """Where the source keeps what.
+
+    Attributes:
+        id: column of the series' names.
+        time: column of the instants.
+        target: column of the values.
+        timezone: IANA zone of timestamps that say none.
+        observed: covariates known for the past.
+        known: covariates known for the future too.
+    """
+
+    id: str = "unique_id"
+    time: str = "ds"
+    target: str = "y"
+    timezone: str = "UTC"
+    observed: tuple[str, ...] = ()
+    known: tuple[str, ...] = ()
+
+    @property
+    def wanted(self) -> tuple[str, ...]:
+        """All columns to read, each once."""
+        return tuple(dict.fromkeys((self.id, self.time, self.target, *self.observed, *self.known)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """What the quality check does with each fault; `error` stops the run, the others repair and count."""
+
+    gaps: str = "fill"
+    duplicates: str = "error"
+    ambiguous: str = "error"
+    nonexistent: str = "error"
+
+
+@dataclass(frozen=True, kw_only=True)
+class History:
+    """Checked history as it was known at the origin.
+
+    Attributes:
+        panel: the frame contract, covariates in the order observed, known.
+        known: `unique_id, ds, <known covariates>` of the horizon after the origin, as far as the source has it.
+        grid: the time grid, anchored on the data.
+        origin: last instant of the panel.
+        counts: repairs and remarks by kind, such as `gaps_filled`; only those above zero.
+        notes: what else a reader should know, in words.
+    """
+
+    panel: pd.DataFrame
+    known: pd.DataFrame
+    grid: TimeGrid
+    origin: pd.Timestamp
+    counts: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def ids(self) -> list[str]:
+        """All series, sorted."""
+        return list(self.panel["unique_id"].unique())
+
+
+def offsets(frame: pd.DataFrame) -> npt.NDArray[np.intp]:
+    """Row numbers at which each series of a sorted frame starts, and the number of rows at the end."""
+    ids = frame["unique_id"].to_numpy()
+    if not len(ids):
+        return np.zeros(1, dtype=np.intp)
+    return np.r_[0, np.flatnonzero(ids[1:] != ids[:-1]) + 1, len(ids)]
+
+
+def _say(frame: pd.DataFrame, mask: npt.NDArray[np.bool_] | pd.Series) -> list[str]:
+    rows = frame[mask].head(_SHOWN)
+    return [", ".join(f"{column}={value}" for column, value in row.items()) for row in rows.to_dict("records")]
+
+
+def _numbers(values: pd.Series, column: str, where: str) -> npt.NDArray[np.float64]:
+    if pd.api.types.is_bool_dtype(values) or pd.api.types.is_numeric_dtype(values):
+        return np.array(values.to_numpy(dtype=float, na_value=np.nan))
+    numbers = pd.to_numeric(values, errors="coerce")
+    wrong = numbers.isna() & values.notna()
+    if wrong.any():
+        examples = [
+            f"row {row + 1}: {value!r}" for row, value in values[wrong].head(_SHOWN).items() if isinstance(row, int)
+        ]
+        raise QualityError(
+            "numbers",
+            f"{int(wrong.sum())} values of column {column!r} in {where} are no numbers",
+            rows=int(wrong.sum()),
+            examples=examples,
+            hint="mend the column, or for CSV set decimal: or delimiter: under source:",
+        )
+    return np.array(numbers.to_numpy(dtype=float, na_value=np.nan))
+
+
+def _names(values: pd.Series, column: str, where: str) -> pd.Series:
+    empty = values.isna()
+    if empty.any():
+        raise QualityError(
+            "ids", f"column {column!r} of {where} is empty in {int(empty.sum())} rows", rows=int(empty.sum())
+        )
+    if pd.api.types.is_float_dtype(values) and (values == values.round()).all():
+        values = values.astype("int64")
+    return values.astype(str)
+
+
+def _wall_times(values: pd.Series, column: str, where: str) -> pd.Series:
+    if pd.api.types.is_datetime64_any_dtype(values):
+        times = values
+    elif pd.api.types.is_numeric_dtype(values):
+        raise QualityError(
+            "times",
+            f"column {column!r} of {where} holds numbers ({values.iloc[0]!r} …), not timestamps",
+            rows=len(values),
+            hint="store timestamps or ISO text; seconds and milliseconds since 1970 cannot be told apart safely",
+        )
+    else:
+        times = pd.to_datetime(
+            values, errors="coerce", format="ISO8601", utc=values.astype(str).str.contains(r"[+Z]|\d-\d\d:?\d\d$").any()
+        )
+    wrong = times.isna()
+    if wrong.any():
+        examples = [f"row {int(row) + 1}: {value!r}" for row, value in values[wrong].head(_SHOWN).items()]  # type: ignore[call-overload]  # a RangeIndex has ints
+        raise QualityError(
+            "times",
+            f"{int(wrong.sum())} values of column {column!r} in {where} are no timestamps",
+            rows=int(wrong.sum()),
+            examples=examples,
+        )
+    return times
+
+
+@dataclass(frozen=True)
+class _Instants:
+    ds: pd.DatetimeIndex
+    ambiguous: npt.NDArray[np.bool_]
+    nonexistent: npt.NDArray[np.bool_]
+
+
+def _instants(times: pd.Series, ids: pd.Series, timezone: str, policy: Policy) -> _Instants:
+    """UTC instants of wall times, and which of them the local clock shows twice or never."""
+    if times.dt.tz is not None:
+        nowhere = np.zeros(len(times), dtype=bool)
+        return _Instants(pd.DatetimeIndex(times).tz_convert("UTC").as_unit("ns"), nowhere, nowhere)
+    wall = pd.DatetimeIndex(times).as_unit("ns")
+    unique, back = np.unique(wall.to_numpy(), return_inverse=True)
+    walls = pd.DatetimeIndex(unique)
+    early = walls.tz_localize(timezone, ambiguous=np.ones(len(walls), dtype=bool), nonexistent="shift_forward")
+    late = walls.tz_localize(timezone, ambiguous=np.zeros(len(walls), dtype=bool), nonexistent="shift_forward")
+    twice = np.asarray(early != late)[back]
+    never = np.asarray(early.tz_localize(None) != walls)[back]
+    second = np.zeros(len(wall), dtype=bool)
+    if policy.ambiguous == "second":
+        second = twice
+    elif policy.ambiguous == "infer" and twice.any():
+        seen = pd.DataFrame({"id": ids.to_numpy(), "wall": wall})[twice].groupby(["id", "wall"])
+        second[twice] = seen.cumcount().to_numpy() > 0
+        twice[twice] = seen["wall"].transform("size").to_numpy() < 2  # noqa: PLR2004 - shown once: which one it was cannot be told
+    ds = early[back].where(~second, late[back])
+    return _Instants(pd.DatetimeIndex(ds).tz_convert("UTC"), twice, never)
+
+
+def _check_clock(frame: pd.DataFrame, policy: Policy, timezone: str, counts: dict[str, int]) -> None:
+    for kind, words in (("ambiguous", "occur twice"), ("nonexistent", "never occur")):
+        hit = frame[kind].to_numpy()
+        if not hit.any():
+            continue
+        rule = getattr(policy, kind)
+        if rule in {"error", "infer"}:
+            both = "first | second | infer" if kind == "ambiguous" else "shift"
+            raise QualityError(
+                kind,
+                f"{int(hit.sum())} local times {words} in {timezone}, where the clocks change",
+                rows=int(hit.sum()),
+                examples=_say(frame[["unique_id", "wall"]], hit),
+                hint=f"set quality.{kind}: {both}, or store timestamps with their offset",
+            )
+        counts[f"{kind}_{rule}"] = int(hit.sum())
+
+
+def _without_duplicates(frame: pd.DataFrame, policy: Policy, counts: dict[str, int]) -> pd.DataFrame:
+    repeated = frame.duplicated(["unique_id", "ds"], keep=False).to_numpy()
+    if not repeated.any():
+        return frame
+    if policy.duplicates == "error":
+        raise QualityError(
+            "duplicates",
+            f"{int(repeated.sum())} rows share series and time with another row",
+            rows=int(repeated.sum()),
+            examples=_say(frame[["unique_id", "ds", "y"]], repeated),
+            hint="set quality.duplicates: last | mean",
+        )
+    counts[f"duplicates_{policy.duplicates}"] = int(frame.duplicated(["unique_id", "ds"]).sum())
+    if policy.duplicates == "last":
+        return frame.drop_duplicates(["unique_id", "ds"], keep="last")
+    return frame.groupby(["unique_id", "ds"], sort=True, as_index=False).mean()
+
+
+def _check_on_grid(frame: pd.DataFrame, grid: TimeGrid) -> None:
+    off = ~grid.on_grid(pd.DatetimeIndex(frame["ds"]))
+    if off.any():
+        found = (
+            pd.infer_freq(
+                pd.DatetimeIndex(frame.loc[frame["unique_id"] == frame["unique_id"].iloc[0], "ds"])
+                .tz_convert(grid.timezone)
+                .tz_localize(None)[:200]
+            )
+            if len(frame) > 3
+            else None
+        )  # noqa: PLR2004 - pandas' own minimum
+        raise QualityError(
+            "frequency",
+            f"{int(off.sum())} timestamps are not on the grid of frequency {grid.frequency}",
+            rows=int(off.sum()),
+            examples=_say(frame[["unique_id", "ds"]], off),
+            hint=f"the first series looks like frequency: {found}"
+            if found
+            else "check frequency: and source.timezone:",
+        )
+
+
+def _check_mixed(
+    ids: npt.NDArray[np.object_], starts: npt.NDArray[np.intp], position: npt.NDArray[np.int64], frequency: str
+) -> None:
+    """A series whose rows are evenly several steps apart is of another frequency."""
+    enough = 8
+    for a, b in zip(starts[:-1], starts[1:], strict=True):
+        if b - a >= enough and position[a + 1] - position[a] > 1:
+            gaps = np.diff(position[a:b])
+            if (gaps == gaps[0]).all():
+                raise QualityError(
+                    "frequency",
+                    f"series {ids[a]!r} has a value every {gaps[0]} steps of {frequency}: it is of another frequency",
+                    rows=int(b - a),
+                    hint="put series of another frequency into a project of their own",
+                )
+
+
+def _on_every_instant(
+    frame: pd.DataFrame, grid: TimeGrid, origin: pd.Timestamp, policy: Policy, counts: dict[str, int]
+) -> pd.DataFrame:
+    """Spread sorted rows over the grid, from each series' first row to the origin."""
+    instants = grid.between(frame["ds"].min(), origin)
+    position = instants.searchsorted(pd.DatetimeIndex(frame["ds"])).astype(np.int64)
+    starts = offsets(frame)
+    ids = frame["unique_id"].to_numpy()
+    _check_mixed(ids, starts, position, grid.frequency)
+    first = position[starts[:-1]]
+    lengths = len(instants) - first
+    begins = np.r_[0, np.cumsum(lengths)]
+    rows = np.diff(starts)
+    target = np.repeat(begins[:-1] - first, rows) + position
+    inside = int((position[starts[1:] - 1] - first + 1 - rows).sum())
+    if inside and policy.gaps == "error":
+        jump = np.flatnonzero((np.diff(position) > 1) & (ids[1:] == ids[:-1]))[:_SHOWN]
+        examples = [
+            f"unique_id={ids[row]}, after {frame['ds'].iloc[row]}: {position[row + 1] - position[row] - 1} missing"
+            for row in jump
+        ]
+        raise QualityError(
+            "gaps",
+            f"{inside} rows are missing inside their series",
+            rows=inside,
+            examples=examples,
+            hint="set quality.gaps: fill",
+        )
+    late = int((len(instants) - 1 - position[starts[1:] - 1]).sum())
+    counts.update({key: n for key, n in (("gaps_filled", inside), ("rows_late", late)) if n})
+    grid_row = np.arange(begins[-1]) - np.repeat(begins[:-1] - first, lengths)
+    out = pd.DataFrame({"unique_id": np.repeat(ids[starts[:-1]], lengths), "ds": instants[grid_row]})
+    for column in frame.columns.drop(["unique_id", "ds"]):
+        spread = np.full(begins[-1], np.nan)
+        spread[target] = frame[column].to_numpy()
+        out[column] = spread
+    return out
+
+
+def _known_ahead(frame: pd.DataFrame, columns: Columns, origin: pd.Timestamp, until: pd.Timestamp) -> pd.DataFrame:
+    ahead = frame[(frame["ds"] > origin) & (frame["ds"] <= until)]
+    ahead = ahead.drop_duplicates(["unique_id", "ds"], keep="last").sort_values(["unique_id", "ds"], ignore_index=True)
+    return ahead[["unique_id", "ds", *columns.known]]
+
+
+def _read_frame(table: pa.Table, columns: Columns, policy: Policy, where: str) -> pd.DataFrame:
+    raw = table.select(list(columns.wanted)).to_pandas(date_as_object=False)
+    if raw.empty:
+        raise DataError(f"{where} has no rows", hint="check source.path and that the export has finished")
+    frame = pd.DataFrame({"unique_id": _names(raw[columns.id], columns.id, where)})
+    times = _wall_times(raw[columns.time], columns.time, where)
+    found = _instants(times, frame["unique_id"], columns.timezone, policy)
+    frame["ds"], frame["wall"] = found.ds, times.to_numpy()
+    frame["ambiguous"], frame["nonexistent"] = found.ambiguous, found.nonexistent
+    frame["y"] = _numbers(raw[columns.target], columns.target, where)
+    for name in (*columns.observed, *columns.known):
+        frame[name] = _numbers(raw[name], name, where)
+    return frame
+
+
+def prepare(
+    table: pa.Table,
+    *,
+    columns: Columns,
+    policy: Policy,
+    frequency: str,
+    horizon: int,
+    as_of: pd.Timestamp | None = None,
+    where: str = "the source",
+) -> History:
+    """Cut at the origin, check, repair what the policy repairs, and lay out on the grid.
+
+    Args:
+        table: the source's columns as they stand there, unsorted.
+        columns: which is which.
+        policy: what to do with each fault.
+        frequency: pandas alias of the grid.
+        horizon: steps for which known covariates are kept after the origin.
+        as_of: the origin, UTC; the last instant of the grid not later than it counts. Default: the last instant at
+            which any series has a value.
+        where: the source in words, for messages.
+
+    Raises:
+        MissingColumnsError: a column is not there.
+        DataError: there is nothing at or before the origin.
+        QualityError: the policy says so, or a column cannot be read as what it must be.
+    """
+    missing = [name for name in columns.wanted if name not in table.column_names]
+    if missing:
+        raise MissingColumnsError(missing, table.column_names, where)
+    frame = _read_frame(table, columns, policy, where)
+    counts: dict[str, int] = {}
+    limit = as_of if as_of is not None else frame.loc[frame["y"].notna(), "ds"].max()
+    past = frame[frame["ds"] <= limit] if limit is not pd.NaT else frame
+    if past.empty:
+        raise DataError(f"{where} has no rows at or before {limit}", hint=f"it starts at {frame['ds'].min()}")
+    grid = TimeGrid(frequency, columns.timezone).anchored_at(past["ds"].min())
+    origin = grid.floor(past["ds"].max() if as_of is None else limit)
+    past = past[past["ds"] <= origin]
+    _check_clock(past, policy, columns.timezone, counts)
+    values = ["unique_id", "ds", "y", *columns.observed, *columns.known]
+    keys_sorted = past["unique_id"].to_numpy(), past["ds"].to_numpy()
+    past = past[values].sort_values(["unique_id", "ds"], kind="stable", ignore_index=True)
+    if not all(np.array_equal(a, past[c].to_numpy()) for a, c in zip(keys_sorted, ("unique_id", "ds"), strict=True)):
+        counts["rows_sorted"] = len(past)
+    _check_on_grid(past, grid)
+    past = _without_duplicates(past, policy, counts)
+    infinite = np.isinf(past["y"].to_numpy())
+    if infinite.any():
+        if policy.gaps == "error":
+            raise QualityError(
+                "infinite",
+                f"{int(infinite.sum())} target values are infinite",
+                rows=int(infinite.sum()),
+                examples=_say(past[["unique_id", "ds", "y"]], infinite),
+                hint="set quality.gaps: fill to take them as missing",
+            )
+        counts["infinite_as_missing"] = int(infinite.sum())
+    numeric = past.columns.drop(["unique_id", "ds"])
+    past[numeric] = past[numeric].replace([np.inf, -np.inf], np.nan)
+    nulls = int(past["y"].isna().sum())
+    if nulls:
+        counts["values_missing"] = nulls
+    panel = _on_every_instant(past, grid, origin, policy, counts)
+    until = grid.shift(origin, horizon)
+    return History(
+        panel=panel, known=_known_ahead(frame, columns, origin, until), grid=grid, origin=origin, counts=counts
+    )
+
+
+def data_digest(*frames: pd.DataFrame) -> str:
+    """SHA-256 of frames' names, keys and values; the same rows give the same digest in any process."""
+    digest = hashlib.sha256()
+    for frame in frames:
+        digest.update("\x1f".join(frame.columns).encode())
+        for column in frame.columns:
+            values = frame[column]
+            if values.dtype == object:
+                digest.update(pd.util.hash_array(values.to_numpy(), categorize=True).tobytes())
+            else:
+                digest.update(
+                    np.ascontiguousarray(values.to_numpy(dtype="datetime64[ns]" if column == "ds" else float)).tobytes()
+                )
+    return digest.hexdigest()
+
+
+def to_panel_arrow(panel: pd.DataFrame) -> pa.Table:
+    """The panel as Arrow with the names dictionary-encoded: what travels between processes."""
+    import pyarrow as pa
+
+    table = pa.Table.from_pandas(panel, preserve_index=False)
+    ids: Sequence[str] = panel["unique_id"].tolist()
+    return table.set_column(0, "unique_id", pa.array(ids).dictionary_encode())

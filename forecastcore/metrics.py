@@ -1,0 +1,138 @@
+"""Forecast errors as arrays: point, scaled, quantile, coverage, bias, skill.
+
+Scored rows are arrays of one length; `group` numbers the (series, origin) pair of a row, so that nothing here loops over
+series. A missing actual is left out of every mean.
+
+Sources: MASE, Hyndman & Koehler (2006), Another look at measures of forecast accuracy; RMSSE and WQL as in the M5
+competition; sMAPE and OWA as in the M4 competition (Makridakis et al. 2020).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+    Floats = npt.NDArray[np.float64]
+    Ints = npt.NDArray[np.intp]
+
+__all__ = ["Scores", "coverage", "group_mean", "naive_scale", "pinball", "score", "smape"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """Errors of one candidate over all scored rows; NaN where nothing could be scored.
+
+    Attributes:
+        mase: mean over (series, origin) of the mean absolute error over the in-sample seasonal naive error.
+        rmsse: the same, squared and rooted.
+        wql: twice the pinball loss over the sum of absolute actuals, mean over quantiles.
+        bias: sum of errors over sum of absolute actuals.
+        coverage: share of actuals within the outermost quantiles.
+    """
+
+    mase: float
+    rmsse: float
+    wql: float
+    bias: float
+    coverage: float
+
+
+def group_mean(values: Floats, group: Ints, groups: int) -> Floats:
+    """Mean of the finite values of each group; NaN for a group that has none. Shape (groups,)."""
+    fine = np.isfinite(values)
+    count = np.bincount(group[fine], minlength=groups)
+    total = np.bincount(group[fine], weights=values[fine], minlength=groups)
+    return np.divide(total, count, out=np.full(groups, np.nan), where=count > 0)
+
+
+def naive_scale(y: Floats, series: Ints, season: int, upto: Ints, *, power: int = 1) -> Floats:
+    """Mean |y_t - y_(t-season)|^power in-sample, for each series up to each of its ends.
+
+    Args:
+        y: histories one after the other, NaN where missing.
+        series: first row of each series, and the number of rows at the end; shape (series + 1,).
+        season: steps.
+        upto: row after the last in-sample row, shape (series, ends).
+        power: 1 for MASE, 2 for RMSSE.
+
+    Returns:
+        Shape (series, ends). Zero and unknown scales are NaN: a constant history has no scale.
+    """
+    change = np.full(len(y), np.nan)
+    change[season:] = np.abs(y[season:] - y[:-season]) ** power
+    age = np.arange(len(y)) - np.repeat(series[:-1], np.diff(series))
+    change[age < season] = np.nan
+    fine = np.isfinite(change)
+    total = np.r_[0.0, np.cumsum(np.where(fine, change, 0.0))]
+    count = np.r_[0, np.cumsum(fine)]
+    first = series[:-1, None]
+    end = np.maximum(upto, first)
+    n = count[end] - count[first]
+    scale = np.divide(total[end] - total[first], n, out=np.full(n.shape, np.nan), where=n > 0)
+    return np.asarray(np.where(scale > 1e-12 * np.nanmax(np.abs(y), initial=1e-300), scale, np.nan))
+
+
+def pinball(y: Floats, quantiles: Floats, levels: Sequence[float]) -> Floats:
+    """Pinball loss of each row and level, shape (rows, levels)."""
+    short = y[:, None] - quantiles
+    level = np.asarray(levels)
+    return np.asarray(np.maximum(level * short, (level - 1) * short))
+
+
+def coverage(y: Floats, low: Floats, high: Floats) -> float:
+    """Share of actuals with low <= y <= high."""
+    fine = np.isfinite(y) & np.isfinite(low) & np.isfinite(high)
+    return float(((y >= low) & (y <= high))[fine].mean()) if fine.any() else float("nan")
+
+
+def smape(y: Floats, forecast: Floats) -> float:
+    """Symmetric mean absolute percentage error of the M4 competition, in percent."""
+    size = np.abs(y) + np.abs(forecast)
+    fine = np.isfinite(size) & (size > 0)
+    return float(200.0 * (np.abs(y - forecast)[fine] / size[fine]).mean())
+
+
+def score(
+    y: Floats, forecast: Floats, quantiles: Floats, levels: Sequence[float], group: Ints, scale: Floats, scale2: Floats
+) -> Scores:
+    """All errors of one candidate.
+
+    Args:
+        y: actuals, shape (rows,).
+        forecast: shape (rows,).
+        quantiles: shape (rows, levels).
+        levels: ascending.
+        group: (series, origin) pair of each row, 0 … groups - 1.
+        scale: in-sample seasonal naive error of each group, mean absolute.
+        scale2: the same, mean squared.
+    """
+    error = forecast - y
+    groups = len(scale)
+    fine = np.isfinite(error)
+    size = float(np.abs(y[fine]).sum())
+    losses = pinball(y, quantiles, levels)
+    scored = np.isfinite(losses).all(axis=1)
+    with np.errstate(invalid="ignore"):
+        mase = group_mean(np.abs(error), group, groups) / scale
+        rmsse = np.sqrt(group_mean(error**2, group, groups) / scale2)
+    return Scores(
+        mase=_mean(mase),
+        rmsse=_mean(rmsse),
+        wql=float(2 * losses[scored].sum(axis=0).mean() / np.abs(y[scored]).sum())
+        if scored.any() and size
+        else float("nan"),
+        bias=float(error[fine].sum() / size) if size else float("nan"),
+        coverage=coverage(y, quantiles[:, 0], quantiles[:, -1]),
+    )
+
+
+def _mean(values: Floats) -> float:
+    fine = values[np.isfinite(values)]
+    return float(fine.mean()) if len(fine) else float("nan")

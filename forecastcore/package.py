@@ -1,0 +1,279 @@
+"""What is registered: a fitted model as a folder of data, with all it takes to predict.
+
+```
+model.json      the manifest: which plugin, which parameters, which grid, trained until when
+conformal.npz   how far quantiles lie from the point forecast
+state/00000/    learned parameters of a part of the series (see `state`)
+digests.json    SHA-256 of every file; its own digest is in the promotion ledger
+```
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from dataclasses import dataclass
+from datetime import datetime  # noqa: TC003 - pydantic reads the types at run time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from pydantic import Field
+
+from forecastcore import guard, state
+from forecastcore.api import Task
+from forecastcore.errors import PluginError, StateError
+from forecastcore.intervals import Conformal
+from forecastcore.messages import Message
+from forecastcore.timegrid import TimeGrid
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from forecastcore.api import Fitted
+    from forecastcore.host import Host, Offer
+
+__all__ = ["Manifest", "Package", "Part"]
+
+
+class PluginStamp(Message):
+    """Which plugin made a model."""
+
+    distribution: str
+    version: str
+    digest: str
+
+
+class Manifest(Message):
+    """The first page of a packed model."""
+
+    schema_: str = Field("forecastcore/model/1", alias="schema")
+    project: str
+    name: str
+    model: str
+    params: dict[str, Any]
+    plugin: PluginStamp
+    requirements: tuple[str, ...] = ()
+    trained_until: datetime
+    frequency: str
+    timezone: str
+    phase_ns: int
+    horizon: int
+    quantiles: tuple[float, ...]
+    season: int
+    seasons: tuple[int, ...]
+    covariates: tuple[str, ...]
+    seed: int = 0
+    metrics: dict[str, float | None] = Field(default_factory=dict)
+    fallback_spread: tuple[float, ...] = ()
+    parts: tuple[str, ...] = ()
+
+    @property
+    def grid(self) -> TimeGrid:
+        """The time grid that the model was trained on."""
+        return TimeGrid(self.frequency, self.timezone, pd.Timedelta(self.phase_ns, "ns"))
+
+    def task(self, origin: pd.Timestamp) -> Task:
+        """The task of predicting from an origin."""
+        return Task(
+            origin=origin,
+            frequency=self.frequency,
+            horizon=self.horizon,
+            quantiles=self.quantiles,
+            season=self.season,
+            seasons=self.seasons,
+            timezone=self.timezone,
+            covariates=self.covariates,
+            seed=self.seed,
+        )
+
+
+@dataclass(frozen=True)
+class Part:
+    """Learned parameters of some of the series.
+
+    Attributes:
+        ids: the series that were fitted; None for a model of global scope, which takes any.
+        fitted: None where nothing could be fitted.
+        failures: why series were left out, by `unique_id`.
+    """
+
+    ids: tuple[str, ...] | None
+    fitted: Fitted | None
+    failures: Mapping[str, str]
+
+    def save(self, folder: Path) -> None:
+        """Write the part; `folder` is made."""
+        folder.mkdir(parents=True)
+        about = {"ids": self.ids, "failures": dict(self.failures), "fitted": self.fitted is not None}
+        (folder / "part.json").write_text(json.dumps(about, sort_keys=True), encoding="utf-8")
+        if self.fitted is not None:
+            state.save(self.fitted, folder / "fitted")
+
+
+def _conformal_bytes(conformal: Conformal) -> bytes:
+    out = io.BytesIO()
+    np.savez(
+        out,
+        levels=np.asarray(conformal.levels),
+        offsets=conformal.offsets,
+        ids=np.asarray(list(conformal.sizes), dtype=np.str_),
+        sizes=np.asarray(list(conformal.sizes.values()), dtype=float),
+        relative=np.asarray(conformal.relative),
+    )
+    return out.getvalue()
+
+
+def _conformal_from(data: bytes) -> Conformal:
+    with np.load(io.BytesIO(data), allow_pickle=False) as kept:
+        sizes = dict(zip(kept["ids"].tolist(), kept["sizes"].tolist(), strict=True))
+        return Conformal(tuple(kept["levels"].tolist()), kept["offsets"], sizes, float(kept["relative"]))
+
+
+@dataclass(frozen=True)
+class Package:
+    """A fitted model with its manifest, ready to predict.
+
+    Attributes:
+        manifest: what it is.
+        offer: the plugin that made it, as installed here.
+        parts: learned parameters.
+        conformal: quantiles for rows that the model gives none.
+        digest: of the stored folder.
+    """
+
+    manifest: Manifest
+    offer: Offer
+    parts: tuple[Part, ...]
+    conformal: Conformal
+    digest: str = ""
+
+    @staticmethod
+    def seal(folder: Path, manifest: Manifest, conformal: Conformal) -> str:
+        """Complete a folder that holds `state/…` already, and return its digest."""
+        (folder / "model.json").write_text(json.dumps(manifest.to_json(), indent=1, sort_keys=True), encoding="utf-8")
+        (folder / "conformal.npz").write_bytes(_conformal_bytes(conformal))
+        return state.seal(folder)
+
+    @classmethod
+    def load(cls, folder: Path, host: Host | None = None, digest: str | None = None) -> Package:
+        """Read a packed model; every byte is checked against `digests.json` before it is parsed.
+
+        Args:
+            folder: as `seal` left it.
+            host: where plugins come from; default: all installed ones.
+            digest: what the folder's digest must be, where it is known.
+
+        Raises:
+            StateError: the folder is not what was stored.
+            PluginError: the plugin is missing or of another major version.
+        """
+        from forecastcore.host import Host
+
+        files = state.open_verified(folder, digest)
+        manifest = Manifest.model_validate_json(files.read("model.json"))
+        offer = _offer(manifest, host or Host.discover())
+        parts = tuple(_part(files.sub(f"state/{name}"), offer) for name in manifest.parts)
+        return cls(manifest, offer, parts, _conformal_from(files.read("conformal.npz")), files.digest)
+
+    def forecast(self, context: pd.DataFrame, future: pd.DataFrame, origin: pd.Timestamp) -> pd.DataFrame:
+        """Apply the stored parameters to newer data.
+
+        Args:
+            context: the frame contract, none later than `origin`.
+            future: `unique_id, ds, step, <covariates>`, sorted.
+            origin: last instant of the context, UTC.
+
+        Returns:
+            `unique_id, ds, step, forecast, q10 …, model, status, reason`, in the order of `future`.
+        """
+        task = self.manifest.task(origin)
+        answer = self._answer(context, future, task)
+        bare = ~np.isfinite(answer.quantiles).all(axis=1) & np.isfinite(answer.forecast)
+        if bare.any():
+            ids, steps = future["unique_id"].to_numpy()[bare], future["step"].to_numpy()[bare]
+            answer.quantiles[bare] = self.conformal.quantiles(list(ids), steps, answer.forecast[bare])
+        spread = np.asarray(self.manifest.fallback_spread) if self.manifest.fallback_spread else None
+        return guard.with_fallback(answer, context, future, task, model=self.manifest.model, spread=spread)
+
+    def _answer(self, context: pd.DataFrame, future: pd.DataFrame, task: Task) -> guard.Answer:
+        forecast = np.full(len(future), np.nan)
+        quantiles = np.full((len(future), len(task.quantiles)), np.nan)
+        screened = guard.screen(context, max_missing=1.0)
+        failures = dict(screened)
+        rows = future["unique_id"].to_numpy()
+        mine_all = ~np.isin(rows, list(screened))
+        for part in self.parts:
+            left = {uid: reason for uid, reason in part.failures.items() if part.ids is not None}
+            failures |= left
+            mine = mine_all if part.ids is None else mine_all & np.isin(rows, list(part.ids))
+            if part.fitted is None or not mine.any():
+                continue
+            own = set(rows[mine].tolist())
+            got = guard.predict(
+                self.offer,
+                part.fitted,
+                context[context["unique_id"].isin(own)].reset_index(drop=True),
+                future[mine].reset_index(drop=True),
+                task,
+            )
+            forecast[mine], quantiles[mine] = got.forecast, got.quantiles
+            failures |= got.failures
+        for uid in dict.fromkeys(rows[~np.isfinite(forecast)].tolist()):
+            failures.setdefault(uid, "new-series")
+        return guard.Answer(forecast, quantiles, failures)
+
+    def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Forecast from one long frame, as MLflow's `pyfunc` hands it over.
+
+        Args:
+            frame: `unique_id, ds, y, <covariates>`; history with `y`, then the rows asked for, whose `y` is null. Times
+                without a zone are UTC.
+
+        Returns:
+            `unique_id, ds, step, forecast, q10 …, model, status, reason` for the rows asked for.
+        """
+        rows = frame.assign(ds=pd.to_datetime(frame["ds"], utc=True).astype("datetime64[ns, UTC]"))
+        rows = rows.assign(unique_id=rows["unique_id"].astype(str), y=rows["y"].astype(float))
+        rows = rows.sort_values(["unique_id", "ds"], kind="stable", ignore_index=True)
+        origin = rows.loc[rows["y"].notna(), "ds"].max()
+        if origin is pd.NaT:
+            raise StateError("the frame holds no history", hint="give past rows with y, and future rows without")
+        ahead = self.manifest.grid.ahead(origin, self.manifest.horizon)
+        future = rows[rows["ds"] > origin].drop(columns="y").reset_index(drop=True)
+        future.insert(2, "step", (ahead.searchsorted(pd.DatetimeIndex(future["ds"])) + 1).astype(np.int32))
+        return self.forecast(rows[rows["ds"] <= origin].reset_index(drop=True), future, origin)
+
+
+def _offer(manifest: Manifest, host: Host) -> Offer:
+    stamp = manifest.plugin
+    install = f"pip install '{stamp.distribution}=={stamp.version}'"
+    try:
+        offer = host.offer("model", manifest.model)
+    except PluginError as error:
+        raise PluginError(
+            f"the stored model needs it, and it is not there: {error.message}", plugin=manifest.model, hint=install
+        ) from error
+    if offer.version.split(".")[0] != stamp.version.split(".")[0]:
+        message = f"the stored model was made by version {stamp.version}, here is {offer.version}"
+        raise PluginError(message, plugin=manifest.model, version=offer.version, hint=install)
+    return offer
+
+
+def _part(files: state.Verified, offer: Offer) -> Part:
+    about = json.loads(files.read("part.json"))
+    factory = offer.spec.factory
+    root = str(getattr(factory, "__module__", "")).split(".")[0]
+    fitted = (
+        state.load(files.sub("fitted"), packages=(root,), trusted=offer.spec.capabilities.trusted)
+        if about["fitted"]
+        else None
+    )
+    ids: Iterable[str] | None = about["ids"]
+    return Part(None if ids is None else tuple(ids), fitted, about["failures"])
+
+
+def part_names(count: int) -> Sequence[str]:
+    """Folder names of so many parts."""
+    return [f"{number:05d}" for number in range(count)]

@@ -1,0 +1,306 @@
+"""Forecast with the champion's stored parameters, and deliver.
+
+latest history as context → assumptions for the unknown future → stored parameters applied, nothing re-estimated → checked
+table → sinks.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from forecastcore import runtime
+from forecastcore.api import quantile_column
+from forecastcore.errors import EngineError, ForecastCoreError, SinkError, UsageError
+from forecastcore.frames import data_digest
+from forecastcore.messages import PredictReport, Publication, SeriesCount
+from forecastcore.package import Package
+from forecastcore.ports import Steps
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import pyarrow as pa
+
+    from forecastcore.assumptions import Future
+    from forecastcore.frames import History
+    from forecastcore.messages import ModelVersion
+    from forecastcore.ports import ModelStore, Run
+    from forecastcore.project import Project
+
+__all__ = ["forecasts", "predict", "table_schema"]
+
+
+def predict(
+    project: Project,
+    as_of: str | datetime | None = None,
+    scenarios: Sequence[str] = ("base",),
+    *,
+    model: str = "champion",
+    steps: Steps | None = None,
+) -> PredictReport:
+    """Deliver one vintage per scenario.
+
+    Args:
+        project: what to forecast, and where to.
+        as_of: the origin; nothing later is used. Times without a zone are in the source's zone. Default: the newest value.
+        scenarios: `base` and names under `scenarios:` of the project file.
+        model: `champion`, `challenger`, a version or a run id.
+        steps: how to run and watch the stages.
+
+    Returns:
+        What was forecast, assumed and published. A sink that failed says so in `published`; the others are delivered.
+
+    Raises:
+        UsageError: there is no such model or scenario.
+        DataError: the history is held by the quality check; nothing was written.
+        SinkError: no sink could be delivered to.
+    """
+    steps, started = steps or Steps(), time.perf_counter()
+    _check_scenarios(project, scenarios)
+    store = runtime.store(project)
+    version = _chosen(store, model)
+    history = steps.run("load and check", lambda: runtime.history(project, as_of))
+    package = steps.run("load model", lambda: Package.load(store.fetch(version), project.host, version.digest or None))
+    _check_same_question(project, package, version)
+    with store.run(f"predict {history.origin:%Y-%m-%d %H:%M}", tags={"forecastcore.command": "predict"}) as tracked:
+        keys, tables, futures = {}, {}, {}
+        for scenario in scenarios:
+            future = steps.run(f"assume {scenario}", lambda s=scenario: runtime.future(project, history, scenario=s))
+            rows = steps.run(
+                f"forecast {scenario}", lambda f=future: package.forecast(history.panel, f.frame, history.origin)
+            )
+            key = run_key(project, history, future, scenario, version, package)
+            tables[scenario] = _table(project, history, future, rows, scenario, version, key)
+            keys[scenario], futures[scenario] = key, future
+        published = [
+            p
+            for scenario in scenarios
+            for p in steps.run(f"publish {scenario}", lambda s=scenario: _publish(project, tables[s], keys[s]))
+        ]
+        report = PredictReport(
+            project=project.config.name,
+            run_id=tracked.run_id,
+            run_key=keys[scenarios[0]],
+            run_keys=keys,
+            issued_at=history.origin.to_pydatetime(),
+            scenarios=tuple(scenarios),
+            model=version.model,
+            model_version=version.version,
+            rows=sum(len(table) for table in tables.values()),
+            series=_count(tables[scenarios[0]]),
+            assumptions=tuple(note for future in futures.values() for note in future.notes),
+            published=tuple(published),
+            quality=dict(history.counts),
+            notes=history.notes,
+            seconds=time.perf_counter() - started,
+        )
+        _track(tracked, report)
+    project.host.notify("forecastcore_run_finished", report=report)
+    if published and all(p.error for p in published):
+        raise SinkError("; ".join(f"{p.sink} {p.location}: {p.error}" for p in published))
+    return report
+
+
+def forecasts(
+    project: Project, issued_at: str | datetime | None = "latest", *, scenario: str | None = None
+) -> pd.DataFrame:
+    """The delivered table, from the first sink that can be read.
+
+    Args:
+        project: whose sinks.
+        issued_at: an origin, `latest` for the newest one, None for all vintages.
+        scenario: only this one.
+
+    Returns:
+        CONTRACT §3's table, sorted by scenario, series, origin and step; empty where nothing was delivered.
+    """
+    for label, sink in project.sinks():
+        if not callable(getattr(sink, "read", None)):
+            continue
+        moment = None if issued_at in {None, "latest"} else runtime.instant(project, issued_at)
+        frame = _read(sink, moment)
+        if issued_at == "latest" and len(frame):
+            frame = frame[frame["issued_at"] == frame["issued_at"].max()]
+        if scenario is not None:
+            frame = frame[frame["scenario"] == scenario]
+        frame.attrs["sink"] = label
+        return frame.sort_values(["scenario", "unique_id", "issued_at", "step"], ignore_index=True)
+    raise UsageError(
+        "no sink of this project can be read back", hint="add {type: delta, path: out/forecasts} under sinks:"
+    )
+
+
+def _read(sink: Any, moment: pd.Timestamp | None) -> pd.DataFrame:
+    table: pa.Table = sink.read(moment.to_pydatetime() if moment is not None else None)
+    return table.to_pandas()
+
+
+def _check_scenarios(project: Project, scenarios: Sequence[str]) -> None:
+    known = ("base", *project.config.scenarios)
+    unknown = [name for name in scenarios if name not in known]
+    if unknown or not scenarios:
+        raise UsageError(
+            f"unknown scenario {', '.join(map(repr, unknown))}", hint=f"the project has {', '.join(known)}"
+        )
+
+
+def _chosen(store: ModelStore, model: str) -> ModelVersion:
+    version = store.resolve(model)
+    if version is None:
+        known = ", ".join(v.version for v in store.versions())
+        hint = (
+            f"versions: {known}; forecastcore models promote V makes one the champion"
+            if known
+            else "run forecastcore retrain first"
+        )
+        raise UsageError(
+            f"there is no {model} model yet" if model in {"champion", "challenger"} else f"there is no model {model!r}",
+            hint=hint,
+        )
+    return version
+
+
+def _check_same_question(project: Project, package: Package, version: ModelVersion) -> None:
+    """A model answers the question it was trained for; a project file changed since needs a retrain."""
+    manifest, config = package.manifest, project.config
+    asked = {
+        "horizon": (manifest.horizon, config.horizon),
+        "quantiles": (list(manifest.quantiles), list(config.quantiles)),
+        "covariates": (list(manifest.covariates), list(config.covariates)),
+    }
+    for key, (then, now) in asked.items():
+        if then != now:
+            message = f"version {version.version} was trained with {key} {then}, the project file now says {now}"
+            raise UsageError(message, hint="run forecastcore retrain, or put the key back")
+
+
+def run_key(
+    project: Project, history: History, future: Future, scenario: str, version: ModelVersion, package: Package
+) -> str:
+    """The identity of a vintage: the same project, origin, scenario, settings, data and model give the same key."""
+    parts = {
+        "project": project.config.name,
+        "origin": history.origin.isoformat(),
+        "scenario": scenario,
+        "config": project.digest(),
+        "data": data_digest(history.panel, future.frame),
+        "model": [version.version, package.digest],
+    }
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def table_schema(quantiles: Sequence[float]) -> pa.Schema:
+    """The forecast table's columns and types (CONTRACT §3)."""
+    import pyarrow as pa
+
+    text, number, moment = pa.string(), pa.float64(), pa.timestamp("us", tz="UTC")
+    return pa.schema(
+        [
+            ("project", text),
+            ("unique_id", text),
+            ("scenario", text),
+            ("issued_at", moment),
+            ("ds", moment),
+            ("step", pa.int32()),
+            ("forecast", number),
+            *((quantile_column(q), number) for q in quantiles),
+            ("model", text),
+            ("model_version", text),
+            ("status", text),
+            ("reason", text),
+            ("assumed_by", text),
+            ("run_key", text),
+            ("created_at", moment),
+        ]
+    )
+
+
+def _table(
+    project: Project,
+    history: History,
+    future: Future,
+    rows: pd.DataFrame,
+    scenario: str,
+    version: ModelVersion,
+    key: str,
+) -> pa.Table:
+    import pyarrow as pa
+
+    if future.fell_back:
+        touched = rows["status"] == "ok"
+        rows = rows.assign(
+            status=rows["status"].mask(touched, "degraded"), reason=rows["reason"].mask(touched, future.fell_back[:300])
+        )
+    rows = rows.assign(
+        project=project.config.name,
+        scenario=scenario,
+        issued_at=history.origin,
+        model_version=version.version,
+        assumed_by=future.assumed_by,
+        run_key=key,
+        created_at=pd.Timestamp(datetime.now(UTC)),
+    )
+    schema = table_schema(project.config.quantiles)
+    table = pa.Table.from_pandas(rows[schema.names], schema=schema, preserve_index=False)
+    _audit(table, history, project)
+    return table
+
+
+def _audit(table: pa.Table, history: History, project: Project) -> None:
+    """What must hold of every vintage; a breach is a fault of ours or a plugin's, and nothing of it is published."""
+    frame = table.select(["unique_id", "step", "forecast", "status"]).to_pandas()
+    if len(frame) != len(history.ids) * project.config.horizon or frame.duplicated(["unique_id", "step"]).any():
+        raise EngineError(
+            f"the forecast has {len(frame)} rows for {len(history.ids)} series × {project.config.horizon} steps; nothing was published"
+        )
+    empty = ~np.isfinite(frame["forecast"].to_numpy()) & (frame["status"] != "failed").to_numpy()
+    if empty.any():
+        raise EngineError(f"{int(empty.sum())} rows have no forecast and are not marked failed; nothing was published")
+    quantiles = np.column_stack([table[quantile_column(q)].to_numpy() for q in project.config.quantiles])
+    if (np.diff(quantiles, axis=1) < 0).any():
+        raise EngineError("quantiles cross; nothing was published")
+
+
+def _publish(project: Project, table: pa.Table, key: str) -> list[Publication]:
+    """Deliver to every sink; one that fails does not keep the others from it."""
+    done = []
+    for label, sink in project.sinks():
+        try:
+            got = sink.publish(table, key)
+            done.append(Publication(sink=label, location=got.location, rows=got.rows, already=got.already))
+        except Exception as error:  # noqa: BLE001 - a plugin's own error; it is reported for its sink
+            words = error.message if isinstance(error, ForecastCoreError) else f"{type(error).__name__}: {error}"
+            done.append(
+                Publication(sink=label, location=str(getattr(sink, "path", "")), rows=0, already=False, error=words)
+            )
+    return done
+
+
+def _count(table: pa.Table) -> SeriesCount:
+    worst = table.select(["unique_id", "status"]).to_pandas()
+    rank = worst["status"].map({"ok": 0, "degraded": 1, "failed": 2}).groupby(worst["unique_id"]).max()
+    return SeriesCount(
+        total=len(rank), ok=int((rank == 0).sum()), degraded=int((rank == 1).sum()), failed=int((rank == 2).sum())
+    )  # noqa: PLR2004 - the ranks above
+
+
+def _track(tracked: Run, report: PredictReport) -> None:
+    tracked.params(
+        {
+            "issued_at": report.issued_at.isoformat(),
+            "scenarios": ",".join(report.scenarios),
+            "model_version": report.model_version,
+        }
+    )
+    tracked.metrics(
+        {f"series_{name}": float(count) for name, count in report.series.model_dump().items()}
+        | {"rows": float(report.rows)}
+    )
+    tracked.json("report.json", report.to_json())
