@@ -1,0 +1,53 @@
+"""`forecast.yaml` → frozen models; every fault with file, line, column, key, and the nearest valid name.
+
+References such as `${env:NAME}` stay references in these models; see `references`.
+"""
+
+from __future__ import annotations
+
+from forecastcore.config.loading import FILE_NAME, Reading, absolute_uri, in_order, load, read
+from forecastcore.config.models import (
+    BacktestConfig,
+    CovariateConfig,
+    EngineConfig,
+    ModelConfig,
+    PluginConfig,
+    PluginsConfig,
+    ProjectConfig,
+    PromotionConfig,
+    QualityConfig,
+    SourceConfig,
+    TrackingConfig,
+    digest,
+)
+from forecastcore.config.references import Resolver, has_reference, redact, resolve
+from forecastcore.config.words import Fault, did_you_mean, explain, nearest
+
+__all__ = [
+    "FILE_NAME",
+    "BacktestConfig",
+    "CovariateConfig",
+    "EngineConfig",
+    "Fault",
+    "ModelConfig",
+    "PluginConfig",
+    "PluginsConfig",
+    "ProjectConfig",
+    "PromotionConfig",
+    "QualityConfig",
+    "Reading",
+    "Resolver",
+    "SourceConfig",
+    "TrackingConfig",
+    "absolute_uri",
+    "did_you_mean",
+    "digest",
+    "explain",
+    "has_reference",
+    "in_order",
+    "load",
+    "nearest",
+    "read",
+    "redact",
+    "resolve",
+]

@@ -1,0 +1,132 @@
+"""Faults that lie between keys: names that nobody defines, two keys that exclude each other.
+
+They look at the raw data, so that they speak even when other keys are wrong.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from forecastcore.config.engines import ENGINES
+from forecastcore.config.references import has_reference, misplaced
+from forecastcore.config.words import Fault, did_you_mean, explain
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+__all__ = ["cross_check"]
+
+#: names that frames use for something else
+_TAKEN = {"unique_id", "ds", "y", "step", "origin", "assumed_by"}
+_MAX_COMBINATIONS = 1000
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _covariates(data: Mapping[str, Any]) -> Iterator[Fault]:
+    assumptions = _mapping(data.get("assumptions"))
+    columns = {str(_mapping(data.get("source")).get(key)) for key in ("id", "time", "target")}
+    for name, covariate in _mapping(data.get("covariates")).items():
+        path = ("covariates", name)
+        if name in _TAKEN | columns:
+            yield Fault(path=path, message=f"the name {name!r} is taken", hint="rename the column", at_key=True)
+        if not isinstance(covariate, dict):
+            continue
+        assume, known = covariate.get("assume"), covariate.get("known")
+        if assume is not None and known is True:
+            message = "its future is known or assumed, not both"
+            yield Fault(path=(*path, "known"), message=message, hint="keep `known` or `assume`", at_key=True)
+        elif assume is None and known in (None, False):
+            hint = "write {assume: <an assumption's name>} or {known: true}"
+            yield Fault(path=path, message="says nothing of its future", hint=hint, at_key=True)
+        if isinstance(assume, str) and assume not in assumptions:
+            yield Fault(
+                path=(*path, "assume"), message=_undefined(assume, assumptions), hint=did_you_mean(assume, assumptions)
+            )
+        if covariate.get("issued") is not None and assume is None:
+            yield Fault(path=(*path, "issued"), message="is read only where the covariate is assumed", at_key=True)
+
+
+def _undefined(name: str, assumptions: Mapping[str, Any]) -> str:
+    there = f"there are {', '.join(assumptions)}" if assumptions else "there is none"
+    return f"no assumption is called {name!r}; {there}"
+
+
+def _scenarios(data: Mapping[str, Any]) -> Iterator[Fault]:
+    assumptions = _mapping(data.get("assumptions"))
+    for scenario, changes in _mapping(data.get("scenarios")).items():
+        path = ("scenarios", scenario)
+        if scenario == "base":
+            yield Fault(
+                path=path, message="'base' always exists and is what `assumptions` says", hint="rename it", at_key=True
+            )
+        elif not re.fullmatch(r"[A-Za-z0-9_-]{1,100}", scenario):
+            yield Fault(path=path, message="expected letters, digits, dashes and underscores in the name", at_key=True)
+        for name in _mapping(changes):
+            if name not in assumptions:
+                hint = did_you_mean(name, assumptions)
+                yield Fault(path=(*path, name), message=_undefined(name, assumptions), hint=hint, at_key=True)
+
+
+def _grids(data: Mapping[str, Any]) -> Iterator[Fault]:
+    models = data.get("models")
+    for position, model in enumerate(models if isinstance(models, list) else ()):
+        grid = {
+            key: values for key, values in _mapping(_mapping(model).get("grid")).items() if isinstance(values, list)
+        }
+        for key in grid:
+            if key in model:
+                path = ("models", position, "grid", key)
+                yield Fault(
+                    path=path, message=f"{key!r} is set beside the grid too", hint="keep one of them", at_key=True
+                )
+        combinations = math.prod(len(values) for values in grid.values())
+        if combinations > _MAX_COMBINATIONS:
+            message = f"makes {combinations} candidates; at most {_MAX_COMBINATIONS} are fitted"
+            yield Fault(path=("models", position, "grid"), message=message, hint="list fewer values", at_key=True)
+
+
+def _engine(data: Mapping[str, Any]) -> Iterator[Fault]:
+    engine = _mapping(data.get("engine"))
+    kind = engine.get("type", "local")
+    params = {key: value for key, value in engine.items() if key != "type"}
+    if not isinstance(kind, str) or kind not in ENGINES:
+        return
+    try:
+        ENGINES[kind].model_validate(params)
+    except ValidationError as error:
+        for fault in error.errors(include_url=False):
+            path = ("engine", *fault["loc"])
+            if fault["type"] == "extra_forbidden":
+                name = str(fault["loc"][-1])
+                message = f"the engine {kind!r} has no such setting; it has {', '.join(ENGINES[kind].model_fields)}"
+                yield Fault(
+                    path=path, message=message, hint=did_you_mean(name, ENGINES[kind].model_fields), at_key=True
+                )
+            elif not has_reference(fault["input"]):
+                message, hint = explain(fault)
+                yield Fault(path=path, message=message, hint=hint)
+    if kind == "databricks":
+        ways = [key for key in ("cluster", "existing_cluster", "serverless") if params.get(key)]
+        if len(ways) != 1:
+            message = (
+                f"expected exactly one of cluster, existing_cluster and serverless, got {' and '.join(ways) or 'none'}"
+            )
+            yield Fault(path=("engine",), message=message, at_key=True)
+
+
+def cross_check(data: Mapping[str, Any]) -> list[Fault]:
+    """All faults between keys of a project file's data."""
+    return [
+        *misplaced(data),
+        *_covariates(data),
+        *_scenarios(data),
+        *_grids(data),
+        *_engine(data),
+    ]

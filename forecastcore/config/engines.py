@@ -1,0 +1,51 @@
+"""What each engine may be told beside its `type`."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from forecastcore.config.models import Bool, Config, Count, Text
+
+__all__ = ["ENGINES", "DatabricksEngine", "LocalEngine", "SparkEngine"]
+
+
+class LocalEngine(Config):
+    """Processes of this machine."""
+
+    workers: Count | None = None
+    """Number of processes; as many as there are processors where it is left out."""
+
+
+class SparkEngine(Config):
+    """A Spark session: the one there is, a Spark Connect server, or a local one."""
+
+    url: Text | None = None
+    """Spark Connect URL, such as sc://host:15002."""
+    partitions: Count | None = None
+    """Number of partitions the series are spread over."""
+    conf: dict[str, Any] = Field(default_factory=dict)
+    """Spark settings of a session made here."""
+
+
+class DatabricksEngine(Config):
+    """A one-time job run: exactly one of `cluster`, `existing_cluster` and `serverless`."""
+
+    cluster: dict[str, Any] | None = None
+    """A new cluster: spark_version, node_type, workers or autoscale, policy_id, spot."""
+    existing_cluster: Text | None = None
+    """Id of a cluster."""
+    serverless: Bool = False
+    """Run on serverless compute."""
+    volume: Text | None = None
+    """Unity Catalog volume that requests and reports pass through: /Volumes/catalog/schema/volume."""
+    timeout: Text | None = None
+    """How long the job may take, such as 4h."""
+    on_timeout: Literal["cancel", "detach"] = "cancel"
+    """What becomes of a job that takes longer."""
+    profile: Text | None = None
+    """Profile of the Databricks configuration; the environment decides where it is left out."""
+
+
+ENGINES: dict[str, type[Config]] = {"local": LocalEngine, "spark": SparkEngine, "databricks": DatabricksEngine}

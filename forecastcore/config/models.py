@@ -1,0 +1,245 @@
+"""`forecast.yaml` as frozen models; the words under each key are what `forecastcore schema` prints."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, available_timezones
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict
+
+from forecastcore.config.words import custom_error, did_you_mean
+
+__all__ = [
+    "BacktestConfig",
+    "Config",
+    "CovariateConfig",
+    "EngineConfig",
+    "ModelConfig",
+    "PluginConfig",
+    "PluginsConfig",
+    "ProjectConfig",
+    "PromotionConfig",
+    "QualityConfig",
+    "SourceConfig",
+    "TrackingConfig",
+    "digest",
+]
+
+
+def _named(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9-]{1,100}", text):
+        better = re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+        words = f"expected lowercase letters, digits and dashes, got {text[:60]!r}"
+        raise custom_error(words, f"did you mean {better[:60]!r}?" if better else None)
+    return text
+
+
+def _frequency(text: str) -> str:
+    from forecastcore.timegrid import parse_frequency
+
+    try:
+        parse_frequency(text)
+    except (ValueError, OverflowError, TypeError, KeyError):
+        raise custom_error(f"expected a pandas alias such as 30min, h, D, W-MON, MS or QS, got {text[:60]!r}") from None
+    return text
+
+
+def _timezone(text: str) -> str:
+    try:
+        ZoneInfo(text)
+    except (LookupError, ValueError, OSError):
+        words = f"expected an IANA time zone such as Europe/Berlin, got {text[:60]!r}"
+        raise custom_error(words, did_you_mean(text, available_timezones())) from None
+    return text
+
+
+def _quantiles(levels: tuple[float, ...]) -> tuple[float, ...]:
+    from forecastcore.api import quantile_column
+
+    outside = [level for level in levels if not 0 < level < 1]
+    if outside:
+        hint = f"did you mean {outside[0] / 100:g}?" if 1 <= outside[0] < 100 else None  # noqa: PLR2004 - a percentage
+        raise custom_error(f"a quantile lies above 0 and below 1, got {outside[0]:g}", hint)
+    columns = [quantile_column(level) for level in levels]
+    twice = [level for level, column in zip(levels, columns, strict=True) if columns.count(column) > 1]
+    if twice:
+        raise custom_error(f"the quantile {twice[0]:g} stands here more than once", "keep one of them")
+    return tuple(sorted(levels))
+
+
+Int = Annotated[int, Strict()]
+Bool = Annotated[bool, Strict()]
+Float = Annotated[float, Strict(), Field(allow_inf_nan=False)]
+Text = Annotated[str, Field(min_length=1)]
+Named = Annotated[str, AfterValidator(_named), Field(json_schema_extra={"pattern": "^[a-z0-9-]{1,100}$"})]
+Timezone = Annotated[str, AfterValidator(_timezone)]
+Count = Annotated[Int, Field(ge=1, le=1_000_000)]
+
+
+class Config(BaseModel):
+    """Base of all sections: frozen and closed."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", protected_namespaces=(), use_attribute_docstrings=True, validate_default=False
+    )
+
+
+class PluginConfig(Config):
+    """A plugin and its parameters, which stand beside `type` in the file."""
+
+    type: Text
+    """Name that a plugin offers; `forecastcore plugins list` shows them all."""
+    params: dict[str, Any] = Field(default_factory=dict)
+    """The plugin's own parameters; in the file they stand beside `type`."""
+
+
+class SourceConfig(PluginConfig):
+    """Where history comes from."""
+
+    id: Text = "unique_id"
+    """Column with the name of the series."""
+    time: Text = "ds"
+    """Column with the time stamps."""
+    target: Text = "y"
+    """Column with what is forecast."""
+    timezone: Timezone = "UTC"
+    """IANA zone of naive time stamps, and the clock that people live by; everything inside is UTC."""
+
+
+class ModelConfig(PluginConfig):
+    """A candidate, or several where `grid` lists values."""
+
+    grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(default_factory=dict)
+    """Values to search over, by parameter; each combination is a candidate of its own."""
+
+
+class QualityConfig(Config):
+    """What the check before every run does; every repair is counted and reported."""
+
+    gaps: Literal["fill", "error"] = "fill"
+    """Missing time stamps: fill them as missing values, or hold the run."""
+    duplicates: Literal["error", "last", "mean"] = "error"
+    """Two rows of one series and time: hold the run, take the last, or average them."""
+    ambiguous: Literal["error", "first", "second", "infer"] = "error"
+    """Local times that occur twice when clocks go back."""
+    nonexistent: Literal["error", "shift"] = "error"
+    """Local times that never occur when clocks go forward."""
+    max_missing: Annotated[Float, Field(ge=0, le=1)] = 0.5
+    """Share of missing values above which a series is served by a fallback."""
+
+
+class CovariateConfig(Config):
+    """Where the future of a covariate comes from: exactly one of `assume` and `known`."""
+
+    assume: Text | None = None
+    """Name of the assumption that stands in for its future."""
+    known: Bool = False
+    """The source holds future values too."""
+    issued: Text | None = None
+    """Archive of what was assumed when: a file with columns ds, issued_at, value."""
+
+
+class BacktestConfig(Config):
+    """How candidates are compared on the past."""
+
+    folds: Annotated[Int, Field(ge=1, le=1000)] = 4
+    """Number of past origins."""
+    stride: Count | None = None
+    """Steps between two origins; the horizon where it is left out."""
+    metric: Literal["mase", "rmsse", "wql"] = "mase"
+    """What decides."""
+    season: Count | None = None
+    """Steps of the main season; taken from the frequency where it is left out."""
+
+
+class PromotionConfig(Config):
+    """When a challenger becomes champion."""
+
+    mode: Literal["off", "dry-run", "enforce", "manual"] = "enforce"
+    """off: never; dry-run: decide and record only; enforce: swap if better; manual: wait for `models promote`."""
+    min_gain: Annotated[Float, Field(ge=0, lt=1)] = 0.01
+    """Smallest relative reduction of the loss that counts."""
+    confidence: Annotated[Float, Field(gt=0, lt=1)] = 0.95
+    """Level at which the gain must be certain."""
+
+
+class EngineConfig(Config):
+    """What the work runs on."""
+
+    type: Literal["local", "spark", "databricks"] = "local"
+    """Processes of this machine, a Spark session, or a Databricks job."""
+    params: dict[str, Any] = Field(default_factory=dict)
+    """The engine's own parameters; in the file they stand beside `type`."""
+
+
+class TrackingConfig(Config):
+    """Where runs and models are recorded."""
+
+    uri: Text | None = None
+    """MLflow tracking URI; `mlflow.db` beside the file where it is left out."""
+    experiment: Text | None = None
+    """MLflow experiment; the project's name where it is left out."""
+
+
+class PluginsConfig(Config):
+    """Which plugins may be loaded."""
+
+    block: tuple[Text, ...] = ()
+    """Plugins that are never loaded, by name of entry point, distribution, file or offered type."""
+    allow: tuple[Text, ...] | None = None
+    """Distributions that may be loaded; all where null."""
+    load: tuple[Text, ...] = ()
+    """Single Python files to load as plugins, relative to the project file."""
+
+
+class ProjectConfig(Config):
+    """A forecasting project."""
+
+    name: Named
+    """Name of the project and of its registered model."""
+    source: SourceConfig
+    """Where history comes from."""
+    quality: QualityConfig = Field(default_factory=QualityConfig)
+    """What the check before every run does."""
+    frequency: Annotated[str, AfterValidator(_frequency)]
+    """Pandas offset alias of the grid, such as 30min, h, D, W-MON or MS."""
+    horizon: Count
+    """Steps to forecast."""
+    quantiles: Annotated[tuple[Float, ...], Field(min_length=1, max_length=99), AfterValidator(_quantiles)] = (
+        0.1,
+        0.5,
+        0.9,
+    )
+    """Quantiles to forecast beside the point forecast."""
+    covariates: dict[str, CovariateConfig] = Field(default_factory=dict)
+    """Columns that help to forecast, and where their future comes from."""
+    assumptions: dict[str, PluginConfig] = Field(default_factory=dict)
+    """Stand-ins for the unknown future of covariates, by a name of your own."""
+    scenarios: dict[str, dict[str, PluginConfig]] = Field(default_factory=dict)
+    """What-ifs: assumptions that replace those of the same name. `base` always exists."""
+    models: Annotated[tuple[ModelConfig, ...], Field(min_length=1)] = ()
+    """Candidates; a sensible shelf where it is left out."""
+    backtest: BacktestConfig = Field(default_factory=BacktestConfig)
+    """How candidates are compared on the past."""
+    promotion: PromotionConfig = Field(default_factory=PromotionConfig)
+    """When a challenger becomes champion."""
+    sinks: Annotated[tuple[PluginConfig, ...], Field(min_length=1)] = ()
+    """Where forecasts are delivered; a Delta table at out/forecasts where it is left out."""
+    engine: EngineConfig = Field(default_factory=EngineConfig)
+    """What the work runs on."""
+    tracking: TrackingConfig = Field(default_factory=TrackingConfig)
+    """Where runs and models are recorded."""
+    plugins: PluginsConfig = Field(default_factory=PluginsConfig)
+    """Which plugins may be loaded."""
+
+
+_ELSEWHERE = {"name", "sinks", "engine", "tracking", "promotion", "plugins"}
+
+
+def digest(config: ProjectConfig) -> str:
+    """SHA-256 of all that shapes a forecast: not where it goes, what it runs on, or who is told."""
+    shaping = config.model_dump(mode="json", exclude=_ELSEWHERE)
+    return hashlib.sha256(json.dumps(shaping, sort_keys=True, separators=(",", ":")).encode()).hexdigest()

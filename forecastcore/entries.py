@@ -1,0 +1,151 @@
+"""The plugins that a project file names, checked against those that are there.
+
+Works on the raw data, so that these faults are told together with all others.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from forecastcore.config import Fault, did_you_mean, has_reference
+from forecastcore.errors import PluginError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from forecastcore.host import Host
+
+__all__ = ["plugin_faults"]
+
+_Path = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Entry:
+    """A plugin named in the file: `own` are the keys beside `type` that are not its parameters."""
+
+    kind: str
+    path: _Path
+    type: str
+    params: dict[str, Any]
+    grid: dict[str, list[Any]]
+    own: tuple[str, ...]
+
+
+def _items(value: Any) -> list[tuple[str, Any]]:
+    return list(value.items()) if isinstance(value, dict) else []
+
+
+def _listed(value: Any) -> list[tuple[int, Any]]:
+    return list(enumerate(value)) if isinstance(value, list) else []
+
+
+def _entry(kind: str, path: _Path, value: Any, own: tuple[str, ...] = ()) -> Iterator[_Entry]:
+    if isinstance(value, dict) and isinstance(value.get("type"), str) and value["type"]:
+        params = {key: child for key, child in value.items() if key not in ("type", *own)}
+        searched = _items(value.get("grid")) if "grid" in own else []
+        grid = {key: values for key, values in searched if isinstance(values, list) and values and key not in params}
+        yield _Entry(kind=kind, path=path, type=value["type"], params=params, grid=grid, own=own)
+
+
+def _entries(data: Mapping[str, Any]) -> Iterator[_Entry]:
+    """Every plugin that the raw data names; what has a wrong shape is left to the other checks."""
+    yield from _entry("source", ("source",), data.get("source"), ("id", "time", "target", "timezone"))
+    for name, value in _items(data.get("assumptions")):
+        yield from _entry("assumption", ("assumptions", name), value)
+    for scenario, changes in _items(data.get("scenarios")):
+        for name, value in _items(changes):
+            yield from _entry("assumption", ("scenarios", scenario, name), value)
+    for position, value in _listed(data.get("models")):
+        yield from _entry("model", ("models", position), value, ("grid",))
+    for position, value in _listed(data.get("sinks")):
+        yield from _entry("sink", ("sinks", position), value)
+
+
+def _at(value: Any, path: _Path) -> Any:
+    for part in path:
+        try:
+            value = value[part]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return value
+
+
+def _check(host: Host, entry: _Entry, params: Mapping[str, Any], root: Path) -> list[Fault]:
+    """What is wrong with one set of parameters; an empty path is a fault of the whole."""
+    try:
+        faults = host.check(entry.kind, entry.type, params)
+        faults = [fault for fault in faults if not has_reference(_at(params, fault.path))]
+        if not faults and not has_reference(params):
+            host.make(entry.kind, entry.type, params, root=root)
+    except PluginError as error:
+        return [Fault(path=(), message=error.message, hint=error.hint)]
+    return faults
+
+
+def _entry_faults(host: Host, entry: _Entry, root: Path) -> Iterator[Fault]:
+    """What is wrong with one plugin entry: its name, its parameters, its grid, what its constructor says."""
+    try:
+        host.offer(entry.kind, entry.type)
+    except PluginError as error:
+        yield Fault(path=(*entry.path, "type"), message=error.message, hint=error.hint)
+        return
+    first = {**entry.params, **{key: values[0] for key, values in entry.grid.items()}}
+    faults = _check(host, entry, first, root)
+    for fault in faults:
+        if not fault.path or fault.path[0] not in entry.grid:
+            hint = fault.hint or (did_you_mean(str(fault.path[0]), ("type", *entry.own)) if fault.at_key else None)
+            yield replace(fault, path=(*entry.path, *fault.path), hint=hint)
+    whole = any(not fault.path for fault in faults)
+    for key, values in entry.grid.items():
+        for position, value in enumerate(values):
+            for fault in _check(host, entry, {**first, key: value}, root):
+                place = (key,) if fault.at_key else (key, position, *fault.path[1:])
+                if fault.path[:1] == (key,) or (not fault.path and not whole):
+                    yield replace(fault, path=(*entry.path, "grid", *place))
+
+
+def _wrapped_faults(host: Host, data: Mapping[str, Any], entries: Sequence[_Entry]) -> Iterator[Fault]:
+    """Assumptions that change another one: it exists, and no two stand on each other."""
+    assumptions = data.get("assumptions")
+    known = assumptions if isinstance(assumptions, dict) else {}
+    of = {}
+    for entry in entries:
+        offers = [o for o in host.offers("assumption") if o.name == entry.type and o.health == "ok"]
+        target = entry.params.get("of")
+        if not offers or not offers[0].spec.wraps or not isinstance(target, str):
+            continue
+        if target not in known:
+            yield Fault(
+                path=(*entry.path, "of"),
+                message=f"no assumption is called {target!r}",
+                hint=did_you_mean(target, known),
+            )
+        elif entry.path[0] == "assumptions":
+            of[str(entry.path[-1])] = target
+    for name, target in of.items():
+        seen, here = [name], target
+        while here in of and here not in seen:
+            seen.append(here)
+            here = of[here]
+        if here == name:
+            yield Fault(
+                path=("assumptions", name, "of"), message=f"goes round in a circle: {' → '.join([*seen, name])}"
+            )
+
+
+def plugin_faults(host: Host, data: Any, root: Path) -> list[Fault]:
+    """What is wrong with the plugins that the data names: names, parameters, grids, who stands on whom.
+
+    Args:
+        host: the plugins that are there.
+        data: the project file's data, however wrong.
+        root: folder of the file.
+    """
+    if not isinstance(data, dict):
+        return []
+    entries = list(_entries(data))
+    faults = [fault for entry in entries for fault in _entry_faults(host, entry, root)]
+    return [*faults, *_wrapped_faults(host, data, entries)]
