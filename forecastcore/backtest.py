@@ -23,7 +23,8 @@ from forecastcore.errors import DataError, EngineError
 from forecastcore.frames import offsets
 from forecastcore.messages import LeaderboardRow
 from forecastcore.naive import repeat_season
-from forecastcore.package import Package, Part
+from forecastcore.guard import Part
+from forecastcore.package import Package, save_part
 from forecastcore.ports import Unit
 from forecastcore.project import Candidate, Project
 from forecastcore.timegrid import TimeGrid
@@ -165,11 +166,13 @@ def fit_part(
         task = replace(task, replay=replayer(assumptions, past, grid, task))
     screened = guard.screen(past, setup.config.quality.max_missing)
     fitting = past[~past["unique_id"].isin(list(screened))].reset_index(drop=True) if screened else past
-    ids = tuple(fitting["unique_id"].unique())
+    if fitting.empty:
+        return Part((), None, {})
     model = setup.host.make("model", candidate.type, dict(candidate.params), root=setup.root)
-    fitted, failures = guard.fit(offer, model, fitting, task) if ids else (None, {})
+    fitted, failures = guard.fit(offer, model, fitting, task)
     local = offer.spec.capabilities.scope == "local"
-    return Part(tuple(uid for uid in ids if uid not in failures) if local else None, fitted, {**screened, **failures})
+    ids = tuple(uid for uid in fitting["unique_id"].unique() if uid not in failures)
+    return Part(ids if local else None, fitted, failures)
 
 
 def backtest_unit(panel: pd.DataFrame, request_text: str) -> pd.DataFrame:
@@ -212,32 +215,11 @@ def _fold(
     if offer.spec.capabilities.covariates:
         future = assumptions.ahead(past, _known_part(panel, origin), future, task).frame
     part = fit_part(project, assumptions, candidate, past, grid, origin, request["threads"])
-    able = (
-        future["unique_id"].isin(set(part.ids))
-        if part.ids is not None
-        else ~future["unique_id"].isin(list(part.failures))
-    )
-    answer = _answer(offer, part, past, future, able.to_numpy(), task)
+    screened = guard.screen(past, project.config.quality.max_missing)
+    answer = guard.answer(offer, [part], past, future, task, screened)
     rows = guard.with_fallback(answer, past, future, task, model=candidate.type)
     rows["native"] = np.isfinite(answer.quantiles).all(axis=1)
     return rows.drop(columns=["ds", "model", "status"])
-
-
-def _answer(
-    offer: guard.Offered, part: Part, past: pd.DataFrame, future: pd.DataFrame, able: npt.NDArray[np.bool_], task: Task
-) -> guard.Answer:
-    forecast = np.full(len(future), np.nan)
-    quantiles = np.full((len(future), len(task.quantiles)), np.nan)
-    failures = dict(part.failures)
-    if part.fitted is not None and able.any():
-        own = set(future["unique_id"].to_numpy()[able].tolist())
-        context = past[past["unique_id"].isin(own)].reset_index(drop=True)
-        got = guard.predict(offer, part.fitted, context, future[able].reset_index(drop=True), task)
-        forecast[able], quantiles[able] = got.forecast, got.quantiles
-        failures |= got.failures
-    for uid in dict.fromkeys(future["unique_id"].to_numpy()[~np.isfinite(forecast)].tolist()):
-        failures.setdefault(uid, "model-error: not fitted")
-    return guard.Answer(forecast, quantiles, failures)
 
 
 def fit_unit(panel: pd.DataFrame, request_text: str) -> dict[str, str]:
@@ -249,7 +231,7 @@ def fit_unit(panel: pd.DataFrame, request_text: str) -> dict[str, str]:
     candidate = Candidate(**request["candidate"])
     origin = pd.Timestamp(request["origin"])
     part = fit_part(setup.project, setup.assumptions, candidate, panel, _grid_of(request), origin, request["threads"])
-    part.save(Path(request["folder"]))
+    save_part(part, Path(request["folder"]))
     return dict(part.failures)
 
 

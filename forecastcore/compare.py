@@ -83,13 +83,13 @@ def gain_interval(
     from scipy import stats
 
     both = np.isfinite(champion) & np.isfinite(challenger)
-    with np.errstate(invalid="ignore"):
-        ours = np.nanmean(np.where(both, champion, np.nan), axis=1)
-        theirs = np.nanmean(np.where(both, challenger, np.nan), axis=1)
-    level = float(np.nanmean(ours))
-    difference = (ours - theirs)[np.isfinite(ours - theirs)]
+    scored = both.any(axis=1)
+    if not scored.any():
+        return float("nan"), -np.inf, np.inf
+    ours, theirs = (np.mean(loss[scored], axis=1, where=both[scored]) for loss in (champion, challenger))
+    level, difference = float(ours.mean()), ours - theirs
     n = len(difference)
-    gain = float(difference.mean() / level) if n and level > 0 else float("nan")
+    gain = float(difference.mean() / level) if level > 0 else float("nan")
     if n < 2 or not np.isfinite(gain):  # noqa: PLR2004 - one origin has no spread
         return gain, -np.inf, np.inf
     centred = difference - difference.mean()

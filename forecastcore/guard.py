@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float64]
 
-__all__ = ["Answer", "Offered", "fit", "predict", "reason_of", "screen", "with_fallback"]
+__all__ = ["Answer", "Offered", "Part", "answer", "fit", "predict", "reason_of", "screen", "with_fallback"]
 
 _MAX_PROBES = 64
 
@@ -57,6 +57,21 @@ class Answer:
 
     forecast: Floats
     quantiles: Floats
+    failures: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Part:
+    """Learned parameters of some of the series.
+
+    Attributes:
+        ids: the series that were fitted; None for a model of global scope, which takes any.
+        fitted: None where nothing could be fitted.
+        failures: why series were left out, by `unique_id`.
+    """
+
+    ids: tuple[str, ...] | None
+    fitted: Fitted | None
     failures: Mapping[str, str]
 
 
@@ -229,6 +244,42 @@ def predict(offered: Offered, fitted: Fitted, context: pd.DataFrame, future: pd.
             failures.pop(uid, None)
     quantiles[~np.isfinite(quantiles).all(axis=1)] = np.nan
     return Answer(forecast, np.sort(quantiles, axis=1), failures)
+
+
+def answer(
+    offered: Offered,
+    parts: Sequence[Part],
+    context: pd.DataFrame,
+    future: pd.DataFrame,
+    task: Task,
+    screened: Mapping[str, str],
+) -> Answer:
+    """The parts' answers put together; every series without a forecast has a reason.
+
+    Args:
+        offered: the model's offer.
+        parts: of one fitted model.
+        context: the frame contract, none later than `task.origin`.
+        future: `unique_id, ds, step, <covariates>`, sorted.
+        task: what is asked.
+        screened: series that no model is given, and why.
+    """
+    forecast = np.full(len(future), np.nan)
+    quantiles = np.full((len(future), len(task.quantiles)), np.nan)
+    rows = future["unique_id"].to_numpy()
+    free = ~np.isin(rows, list(screened))
+    failures: dict[str, str] = {}
+    for part in parts:
+        failures |= part.failures
+        mine = free if part.ids is None else free & np.isin(rows, list(part.ids))
+        if part.fitted is None or not mine.any():
+            continue
+        own = context[context["unique_id"].isin(set(rows[mine].tolist()))].reset_index(drop=True)
+        got = predict(offered, part.fitted, own, future[mine].reset_index(drop=True), task)
+        forecast[mine], quantiles[mine] = got.forecast, got.quantiles
+        failures = {**got.failures, **failures}
+    without = dict.fromkeys(rows[~np.isfinite(forecast)].tolist(), "new-series")
+    return Answer(forecast, quantiles, without | {k: v for k, v in {**failures, **screened}.items() if k in without})
 
 
 def _worded(reason: str) -> str:

@@ -23,18 +23,18 @@ from pydantic import Field
 from forecastcore import guard, state
 from forecastcore.api import Task
 from forecastcore.errors import PluginError, StateError
+from forecastcore.guard import Part
 from forecastcore.intervals import Conformal
 from forecastcore.messages import Message
 from forecastcore.timegrid import TimeGrid
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable
     from pathlib import Path
 
-    from forecastcore.api import Fitted
     from forecastcore.host import Host, Offer
 
-__all__ = ["Manifest", "Package", "Part"]
+__all__ = ["Manifest", "Package", "PluginStamp", "save_part"]
 
 
 class PluginStamp(Message):
@@ -89,27 +89,13 @@ class Manifest(Message):
         )
 
 
-@dataclass(frozen=True)
-class Part:
-    """Learned parameters of some of the series.
-
-    Attributes:
-        ids: the series that were fitted; None for a model of global scope, which takes any.
-        fitted: None where nothing could be fitted.
-        failures: why series were left out, by `unique_id`.
-    """
-
-    ids: tuple[str, ...] | None
-    fitted: Fitted | None
-    failures: Mapping[str, str]
-
-    def save(self, folder: Path) -> None:
-        """Write the part; `folder` is made."""
-        folder.mkdir(parents=True)
-        about = {"ids": self.ids, "failures": dict(self.failures), "fitted": self.fitted is not None}
-        (folder / "part.json").write_text(json.dumps(about, sort_keys=True), encoding="utf-8")
-        if self.fitted is not None:
-            state.save(self.fitted, folder / "fitted")
+def save_part(part: Part, folder: Path) -> None:
+    """Write learned parameters of some of the series; `folder` is made."""
+    folder.mkdir(parents=True)
+    about = {"ids": part.ids, "failures": dict(part.failures), "fitted": part.fitted is not None}
+    (folder / "part.json").write_text(json.dumps(about, sort_keys=True), encoding="utf-8")
+    if part.fitted is not None:
+        state.save(part.fitted, folder / "fitted")
 
 
 def _conformal_bytes(conformal: Conformal) -> bytes:
@@ -189,40 +175,13 @@ class Package:
             `unique_id, ds, step, forecast, q10 …, model, status, reason`, in the order of `future`.
         """
         task = self.manifest.task(origin)
-        answer = self._answer(context, future, task)
+        answer = guard.answer(self.offer, self.parts, context, future, task, guard.screen(context, max_missing=1.0))
         bare = ~np.isfinite(answer.quantiles).all(axis=1) & np.isfinite(answer.forecast)
         if bare.any():
             ids, steps = future["unique_id"].to_numpy()[bare], future["step"].to_numpy()[bare]
             answer.quantiles[bare] = self.conformal.quantiles(list(ids), steps, answer.forecast[bare])
         spread = np.asarray(self.manifest.fallback_spread) if self.manifest.fallback_spread else None
         return guard.with_fallback(answer, context, future, task, model=self.manifest.model, spread=spread)
-
-    def _answer(self, context: pd.DataFrame, future: pd.DataFrame, task: Task) -> guard.Answer:
-        forecast = np.full(len(future), np.nan)
-        quantiles = np.full((len(future), len(task.quantiles)), np.nan)
-        screened = guard.screen(context, max_missing=1.0)
-        failures = dict(screened)
-        rows = future["unique_id"].to_numpy()
-        mine_all = ~np.isin(rows, list(screened))
-        for part in self.parts:
-            left = {uid: reason for uid, reason in part.failures.items() if part.ids is not None}
-            failures |= left
-            mine = mine_all if part.ids is None else mine_all & np.isin(rows, list(part.ids))
-            if part.fitted is None or not mine.any():
-                continue
-            own = set(rows[mine].tolist())
-            got = guard.predict(
-                self.offer,
-                part.fitted,
-                context[context["unique_id"].isin(own)].reset_index(drop=True),
-                future[mine].reset_index(drop=True),
-                task,
-            )
-            forecast[mine], quantiles[mine] = got.forecast, got.quantiles
-            failures |= got.failures
-        for uid in dict.fromkeys(rows[~np.isfinite(forecast)].tolist()):
-            failures.setdefault(uid, "new-series")
-        return guard.Answer(forecast, quantiles, failures)
 
     def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Forecast from one long frame, as MLflow's `pyfunc` hands it over.
@@ -272,8 +231,3 @@ def _part(files: state.Verified, offer: Offer) -> Part:
     )
     ids: Iterable[str] | None = about["ids"]
     return Part(None if ids is None else tuple(ids), fitted, about["failures"])
-
-
-def part_names(count: int) -> Sequence[str]:
-    """Folder names of so many parts."""
-    return [f"{number:05d}" for number in range(count)]

@@ -8,7 +8,7 @@ import json
 import re
 import sys
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +54,14 @@ class Candidate:
     name: str
     type: str
     params: dict[str, Any]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for JSON, from which `Candidate(**data)` makes it again."""
+        return asdict(self)
+
+    def same_recipe(self, other: Candidate) -> bool:
+        """Whether both are the same family with the same parameters."""
+        return (self.type, self.params) == (other.type, other.params)
 
 
 def _candidates(config: ProjectConfig) -> tuple[Candidate, ...]:

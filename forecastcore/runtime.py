@@ -184,17 +184,15 @@ def engine(project: Project) -> Engine:
         raise UsageError(
             f"engine.type {settings.type!r} cannot be run by this version", hint="write engine: {type: local}"
         )
-    return LocalEngine(int(settings.params.get("workers") or threads()))
+    return LocalEngine(int(project.engine_params().get("workers") or threads()))
 
 
 def store(project: Project) -> ModelStore:
     """The model store that `tracking:` names."""
     from forecastcore.tracking import open_store
 
-    config = project.config
-    return open_store(
-        project=config.name, uri=config.tracking.uri, experiment=config.tracking.experiment, root=project.root
-    )
+    tracking = project.tracking()
+    return open_store(project=project.config.name, uri=tracking.uri, experiment=tracking.experiment, root=project.root)
 
 
 def unused_by(project: Project, candidate: Candidate) -> str:
