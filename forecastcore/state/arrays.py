@@ -102,7 +102,7 @@ def entries_of(data: bytes, name: str) -> dict[str, bytes]:
 
 
 def check_npy(data: bytes, name: str) -> tuple[np.dtype[Any], tuple[int, ...], int]:
-    """The dtype, shape and start of the values in an npy file, if it holds plain values and no more or less than it says.
+    """The dtype, shape and start of the values in an npy file that holds plain values, as many as it says.
 
     Raises:
         StateError: it does not.

@@ -112,6 +112,7 @@ class _Decoder:
             "frame": self._frame,
             "series": lambda node: self._frame(node)["values"].rename(self.decode(node["name"])),
             "index": lambda node: self._frame(node).index,
+            "range": lambda node: pd.RangeIndex(*node["parts"], name=self.decode(node["name"])),
             "estimator": lambda node: estimators.restore(self._read(node["file"]), node["file"], self._trusted),
             "own": self._own_format,
             "data": self._dataclass,

@@ -84,6 +84,7 @@ class _Encoder:
             np.ndarray: self._array,
             pd.DataFrame: self._frame,
             pd.Series: self._series,
+            pd.RangeIndex: self._range,
         }
 
     def encode(self, value: Any, where: Where) -> Any:
@@ -144,6 +145,10 @@ class _Encoder:
 
     def _index(self, value: pd.Index[Any], _where: Where) -> Any:
         return {"$": "index", **self._parquet(pd.DataFrame(index=value))}
+
+    def _range(self, value: pd.RangeIndex, where: Where) -> Any:
+        parts = [value.start, value.stop, value.step]
+        return {"$": "range", "parts": parts, "name": self.encode(value.name, (where, ".name"))}
 
     def _parquet(self, frame: pd.DataFrame) -> dict[str, Any]:
         data, frequency = write_frame(frame)
