@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -185,6 +186,7 @@ nested = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(nested)
 def test_any_nested_data_comes_back_as_it_was_and_always_as_the_same_bytes(value):
     files = to_files(value)
@@ -209,7 +211,7 @@ frames = hpd.data_frames(
 )
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(frames)
 def test_any_frame_comes_back_with_types_index_and_names(frame):
     back = through_files({"frame": frame, "column": frame["x"].rename(("a", 1))})
@@ -705,6 +707,43 @@ def test_a_hostile_state_is_refused_before_anything_of_it_runs(case, tmp_path, m
         load(folder, packages=HERE)
     assert not (tmp_path / "canary").exists()
     assert not started
+
+
+def some_of_everything():
+    from sklearn.linear_model import Ridge
+
+    x = np.arange(20.0).reshape(10, 2)
+    times = {"ts": pd.Timestamp("2024", tz="UTC"), "dt": datetime.fromisoformat("2024-01-01"), "td": pd.Timedelta("1h")}
+    frames = {"frame": pd.DataFrame({"id": ["a"], "y": [1.0]}), "index": pd.RangeIndex(3)}
+    values = (1, 2.5, None, float("nan"), 2**70, b"xy", np.float32(2), np.array(["a", None], dtype=object))
+    return {"level": Level(1.0, x), "own": Booster("t"), 1: values, "ridge": Ridge().fit(x, x[:, 0]), **times, **frames}
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_a_state_with_any_byte_changed_is_refused_in_words_or_loaded_and_never_fails_otherwise(data):
+    files = to_files(some_of_everything())
+    name = data.draw(st.sampled_from(sorted(files)))
+    content = bytearray(files[name])
+    at = data.draw(st.integers(0, len(content) - 1))
+    content[at] = data.draw(st.integers(0, 255))
+    files[name] = bytes(content[: data.draw(st.none() | st.integers(0, len(content)))])
+    with contextlib.suppress(StateError):
+        from_files(files.__getitem__, packages=HERE, trusted=(), aliases={})
+
+
+@settings(max_examples=50, deadline=None)
+@given(data=st.data())
+def test_any_changed_byte_of_a_sealed_folder_is_noticed(data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("sealed")
+    save([Level(1.0, np.arange(4.0)), pd.DataFrame({"x": [1.0]})], folder)
+    digest = verify(folder)
+    path = data.draw(st.sampled_from(sorted(folder.iterdir())))
+    content = bytearray(path.read_bytes())
+    content[data.draw(st.integers(0, len(content) - 1))] ^= data.draw(st.integers(1, 255))
+    path.write_bytes(content)
+    with pytest.raises(StateError, match=path.name):
+        open_verified(folder, digest)
 
 
 def test_a_module_outside_the_packages_is_not_even_imported(tmp_path, monkeypatch):

@@ -35,7 +35,7 @@ __all__ = ["Verified", "load", "open_verified", "save", "seal", "verify", "write
 def save(obj: Any, folder: Path) -> None:
     """Write a fitted object into a folder and seal it.
 
-    Nothing is written unless all of the object can be.
+    Nothing is written unless all of the object can be, and the seal comes last: a folder half written cannot be loaded.
 
     Args:
         obj: see the module's list of what it may be made of.

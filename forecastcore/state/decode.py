@@ -112,7 +112,7 @@ class _Decoder:
             "frame": self._frame,
             "series": lambda node: self._frame(node)["values"].rename(self.decode(node["name"])),
             "index": lambda node: self._frame(node).index,
-            "range": lambda node: pd.RangeIndex(*node["parts"], name=self.decode(node["name"])),
+            "range": lambda node: pd.RangeIndex(*node["parts"]).rename(self.decode(node["name"])),
             "estimator": lambda node: estimators.restore(self._read(node["file"]), node["file"], self._trusted),
             "own": self._own_format,
             "data": self._dataclass,
@@ -138,7 +138,11 @@ class _Decoder:
         return flat.reshape(node["shape"])
 
     def _frame(self, node: dict[str, Any]) -> pd.DataFrame:
-        return read_frame(self._read(node["file"]), node["frequency"])
+        data = self._read(node["file"])
+        try:
+            return read_frame(data, node["frequency"])
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise StateError(f"{node['file']} is not a frame as forecastcore writes it: {error}") from error
 
     def _type(self, node: dict[str, Any], *, own: bool) -> tuple[Any, list[str]]:
         if node["type"] < 0:
