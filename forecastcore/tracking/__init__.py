@@ -1,0 +1,34 @@
+"""Runs, registered models and the promotion ledger in MLflow; the only importer of mlflow in the project.
+
+`open_store` is all that the use cases need; it follows `forecastcore.ports.ModelStore`. Importing this package imports
+no mlflow, and opening a store writes nothing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from forecastcore.tracking.store import MlflowStore
+
+__all__ = ["open_store"]
+
+
+def open_store(*, project: str, uri: str, experiment: str, root: Path) -> MlflowStore:
+    """Open the model store of one project; nothing is written before the first run starts.
+
+    Args:
+        project: also the registered model's name.
+        uri: an MLflow tracking URI: `sqlite:///file.db`, `postgresql://…`, `http://…`, `databricks`.
+        experiment: name of the MLflow experiment; on Databricks a bare name is put under `/Shared`.
+        root: folder that a relative SQLite path is relative to.
+
+    Raises:
+        UsageError: the URI is of a kind that cannot hold a registry.
+    """
+    from forecastcore.tracking.connect import Connection
+    from forecastcore.tracking.store import MlflowStore
+
+    return MlflowStore(Connection(uri, root), project=project, experiment=experiment)

@@ -1,0 +1,267 @@
+"""The model store of one project on MLflow: runs, versions and the ledger behind `forecastcore.ports.ModelStore`."""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import TYPE_CHECKING, Final, Self
+
+from forecastcore.errors import StateError, TrackingError, UsageError
+from forecastcore.tracking import connect
+from forecastcore.tracking.cache import ModelCache
+from forecastcore.tracking.ledger import Ledger, digest_of, standing
+from forecastcore.tracking.registry import Registry
+from forecastcore.tracking.runs import TrackedRun, close_orphans
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    import pandas as pd
+    from mlflow import MlflowClient
+
+    from forecastcore.messages import LedgerEntry, ModelVersion
+    from forecastcore.ports import Run
+
+__all__ = ["MlflowStore"]
+
+_NAME: Final = re.compile(r"^[\w-]+(\.[\w-]+){0,2}$", re.ASCII)
+_log = logging.getLogger(__name__)
+
+
+class MlflowStore:
+    """Runs, versions and decisions of one project.
+
+    Attributes:
+        notes: what was not as usual while the store was used, in words for a report.
+    """
+
+    def __init__(self, connection: connect.Connection, *, project: str, experiment: str) -> None:
+        if not _NAME.match(project):
+            raise UsageError(f"{project!r} is no project name", hint="use small letters, digits and -")
+        self._connection = connection
+        self._project = project
+        self._experiment_name = (
+            f"/Shared/{experiment}" if connection.databricks and experiment[:1] != "/" else experiment
+        )
+        self._experiment_id: str | None = None
+        self._registry = Registry(connection, project)
+        self._ledger = Ledger(connection, project, self._experiment)
+        self._cache = ModelCache(f"{connection.shown}|{project}", _check)
+        self._trusted: dict[str, str] = {}
+        self.notes: list[str] = []
+
+    def run(self, name: str, *, tags: Mapping[str, str]) -> TrackedRun:
+        """A new parent run, to be entered with `with`."""
+        return _ParentRun(self, name, {"forecastcore_project": self._project, **tags})
+
+    def register(self, run: Run, folder: Path, *, example: tuple[pd.DataFrame, pd.DataFrame]) -> ModelVersion:
+        """Store a packed model under `run` and register it as the challenger.
+
+        Raises:
+            StateError: the folder is not sealed, or is not what was sealed.
+            TrackingError: MLflow failed; what it may hold by then is not registered.
+        """
+        self._ledger.ensure()
+        version = self._registry.add(run.run_id, folder, example, getattr(run, "logged", {}))
+        self._registry.point("challenger", version.version)
+        return version.model_copy(update={"aliases": ("challenger",)})
+
+    def versions(self) -> list[ModelVersion]:
+        """All registered versions, newest first; `champion` and `previous` are those of the ledger."""
+        if not self._connection.exists():
+            return []
+        aliases = self._aliases(self._ledger.entries())
+        return [_aliased(version, aliases) for version in self._registry.versions()]
+
+    def resolve(self, which: str) -> ModelVersion | None:
+        """The version meant by `champion`, `challenger`, `previous`, a number or a run id; None where there is none.
+
+        While MLflow cannot be asked, `champion` is who it was when last asked, if that model is at hand; see `notes`.
+
+        Raises:
+            TrackingError: MLflow cannot be asked; or the ledger's champion is not in the registry any more.
+        """
+        if not self._connection.exists():
+            return None
+        if which not in {"champion", "previous"}:
+            return self._looked_up(which)
+        try:
+            version = self._reigning(which)
+        except TrackingError as error:
+            return self._recalled(which, error)
+        self._cache.remember(which, version)
+        return version
+
+    def fetch(self, version: ModelVersion) -> Path:
+        """A private folder with the version's files; every digest is checked before any file is parsed.
+
+        Raises:
+            StateError: a file is missing or is not what was registered.
+            TrackingError: MLflow cannot be reached and the files are not at hand.
+        """
+        digest = self._digest(version)
+        kept = self._cache.get(digest)
+        return kept or self._cache.put(digest, lambda into: self._registry.download(version, into))
+
+    def ledger(self) -> list[LedgerEntry]:
+        """All decisions, oldest first."""
+        return self._ledger.entries() if self._connection.exists() else []
+
+    def append(self, entry: LedgerEntry) -> LedgerEntry:
+        """Write the next decision, then project it onto the aliases.
+
+        Raises:
+            LedgerConflict: another decision took that number.
+        """
+        written = self._ledger.append(entry)
+        try:
+            self.project_aliases()
+        except TrackingError as error:
+            # the decision stands; the aliases follow with the next run
+            self._note(f"decision {entry.seq} is written, but the aliases do not show it yet: {error}")
+        return written
+
+    def project_aliases(self) -> dict[str, str]:
+        """Make the aliases say what the ledger says; harmless at any time.
+
+        Returns:
+            alias → version of what had to be put right; an alias that was taken away has an empty version.
+        """
+        changed: dict[str, str] = {}
+        entries = self.ledger()
+        while True:
+            changed |= self._repoint(entries)
+            again = self.ledger()
+            if len(again) == len(entries):
+                return changed
+            entries = again  # somebody decided meanwhile: whoever sets an alias last has read the ledger after
+
+    def _repoint(self, entries: Sequence[LedgerEntry]) -> dict[str, str]:
+        if not self._connection.exists():
+            return {}
+        current = self._registry.aliases()
+        wanted = self._aliases(entries, current)
+        wrong = {
+            alias: wanted.get(alias)
+            for alias in ("champion", "previous", "challenger")
+            if wanted.get(alias) != current.get(alias)
+        }
+        for alias, number in wrong.items():
+            self._registry.point(alias, number)
+        return {alias: number or "" for alias, number in wrong.items()}
+
+    def _aliases(self, entries: Sequence[LedgerEntry], current: Mapping[str, str] | None = None) -> dict[str, str]:
+        champion, previous = standing(entries)
+        held = dict(self._registry.aliases() if current is None else current)
+        decided = {"champion": champion, "previous": previous}
+        return {alias: number for alias, number in (held | decided).items() if number is not None}
+
+    def _reigning(self, which: str) -> ModelVersion | None:
+        entries = self._ledger.entries()
+        champion, previous = standing(entries)
+        number = champion if which == "champion" else previous
+        if number is None:
+            return None
+        version = self._registry.version(number)
+        if version is None:
+            raise TrackingError(
+                f"version {number} of {self._project} is {which} by the ledger, but is not in the registry any more",
+                hint="choose another with `forecastcore models promote`, or restore a backup",
+            )
+        digest = digest_of(entries, number) or version.digest
+        self._trusted[number] = digest
+        return _aliased(version, self._aliases(entries)).model_copy(update={"digest": digest})
+
+    def _recalled(self, which: str, error: TrackingError) -> ModelVersion:
+        version = self._cache.recall(which)
+        if version is None or self._cache.get(version.digest) is None:
+            raise error
+        self._trusted[version.version] = version.digest
+        self._note(f"MLflow could not be asked; version {version.version} was {which} when last asked: {error.message}")
+        return version
+
+    def _looked_up(self, which: str) -> ModelVersion | None:
+        versions = self.versions()
+        if which == "challenger":
+            named = [version for version in versions if which in version.aliases]
+            return next(iter(named or versions), None)
+        return next((version for version in versions if which in {version.version, version.run_id}), None)
+
+    def _digest(self, version: ModelVersion) -> str:
+        """The digest to believe: the ledger's for a version that was ever champion, else the registered one."""
+        if version.version not in self._trusted:
+            self._trusted[version.version] = digest_of(self.ledger(), version.version) or version.digest
+        trusted = self._trusted[version.version]
+        if version.digest and version.digest != trusted:
+            raise StateError(
+                f"version {version.version} of {self._project} is registered with digest {version.digest[:12]}…, "
+                f"but became champion with {trusted[:12]}…",
+                hint="its registration was changed afterwards; find out by whom before it is served",
+            )
+        return trusted
+
+    def _experiment(self) -> str:
+        """Id of the experiment; made where it is not there yet. Never by name later: MLflow's own way has a race."""
+        if self._experiment_id is None:
+            self._experiment_id = self._connection.call("open the experiment", self._found_or_made)
+        return self._experiment_id
+
+    def _found_or_made(self, client: MlflowClient) -> str:
+        name = self._experiment_name
+        found = client.get_experiment_by_name(name)
+        if found is None:
+            try:
+                return str(client.create_experiment(name, artifact_location=self._connection.artifacts))
+            except Exception as error:
+                found = client.get_experiment_by_name(name) if connect.taken(error) else None
+                if found is None:
+                    raise
+        if found.lifecycle_stage != "active":
+            raise TrackingError(
+                f"experiment {name!r} was deleted",
+                hint=f"restore it with `mlflow experiments restore -x {found.experiment_id}`, or name another",
+            )
+        return str(found.experiment_id)
+
+    def _tidy(self) -> None:
+        """Put right what a run that died left behind; no reason to stop the run that begins."""
+        try:
+            closed = close_orphans(self._connection, self._experiment(), self._project)
+            healed = self.project_aliases()
+        except TrackingError as error:
+            self._note(f"traces of earlier runs were not tidied: {error}")
+            return
+        if closed:
+            self._note(f"{len(closed)} earlier run(s) had died without a word and are now marked as killed")
+        if healed:
+            self._note(f"aliases put right after the ledger: {', '.join(sorted(healed))}")
+
+    def _note(self, words: str) -> None:
+        _log.warning("%s", words)
+        self.notes.append(words)
+
+
+class _ParentRun(TrackedRun):
+    """A run that tidies up after those before it when it begins."""
+
+    def __init__(self, store: MlflowStore, name: str, tags: Mapping[str, str]) -> None:
+        super().__init__(store._connection, store._experiment, name, tags=tags)  # noqa: SLF001 - two halves of one store
+        self._tidy = store._tidy  # noqa: SLF001 - two halves of one store
+
+    def __enter__(self) -> Self:
+        """Start the run."""
+        super().__enter__()
+        self._tidy()
+        return self
+
+
+def _aliased(version: ModelVersion, aliases: Mapping[str, str]) -> ModelVersion:
+    names = tuple(sorted(alias for alias, number in aliases.items() if number == version.version))
+    return version.model_copy(update={"aliases": names})
+
+
+def _check(folder: Path, digest: str) -> None:
+    from forecastcore.state import verify
+
+    verify(folder, digest)
