@@ -10,7 +10,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -32,7 +32,9 @@ def parse_frequency(alias: str) -> pd.offsets.BaseOffset:
     Raises:
         ValueError: it is none, or it does not go forward.
     """
-    number = alias.strip().rstrip("".join(c for c in alias if not c.isdigit() and c != " ")) if alias[:1].isdigit() else ""
+    number = (
+        alias.strip().rstrip("".join(c for c in alias if not c.isdigit() and c != " ")) if alias[:1].isdigit() else ""
+    )
     name = alias.strip()[len(number) :]
     with warnings.catch_warnings():
         warnings.simplefilter("error", FutureWarning)
@@ -55,7 +57,9 @@ def seasons_of(alias: str) -> tuple[int, ...]:
     if isinstance(offset, pd.offsets.Tick) and pd.Timedelta(offset) < _DAY:
         day, odd = divmod(_DAY, pd.Timedelta(offset))
         return (1,) if odd else (int(day), 7 * int(day)) if day > 1 else (7,)
-    step = _SEASONS.get(offset.rule_code.split("-")[0].removesuffix("S").removesuffix("E").removeprefix("B") or "B", (1,))
+    step = _SEASONS.get(
+        offset.rule_code.split("-")[0].removesuffix("S").removesuffix("E").removeprefix("B") or "B", (1,)
+    )
     if isinstance(offset, pd.offsets.Tick):
         step = _SEASONS["D"]
     return tuple(season // offset.n for season in step) if all(season % offset.n == 0 for season in step) else (1,)
@@ -86,10 +90,15 @@ class TimeGrid:
         """Whether a step is a fixed duration, so that the grid is even in UTC."""
         return isinstance(self.offset, pd.offsets.Tick) and pd.Timedelta(self.offset) < _DAY
 
+    @cached_property
+    def _length(self) -> pd.Timedelta:
+        """The step as a duration; only of offsets that have one."""
+        return pd.Timedelta(cast(pd.offsets.Tick, self.offset))
+
     def anchored_at(self, first: pd.Timestamp) -> TimeGrid:
         """The same grid with the phase that makes `first` (UTC) one of its instants, where a phase can do that."""
         if self.fixed:
-            step = pd.Timedelta(self.offset)
+            step = self._length
             return TimeGrid(self.frequency, self.timezone, (first - first.normalize()) % step)
         local = first.tz_convert(self.timezone)
         return TimeGrid(self.frequency, self.timezone, local.tz_localize(None) - local.tz_localize(None).normalize())
@@ -106,14 +115,14 @@ class TimeGrid:
     def on_grid(self, instants: pd.DatetimeIndex) -> npt.NDArray[np.bool_]:
         """Which instants (UTC) are on the grid."""
         if self.fixed:
-            step = pd.Timedelta(self.offset).value
+            step = self._length.value
             return np.asarray((instants.as_unit("ns").asi8 - self.phase.value) % step == 0)
         wall = self._wall(instants)
         unique, back = np.unique(wall.to_numpy(), return_inverse=True)
         days = pd.DatetimeIndex(unique)
         anchors = days.normalize()
         if isinstance(self.offset, pd.offsets.Tick):  # days: every midnight, or every n-th from the epoch
-            good = (anchors.asi8 // _DAY.value) % pd.Timedelta(self.offset).days == 0
+            good = (anchors.asi8 // _DAY.value) % self._length.days == 0
         else:
             good = np.fromiter((self.offset.is_on_offset(day) for day in anchors), dtype=bool, count=len(anchors))
         skipped = self._utc(anchors) == self._utc(days)
@@ -122,12 +131,12 @@ class TimeGrid:
     def floor(self, instant: pd.Timestamp) -> pd.Timestamp:
         """The last instant of the grid that is not later than `instant` (UTC)."""
         if self.fixed:
-            step = pd.Timedelta(self.offset).value
+            step = self._length.value
             value = instant.as_unit("ns").value
             return pd.Timestamp(value - (value - self.phase.value) % step, tz="UTC")
         wall = self._wall(pd.DatetimeIndex([instant]))[0].normalize()
         if isinstance(self.offset, pd.offsets.Tick):
-            days = pd.Timedelta(self.offset).days
+            days = self._length.days
             anchor = wall - ((wall.value // _DAY.value) % days) * _DAY
         else:
             anchor = self.offset.rollback(wall)
@@ -137,7 +146,7 @@ class TimeGrid:
     def shift(self, instant: pd.Timestamp, steps: int) -> pd.Timestamp:
         """The instant `steps` after (or before) one of the grid."""
         if self.fixed:
-            return instant + steps * pd.Timedelta(self.offset)
+            return instant + steps * self._length
         wall = self._wall(pd.DatetimeIndex([instant]))[0].round("D")
         return self._utc(pd.DatetimeIndex([wall + steps * self.offset]))[0]
 
