@@ -11,7 +11,6 @@ import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, cast
-from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
@@ -163,4 +162,4 @@ class TimeGrid:
 
     def local(self, instants: pd.DatetimeIndex) -> pd.DatetimeIndex:
         """Wall-clock times of instants, without a zone."""
-        return instants.tz_convert(ZoneInfo(self.timezone)).tz_localize(None)
+        return instants.tz_convert(self.timezone).tz_localize(None)
