@@ -50,15 +50,22 @@ def fill_gaps(y: Floats, season: int) -> Floats:
     Values before the first observation take the first observation. Nothing later than a gap is used to fill it, but for
     that. All NaN stays all NaN.
     """
-    missing = ~np.isfinite(y)
-    if not missing.any() or missing.all():
+    seen = np.isfinite(y)
+    if seen.all() or not seen.any():
         return y
+    first = int(np.argmax(seen))
+    known = np.r_[_fill_down(y[first : first + season, None])[:, 0], y[first + season :]]
+    # From here on every phase has a value in its first season, so that each one can be filled from above.
+    rows = -(-len(known) // season)
+    grid = np.full((rows, season if rows > 1 else len(known)), np.nan)
+    grid.ravel()[: len(known)] = known
     filled = y.copy()
-    for position in np.flatnonzero(missing):
-        back = position - season
-        filled[position] = (
-            filled[back] if back >= 0 and np.isfinite(filled[back]) else filled[position - 1] if position else np.nan
-        )
-    first = int(np.flatnonzero(~missing)[0])
     filled[:first] = y[first]
+    filled[first:] = _fill_down(grid).ravel()[: len(known)]
     return filled
+
+
+def _fill_down(grid: Floats) -> Floats:
+    """Each column's missing values take the last finite one above."""
+    rows = np.where(np.isfinite(grid), np.arange(len(grid))[:, None], 0)
+    return np.asarray(np.take_along_axis(grid, np.maximum.accumulate(rows, axis=0), axis=0))

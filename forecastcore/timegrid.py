@@ -10,8 +10,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
-from zoneinfo import ZoneInfo
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import pandas as pd
@@ -90,10 +89,15 @@ class TimeGrid:
         """Whether a step is a fixed duration, so that the grid is even in UTC."""
         return isinstance(self.offset, pd.offsets.Tick) and pd.Timedelta(self.offset) < _DAY
 
+    @cached_property
+    def _length(self) -> pd.Timedelta:
+        """The step as a duration; only of offsets that have one."""
+        return pd.Timedelta(cast(pd.offsets.Tick, self.offset))
+
     def anchored_at(self, first: pd.Timestamp) -> TimeGrid:
         """The same grid with the phase that makes `first` (UTC) one of its instants, where a phase can do that."""
         if self.fixed:
-            step = pd.Timedelta(self.offset)
+            step = self._length
             return TimeGrid(self.frequency, self.timezone, (first - first.normalize()) % step)
         local = first.tz_convert(self.timezone).tz_localize(None)
         plain_week = self.frequency.strip() == "W"  # the data says which day its weeks end on
@@ -112,14 +116,14 @@ class TimeGrid:
     def on_grid(self, instants: pd.DatetimeIndex) -> npt.NDArray[np.bool_]:
         """Which instants (UTC) are on the grid."""
         if self.fixed:
-            step = pd.Timedelta(self.offset).value
+            step = self._length.value
             return np.asarray((instants.as_unit("ns").asi8 - self.phase.value) % step == 0)
         wall = self._wall(instants)
         unique, back = np.unique(wall.to_numpy(), return_inverse=True)
         days = pd.DatetimeIndex(unique)
         anchors = days.normalize()
         if isinstance(self.offset, pd.offsets.Tick):  # days: every midnight, or every n-th from the epoch
-            good = (anchors.asi8 // _DAY.value) % pd.Timedelta(self.offset).days == 0
+            good = (anchors.asi8 // _DAY.value) % self._length.days == 0
         else:
             good = np.fromiter((self.offset.is_on_offset(day) for day in anchors), dtype=bool, count=len(anchors))
         skipped = self._utc(anchors) == self._utc(days)
@@ -128,12 +132,12 @@ class TimeGrid:
     def floor(self, instant: pd.Timestamp) -> pd.Timestamp:
         """The last instant of the grid that is not later than `instant` (UTC)."""
         if self.fixed:
-            step = pd.Timedelta(self.offset).value
+            step = self._length.value
             value = instant.as_unit("ns").value
             return pd.Timestamp(value - (value - self.phase.value) % step, tz="UTC")
         wall = self._wall(pd.DatetimeIndex([instant]))[0].normalize()
         if isinstance(self.offset, pd.offsets.Tick):
-            days = pd.Timedelta(self.offset).days
+            days = self._length.days
             anchor = wall - ((wall.value // _DAY.value) % days) * _DAY
         else:
             anchor = self.offset.rollback(wall)
@@ -143,7 +147,7 @@ class TimeGrid:
     def shift(self, instant: pd.Timestamp, steps: int) -> pd.Timestamp:
         """The instant `steps` after (or before) one of the grid."""
         if self.fixed:
-            return instant + steps * pd.Timedelta(self.offset)
+            return instant + steps * self._length
         wall = self._wall(pd.DatetimeIndex([instant]))[0].round("D")
         return self._utc(pd.DatetimeIndex([wall + steps * self.offset]))[0]
 
@@ -160,4 +164,4 @@ class TimeGrid:
 
     def local(self, instants: pd.DatetimeIndex) -> pd.DatetimeIndex:
         """Wall-clock times of instants, without a zone."""
-        return instants.tz_convert(ZoneInfo(self.timezone)).tz_localize(None)
+        return instants.tz_convert(self.timezone).tz_localize(None)

@@ -1,1 +1,25 @@
-"""Plugin of forecastcore."""
+"""What the calendar and the clock say of any day, past or future."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from forecastcore.api import AssumptionSpec, hookimpl
+from forecastcore_calendar.assumption import Holidays
+from forecastcore_calendar.features import FEATURES
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["FEATURES", "Holidays", "forecastcore_assumptions"]
+
+
+@hookimpl
+def forecastcore_assumptions() -> Iterable[AssumptionSpec]:
+    """Offer `holidays`."""
+    yield AssumptionSpec(
+        name="holidays",
+        summary="holidays, bridge days, school days and clock features of a country",
+        factory=Holidays,
+        generates=True,
+    )
