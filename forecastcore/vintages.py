@@ -45,6 +45,7 @@ SCHEMA = pa.schema(
 _KEY = ("project", "unique_id", "scenario", "ds")
 _NEVER_NULL = (*_KEY, "issued_at", "step", "run_key", "created_at")
 _ONE_VALUE = ("project", "scenario", "issued_at", "run_key")
+_ROOM = 2**62
 _RUN_KEY = re.compile(r"[0-9a-f]{8,64}")
 _QUANTILE = re.compile(r"q[0-9]+(_[0-9]+)?")
 
@@ -109,27 +110,35 @@ def newest(tables: Sequence[pa.Table]) -> pa.Table:
     table = pa.concat_tables(tables, promote_options="default")
     if not table.num_rows:
         return table
-    keys = [_codes(table[name]) for name in _KEY]
-    age = [_codes(table[name]) for name in ("issued_at", "created_at", "run_key")]
-    order = np.lexsort([*reversed(age), *reversed(keys)])
-    changed = np.zeros(len(order) - 1, dtype=bool)
-    for key in keys:
-        column = key[order]
-        changed |= column[1:] != column[:-1]
-    return table.take(pa.array(order[np.append(changed, True)]))
+    key = _combined([table[name] for name in _KEY])
+    age = _combined([table[name] for name in ("issued_at", "created_at", "run_key")])
+    order = np.lexsort([age, key])
+    last = np.append(key[order][1:] != key[order][:-1], True)
+    rows = order[last]
+    if np.array_equal(rows, np.arange(table.num_rows)):
+        return table
+    return table.take(pa.array(rows))
 
 
-def _codes(column: pa.ChunkedArray) -> npt.NDArray[np.int64]:
-    """Whole numbers that sort as the column's values do."""
-    if pa.types.is_timestamp(column.type):
-        return np.asarray(column.cast(pa.int64()))
+def _combined(columns: Sequence[pa.ChunkedArray]) -> npt.NDArray[np.int64]:
+    """One whole number per row that sorts as the columns do together."""
+    code, size = np.zeros(len(columns[0]), dtype=np.int64), 1
+    for column in columns:
+        ranks, count = _ranks(column)
+        if size * count > _ROOM:
+            distinct, code = np.unique(code, return_inverse=True)
+            size = len(distinct)
+        code, size = code * count + ranks, size * count
+    return code
+
+
+def _ranks(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.int64], int]:
+    """Each value's rank among the distinct ones, and their number."""
     encoded = column.dictionary_encode().unify_dictionaries()
     values = encoded.chunk(0).dictionary
     ranks = np.empty(len(values), dtype=np.int64)
     ranks[np.asarray(pc.sort_indices(values))] = np.arange(len(values))
-    indices = np.concatenate([np.asarray(chunk.indices) for chunk in encoded.chunks])
-    ordered: npt.NDArray[np.int64] = ranks[indices]
-    return ordered
+    return ranks[np.concatenate([np.asarray(chunk.indices) for chunk in encoded.chunks])], len(values)
 
 
 def _plain(table: pa.Table) -> pa.Table:
