@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from forecastcore.errors import SinkError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     import numpy.typing as npt
 
@@ -46,6 +46,7 @@ _KEY = ("project", "unique_id", "scenario", "ds")
 _NEVER_NULL = (*_KEY, "issued_at", "step", "run_key", "created_at")
 _ONE_VALUE = ("project", "scenario", "issued_at", "run_key")
 _ROOM = 2**62
+_BATCH = 2_000_000
 _RUN_KEY = re.compile(r"[0-9a-f]{8,64}")
 _QUANTILE = re.compile(r"q[0-9]+(_[0-9]+)?")
 
@@ -99,14 +100,23 @@ def empty_vintage() -> pa.Table:
     return SCHEMA.empty_table()
 
 
-def newest(tables: Sequence[pa.Table]) -> pa.Table:
+def newest(tables: Iterable[pa.Table]) -> pa.Table:
     """The rows of the newest vintage per project, series, scenario and `ds`, sorted by these.
 
     Of two vintages of one origin, the one created later counts. Columns are united by name; what a table lacks is null.
 
     Args:
-        tables: forecast tables in any order, at least one.
+        tables: forecast tables in any order; only a few of them are held at a time.
     """
+    held = [empty_vintage()]
+    for table in tables:
+        held = [table] if not held[0].num_rows else [*held, table]
+        if sum(part.num_rows for part in held[1:]) > max(_BATCH, held[0].num_rows):
+            held = [_newest(held)]
+    return _newest(held)
+
+
+def _newest(tables: Sequence[pa.Table]) -> pa.Table:
     table = pa.concat_tables(tables, promote_options="default")
     if not table.num_rows:
         return table

@@ -33,7 +33,7 @@ _RISKY = "^['=+\\-@\t\r\n\\x00＝＋－＠]"  # noqa: RUF001 - the full-width si
 class CsvSink:
     """A folder with one CSV file per vintage, and `forecast_latest.csv` beside it.
 
-    Instants are ISO 8601 in UTC. A text that a spreadsheet could take for a formula gets a single quote in front; `read`
+    Instants are ISO 8601 in UTC. Text that a spreadsheet could take for a formula gets a single quote in front; `read`
     takes it away again. Numbers stay numbers.
 
     Attributes:

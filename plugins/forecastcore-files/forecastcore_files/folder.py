@@ -17,6 +17,7 @@ import json
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import chain
 from typing import IO, TYPE_CHECKING, Any, ClassVar, Protocol
 
 import pyarrow as pa
@@ -28,13 +29,11 @@ from forecastcore_files.locks import locked
 from forecastcore_files.staging import appear, replace, staged, sweep
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from pathlib import Path
 
 __all__ = ["Format", "VintageFolder"]
 
 _NAME = re.compile(r"\d{8}T\d{6}(\.\d{6})?Z_[a-z0-9-]*_[0-9a-f]{8,64}\.[a-z]+")
-_BATCH = 2_000_000
 
 
 class Format(Protocol):
@@ -137,8 +136,9 @@ class VintageFolder:
         missing = [name for name in names if not intact or name not in known]
         if not missing:
             return
+        base = [self.format.read(self.latest)] if intact else []
         tables = (fresh[name] if name in fresh else self.format.read(self.path / name) for name in missing)
-        latest = _fold(tables, [self.format.read(self.latest)] if intact else [])
+        latest = newest(chain(base, tables))
         with staged(self._staging, "latest", lambda handle: self.format.write(latest, handle)) as aside:
             replace(aside, self.latest)
         memory = {"of": self.path.name, "stat": self._stat(), "vintages": names}
@@ -184,15 +184,6 @@ class VintageFolder:
         if self._found(run_key) is None:
             return "nothing of this vintage is visible; what was published before is still served"
         return f"the vintage is visible, but {self.latest.name} may lack it; run again to mend it"
-
-
-def _fold(tables: Iterable[pa.Table], held: list[pa.Table]) -> pa.Table:
-    """The newest rows of many vintages, with no more than a few of them in memory."""
-    for table in tables:
-        held.append(table)
-        if sum(part.num_rows for part in held[1:]) > max(_BATCH, held[0].num_rows):
-            held = [newest(held)]
-    return newest(held)
 
 
 def _dump(value: dict[str, Any], handle: IO[bytes]) -> None:
