@@ -1,6 +1,6 @@
 """`forecast_latest`: a Delta table beside the vintages, overwritten whole in one transaction.
 
-The transaction remembers which version of the vintages it was made of, so the next run adds what has come since, whoever
+The transaction remembers which version of the vintages it was made of. So the next run adds what came since, whoever
 wrote it, and a run that was killed in between is made good.
 """
 

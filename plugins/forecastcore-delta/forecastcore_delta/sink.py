@@ -1,6 +1,6 @@
 """Forecasts as a Delta table, each vintage in one transaction.
 
-A vintage is written to a file of the table's folder, flushed and hashed; the transaction that makes it part of the table
+A vintage is written to a file in the table's folder, flushed and hashed. The transaction that makes it part of the table
 carries the run key as its application id, so that Delta itself refuses it a second time. What a killed run leaves is a
 file that no version names; `vacuum` removes it.
 """
@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import random
+import sys
 import time
 import uuid
 from dataclasses import dataclass
@@ -34,7 +35,6 @@ __all__ = ["DeltaSink"]
 
 _ATTEMPTS = 20
 _COMMIT_RETRIES = 100
-_BOUNDED = ("issued_at", "ds")
 
 
 @dataclass(frozen=True)
@@ -196,20 +196,30 @@ def _names(path: Path, name: str) -> bool:
 
 
 def _statistics(table: pa.Table) -> str:
-    """What lets readers leave the file out: rows and bounds of the instants."""
-    bounds = {column: pc.min_max(table[column]).as_py() for column in _BOUNDED}
+    """What lets readers leave the file out: rows, bounds, nulls, of every column.
+
+    Every one, because delta-rs takes a column without bounds for one without values, and a filter on it finds nothing.
+    """
+    bounds = {name: pc.min_max(table[name]).as_py() for name in table.column_names}
+    known = {name: bound for name, bound in bounds.items() if bound["min"] is not None}
     return json.dumps(
         {
             "numRecords": table.num_rows,
-            "minValues": {column: _iso(bound["min"]) for column, bound in bounds.items()},
-            "maxValues": {column: _iso(bound["max"]) for column, bound in bounds.items()},
-            "nullCount": dict.fromkeys(bounds, 0),
-        }
+            "minValues": {name: _bound(bound["min"]) for name, bound in known.items()},
+            "maxValues": {name: _bound(bound["max"]) for name, bound in known.items()},
+            "nullCount": {name: table[name].null_count for name in table.column_names},
+        },
+        allow_nan=False,
     )
 
 
-def _iso(instant: datetime) -> str:
-    return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+def _bound(value: Any) -> Any:
+    """A value as Delta's statistics write it; infinity, which JSON lacks, as the largest number."""
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    if isinstance(value, float):
+        return min(max(value, -sys.float_info.max), sys.float_info.max)
+    return value
 
 
 def _issued(instant: datetime) -> Any:
