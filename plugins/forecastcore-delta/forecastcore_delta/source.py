@@ -1,0 +1,121 @@
+"""History from a Delta table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path  # noqa: TC003 - the host reads the annotation
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from forecastcore.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from deltalake import DeltaTable
+
+__all__ = ["DeltaSource"]
+
+
+@dataclass(frozen=True)
+class DeltaSource:
+    """A Delta table, as it is now or as it was.
+
+    Attributes:
+        path: folder of the table.
+        version: this version of it.
+        as_of: the version that was current at this instant; without an offset it is in UTC.
+    """
+
+    path: Path
+    version: int | None = None
+    as_of: datetime | None = None
+
+    def __post_init__(self) -> None:
+        if self.version is not None and self.as_of is not None:
+            msg = "version and as_of both say which state of the table is meant; keep one"
+            raise ValueError(msg)
+
+    def schema(self) -> pa.Schema:
+        """Names and types, from the table's log.
+
+        Raises:
+            DataError: there is no such table or version.
+        """
+        return _plain(pa.schema(self._table().schema().to_arrow()))
+
+    def read(self, columns: Sequence[str]) -> pa.Table:
+        """The named columns, as they stand in the table.
+
+        Raises:
+            DataError: as `schema`, or the table has no rows or cannot be read.
+        """
+        from deltalake.exceptions import DeltaError
+
+        delta = self._table()
+        try:
+            table = _read(delta, list(columns))
+        except (OSError, pa.ArrowException, DeltaError) as error:
+            raise DataError(f"{self.path.absolute()} cannot be read: {error}") from error
+        if not table.num_rows:
+            raise DataError(f"{self.path.absolute()} has no rows")
+        return table.cast(_plain(table.schema))
+
+    def _table(self) -> DeltaTable:
+        from deltalake import DeltaTable
+        from deltalake.exceptions import DeltaError, TableNotFoundError
+
+        where = self.path.absolute()
+        try:
+            delta = DeltaTable(self.path)
+        except (TableNotFoundError, OSError) as error:
+            raise DataError(f"{where} is not a Delta table", hint="it needs a folder _delta_log") from error
+        try:
+            if self.version is not None:
+                return DeltaTable(self.path, version=self.version)
+            if self.as_of is not None:
+                _load_as_of(delta, self.as_of)
+        except (DeltaError, OSError, OverflowError) as error:
+            wanted = f"version {self.version}" if self.version is not None else f"state of {self.as_of}"
+            raise DataError(f"{where} has no {wanted}", hint=_versions(self.path)) from error
+        return delta
+
+
+def _load_as_of(delta: DeltaTable, as_of: datetime) -> None:
+    """Go back to that instant; delta-rs itself would answer an instant before the first version with that version."""
+    moment = as_of.replace(tzinfo=UTC) if as_of.tzinfo is None else as_of
+    if moment.timestamp() * 1000 < min(entry["timestamp"] for entry in delta.history()):
+        msg = "the table is younger"
+        raise OverflowError(msg)
+    delta.load_as_version(moment)
+
+
+def _versions(path: Path) -> str:
+    """Which versions there are, in words."""
+    from deltalake import DeltaTable
+
+    history = DeltaTable(path).history()
+    first, last = history[-1], history[0]
+    since = datetime.fromtimestamp(first["timestamp"] / 1000, UTC).isoformat(timespec="seconds")
+    return f"it has versions {first.get('version', 0)} to {last.get('version')}, since {since}"
+
+
+def _read(delta: DeltaTable, columns: list[str]) -> pa.Table:
+    from deltalake.exceptions import DeltaProtocolError
+
+    try:
+        return delta.to_pyarrow_dataset().to_table(columns=columns)
+    except DeltaProtocolError:  # deletion vectors or column mapping: the slower engine knows them
+        return pa.table(delta.scan(columns=columns))
+
+
+def _plain(schema: pa.Schema) -> pa.Schema:
+    """Text as plain strings, dictionaries as what they stand for."""
+    return pa.schema([pa.field(field.name, _plain_type(field.type)) for field in schema])
+
+
+def _plain_type(kind: pa.DataType) -> pa.DataType:
+    inner = kind.value_type if pa.types.is_dictionary(kind) else kind
+    return pa.string() if pa.types.is_string_view(inner) else inner

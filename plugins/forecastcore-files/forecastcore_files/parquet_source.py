@@ -1,0 +1,91 @@
+"""History from Parquet files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path  # noqa: TC003 - the host reads the annotation
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.dataset as pads
+import pyarrow.parquet as pq
+
+from forecastcore.errors import DataError
+from forecastcore_files.paths import find
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["ParquetSource"]
+
+
+@dataclass(frozen=True)
+class ParquetSource:
+    """A Parquet file, a folder of them, or a pattern such as `data/*.parquet`.
+
+    In a folder, the names of `key=value` folders become text columns.
+
+    Attributes:
+        path: file, folder or pattern.
+    """
+
+    path: Path
+
+    def schema(self) -> pa.Schema:
+        """Names and types, from the files' footers; dictionary columns as what they stand for.
+
+        Raises:
+            DataError: no file, no Parquet, or files whose types do not fit together.
+        """
+        return pa.schema([pa.field(field.name, _decoded(field.type)) for field in self._dataset().schema])
+
+    def read(self, columns: Sequence[str]) -> pa.Table:
+        """The named columns as they stand in the files.
+
+        Raises:
+            DataError: as `schema`, or there are no rows.
+        """
+        dataset = self._dataset()
+        try:
+            table = dataset.to_table(columns=list(columns))
+        except (OSError, pa.ArrowException) as error:
+            raise DataError(f"{self.path.absolute()} cannot be read: {error}") from error
+        if not table.num_rows:
+            raise DataError(f"{self.path.absolute()} has no rows")
+        return table.cast(pa.schema([pa.field(field.name, _decoded(field.type)) for field in table.schema]))
+
+    def _dataset(self) -> pads.Dataset:
+        files = find(self.path, ".parquet")
+        schemas = {file: _footer(file) for file in files}
+        try:
+            within = pa.unify_schemas(list(schemas.values()), promote_options="permissive")
+        except pa.ArrowException as error:
+            raise DataError(f"the files of {self.path.absolute()} do not fit together: {error}") from error
+        root = self.path if self.path.is_dir() else None
+        keys = _keys(files, root) - set(within.names)
+        folders = pa.schema([(key, pa.string()) for key in sorted(keys)])
+        whole = pa.schema([*within.remove_metadata(), *folders])
+        return pads.dataset(
+            [str(file) for file in files],
+            schema=whole,
+            format="parquet",
+            partitioning=pads.partitioning(folders, flavor="hive") if keys else None,
+            partition_base_dir=str(root) if root else None,
+        )
+
+
+def _footer(file: Path) -> pa.Schema:
+    try:
+        return pq.read_schema(file)
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"{file.absolute()} is not a Parquet file: {error}") from error
+
+
+def _keys(files: Sequence[Path], root: Path | None) -> set[str]:
+    """Names of `name=value` folders below `root`."""
+    parts = {part for file in files for part in file.relative_to(root).parts[:-1]} if root else set()
+    return {part.split("=", 1)[0] for part in parts if "=" in part}
+
+
+def _decoded(kind: pa.DataType) -> pa.DataType:
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
