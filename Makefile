@@ -55,7 +55,7 @@ lint: $(DEV) ## ruff, mypy --strict, import contracts
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy --strict --no-error-summary $(PACKAGES)
-	@$(BIN)/lint-imports --quiet 2>&1 || { $(BIN)/lint-imports; exit 1; }
+	@said=$$($(BIN)/lint-imports --no-logo 2>&1) || { echo "$$said"; exit 1; }
 
 format: $(DEV) ## ruff's formatter and its safe fixes
 	@$(BIN)/ruff check --quiet --fix .

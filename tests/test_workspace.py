@@ -23,9 +23,9 @@ PLUGINS = {path.parent.name: tomllib.loads(path.read_text()) for path in sorted(
 PACKAGES = {name: name.replace("-", "_") for name in PLUGINS}
 LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
 PIN = re.compile(r"^([A-Za-z0-9._-]+)(?:\[[^]]*\])?==(\S+)(?: ; (.+?))? \\$", re.MULTILINE)
-HEAVY = ("databricks", "deltalake", "holidays", "joblib", "lightgbm", "matplotlib", "mlflow", "prefect", "pyspark", "scipy")
-HEAVY += ("skops", "sklearn", "sqlalchemy", "statsforecast", "statsmodels")
-FRAMES = ("numpy", "pandas", "pyarrow")
+FRAMES = {"numpy", "pandas", "pyarrow"}
+HEAVY = {"databricks", "deltalake", "holidays", "joblib", "lightgbm", "matplotlib", "mlflow", "prefect", "pyspark"}
+HEAVY |= {"scipy", "skops", "sklearn", "sqlalchemy", "statsforecast", "statsmodels"}
 
 
 def run(*command, cwd=ROOT, **environment):
@@ -146,7 +146,7 @@ def test_set_up_refuses_to_put_another_python_into_an_environment_that_is_there(
     other.chmod(0o755)
     result = run("/bin/sh", "scripts/venv.sh", sys.prefix, other)
     assert result.returncode == 1
-    assert f"VENV=.venv-{'3.99'}" in result.stderr
+    assert "VENV=.venv-3.99" in result.stderr
 
 
 def test_make_help_lists_every_target():
@@ -181,7 +181,7 @@ def test_the_command_line_and_the_plugin_api_import_nothing_heavy():
     # `--help` answers in 0.3 s, and a broken library does not keep the command from starting.
     light = ("forecastcore", "forecastcore.api", "forecastcore.errors", "forecastcore.hookspecs", "forecastcore.cli")
     for module in [name for name in light if importlib.util.find_spec(name)]:
-        assert imported_by(module).isdisjoint({*HEAVY, *FRAMES}), module
+        assert imported_by(module).isdisjoint(HEAVY | FRAMES), module
 
 
 @pytest.mark.parametrize("package", PACKAGES.values())
@@ -237,7 +237,8 @@ def test_the_installed_wheels_are_what_gets_imported_and_every_plugin_is_found(i
         "print(json.dumps([forecastcore.__file__] + [[p.dist.name, p.name, p.load().__file__] for p in points]))"
     )
     core, *found = json.loads(ok(run(installed / "bin" / "python", "-c", code, cwd=tmp_path)))
-    offered = {(name, point) for name, one in PLUGINS.items() for point in one["project"]["entry-points"]["forecastcore"]}
+    points = {name: one["project"]["entry-points"]["forecastcore"] for name, one in PLUGINS.items()}
+    offered = {(name, point) for name in points for point in points[name]}
     assert Path(core).is_relative_to(installed)
     assert {(distribution, point) for distribution, point, _ in found} == offered
     assert all(Path(place).is_relative_to(installed) for _, _, place in found)
