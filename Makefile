@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 UV := $(BIN)/uv
 PROJECTS := pyproject.toml $(wildcard plugins/*/pyproject.toml)
 MEMBERS := $(patsubst %/pyproject.toml,./%,$(wildcard plugins/*/pyproject.toml))
-PACKAGES := forecastcore $(wildcard plugins/*/forecastcore_*) $(wildcard flows)
+PACKAGES := forecastcore $(wildcard plugins/*/forecastcore_*) $(if $(wildcard flows/*.py),flows)
 
 # Stamps: a second `make` does nothing until a lock or a pyproject.toml changes.
 BASE := $(VENV)/.made-by-$(subst /,-,$(PYTHON))

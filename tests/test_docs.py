@@ -1,4 +1,4 @@
-"""Every block of code in the README and in docs/ is run or checked here, page by page, in the page's own order.
+"""Every example is run: the blocks of the README and of docs/, page by page in the page's own order, and doctests.
 
 - `bash`: `make TARGET` has to be a target of the Makefile; the rest runs as a script in the page's folder, which starts
   as a copy of the demo project (two districts of it).
@@ -10,6 +10,8 @@ An HTML comment right before a block changes that: `<!-- not run: reason -->` sk
 it into the folder of the page for the blocks that follow.
 """
 
+import doctest
+import importlib
 import json
 import os
 import re
@@ -161,6 +163,24 @@ def page(tmp_path, monkeypatch):
 def test_every_block_of_a_page_works(path, page):
     for block in blocks_of(path.read_text(), str(path.relative_to(ROOT))):
         page.run(block)
+
+
+def module_name(path):
+    package = next(parent for parent in path.parents if not (parent.parent / "__init__.py").exists())
+    parts = path.relative_to(package.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def modules_with_examples():
+    sources = [*ROOT.glob("forecastcore/**/*.py"), *ROOT.glob("plugins/*/forecastcore_*/**/*.py")]
+    return sorted(module_name(path) for path in sources if ">>> " in path.read_text())
+
+
+@pytest.mark.parametrize("name", modules_with_examples())
+def test_the_examples_in_a_modules_docstrings_work(name, page):
+    result = doctest.testmod(importlib.import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert result.attempted
+    assert not result.failed
 
 
 # -- the mechanism itself
