@@ -26,7 +26,7 @@ EDITABLE := $(UV) pip install --quiet --python $(BIN)/python --no-deps --no-buil
 	--editable . $(addprefix --editable ,$(MEMBERS))
 COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
 	--no-emit-index-url --annotation-style line $(if $(UPGRADE),--upgrade) \
-	$(foreach project,$(PROJECTS),--no-emit-package $(shell sed -n 's/^name = "\(.*\)"/\1/p' $(project)))
+	$(addprefix --no-emit-package ,forecastcore $(notdir $(MEMBERS)))
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-dev demo test test-slow bench lint format lock clean
