@@ -1,8 +1,8 @@
 """All that a plugin imports.
 
 A plugin offers; objects work. A hook yields specs (`ModelSpec`, `AssumptionSpec`, `SinkSpec`, `SourceSpec`); a spec's
-`factory` is a dataclass whose typed fields are the parameters that `forecast.yaml` may set. What a factory makes follows
-one of the protocols here. There is no base class: the host checks what goes in and what comes out.
+`factory` is a dataclass whose typed fields are the parameters that `forecast.yaml` may set. What a factory makes
+follows one of the protocols here. There is no base class: the host checks what goes in and what comes out.
 
 Nothing heavy is imported here; import your model library inside `fit` and `predict`.
 """
@@ -226,9 +226,7 @@ class _Spec:
 
     def __post_init__(self) -> None:
         if not self.name or not all(part.isalnum() for part in self.name.split("-")) or self.name != self.name.lower():
-            msg = (
-                f"{type(self).__name__} name {self.name!r} must be lowercase words joined by dashes, such as 'auto-ets'"
-            )
+            msg = f"{type(self).__name__} name {self.name!r} must be lowercase words joined by dashes, like 'auto-ets'"
             raise ValueError(msg)
 
 
@@ -367,10 +365,10 @@ class FittedPerSeries:
 def per_series(cls: type[T]) -> type[T]:
     """Turn a dataclass that models one series into a model of many.
 
-    The class says `fit_series(self, series: Series, task: Task)`, which returns parameters (a dict or a frozen dataclass
-    of scalars and arrays), and `predict_series(self, params, series: Series, future: Series, task: Task)`, which returns
-    an array of shape (steps,), or (steps, 1 + quantiles) with the point forecast first. A series that raises is served
-    by the fallback; the others go on.
+    The class says `fit_series(self, series: Series, task: Task)`, which returns parameters (a dict or a frozen
+    dataclass of scalars and arrays), and `predict_series(self, params, series: Series, future: Series, task: Task)`,
+    which returns an array of shape (steps,), or (steps, 1 + quantiles) with the point forecast first. A series that
+    raises is served by the fallback; the others go on.
 
     Example:
         >>> from dataclasses import dataclass

@@ -130,7 +130,7 @@ class MissingColumnsError(DataError):
     def __init__(self, missing: Sequence[str], columns: Sequence[str], where: str) -> None:
         super().__init__(
             f"{where} has no column {', '.join(map(repr, missing))}",
-            hint=f"it has {', '.join(map(repr, columns)) or 'no column at all'}; name yours under source: or covariates:",
+            hint=f"it has {', '.join(map(repr, columns)) or 'no column'}; name yours under source: or covariates:",
         )
         self.missing = tuple(missing)
         self.columns = tuple(columns)

@@ -1,6 +1,7 @@
 """The hooks of entry-point group `forecastcore`, each with an example that runs.
 
-A hook function carries the spec's name and `@hookimpl`; the module or object that holds it is what the entry point names.
+A hook function carries the spec's name and `@hookimpl`; the module or object that holds it is what the entry point
+names.
 """
 
 from __future__ import annotations

@@ -55,7 +55,7 @@ def sample_task(history: pd.DataFrame, *, frequency: str = "h", horizon: int = 4
 
 
 def sample_future(history: pd.DataFrame, task: Task, values: Mapping[str, float] | None = None) -> pd.DataFrame:
-    """The rows that `task` asks for: `unique_id, ds, step, <covariates>`; covariates are 0 unless `values` says more."""
+    """The rows that `task` asks for: `unique_id, ds, step, <covariates>`; covariates are 0 unless in `values`."""
     ds = TimeGrid(task.frequency, task.timezone).ahead(task.origin, task.horizon)
     steps = np.arange(1, task.horizon + 1, dtype=np.int32)
     known = {name: (values or {}).get(name, 0.0) for name in task.covariates}

@@ -1,0 +1,86 @@
+# On a fresh Debian with Python >= 3.11 and make: `make demo`, `make test`. Everything else: `make help`.
+# Another Python beside it: make test PYTHON=python3.12 VENV=.venv-3.12
+
+PYTHON ?= python3
+VENV ?= .venv
+PYTEST_ARGS ?=
+
+BIN := $(VENV)/bin
+UV := $(BIN)/uv
+PROJECTS := pyproject.toml $(wildcard plugins/*/pyproject.toml)
+MEMBERS := $(patsubst %/pyproject.toml,./%,$(wildcard plugins/*/pyproject.toml))
+PACKAGES := forecastcore $(wildcard plugins/*/forecastcore_*) $(if $(wildcard flows/*.py),flows)
+
+# Stamps: a second `make` does nothing until a lock or a pyproject.toml changes.
+BASE := $(VENV)/.made-by-$(subst /,-,$(PYTHON))
+RUNTIME := $(VENV)/.runtime
+DEV := $(VENV)/.dev
+
+# uv writes into $(VENV) whatever environment the shell has activated, and never fetches a Python of its own.
+export VIRTUAL_ENV := $(abspath $(VENV))
+export UV_PYTHON_DOWNLOADS := never
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+SYNC := $(UV) pip sync --quiet --python $(BIN)/python --require-hashes
+EDITABLE := $(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --no-index \
+	--editable . $(addprefix --editable ,$(MEMBERS))
+COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	--no-emit-index-url --annotation-style line $(if $(UPGRADE),--upgrade) \
+	$(addprefix --no-emit-package ,forecastcore $(notdir $(MEMBERS)))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-dev demo test test-slow bench lint format lock clean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
+
+setup: $(RUNTIME) ## make .venv with what runs forecastcore; the command is .venv/bin/forecastcore
+
+setup-dev: $(DEV) ## add what tests and checks need
+
+demo: $(RUNTIME) ## write demo-project/, retrain and predict on real data
+	@$(BIN)/forecastcore demo demo-project
+
+test: $(DEV) ## all tests that are not slow; the wheels are built and tried too
+	@$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+
+test-slow: $(DEV) ## the tests that take minutes
+	@$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+
+bench: $(DEV) ## run every script in bench/
+	@ls bench/*.py >/dev/null
+	@set -e; for script in bench/*.py; do echo "$$script"; $(BIN)/python $$script; done
+
+lint: $(DEV) ## ruff, mypy --strict, import contracts
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy --strict --no-error-summary $(PACKAGES)
+	@said=$$($(BIN)/lint-imports --no-logo 2>&1) || { echo "$$said"; exit 1; }
+
+format: $(DEV) ## ruff's formatter and its safe fixes
+	@$(BIN)/ruff check --quiet --fix .
+	@$(BIN)/ruff format --quiet .
+
+lock: | $(BASE) ## write requirements/ anew from the pyproject.toml files (UPGRADE=1: newest versions)
+	@$(COMPILE) $(PROJECTS) --extra all --group pyproject.toml:build --output-file requirements/runtime.txt
+	@$(COMPILE) $(PROJECTS) --extra all --group pyproject.toml:dev --constraint requirements/runtime.txt \
+		--output-file requirements/dev.txt
+	@echo uv | $(COMPILE) - --no-annotate --constraint requirements/runtime.txt --output-file requirements/uv.txt
+
+clean: ## remove the environment, caches and the demo
+	@rm -rf $(VENV) demo-project dist build .mypy_cache .ruff_cache .import_linter_cache .pytest_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BASE):
+	@scripts/venv.sh $(VENV) $(PYTHON)
+	@touch $@
+
+$(RUNTIME): requirements/runtime.txt $(PROJECTS) | $(BASE)
+	@$(SYNC) requirements/runtime.txt
+	@$(EDITABLE)
+	@touch $@
+
+$(DEV): $(RUNTIME) requirements/dev.txt
+	@$(SYNC) requirements/dev.txt
+	@$(EDITABLE)
+	@touch $@

@@ -1,0 +1,20 @@
+"""For the tests of the core and of every plugin: the developer's own servers and accounts stay out of them."""
+
+import os
+
+from hypothesis import settings
+
+for name in list(os.environ):
+    if name.startswith(("AZURE_", "DATABRICKS_", "MLFLOW_", "PREFECT_")):
+        del os.environ[name]
+
+os.environ |= {
+    "DO_NOT_TRACK": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+}
+
+# Two busy cores say nothing about the code; a failure in CI has to be the same at home.
+settings.register_profile("shared", deadline=None, derandomize="CI" in os.environ)
+settings.load_profile("shared")
