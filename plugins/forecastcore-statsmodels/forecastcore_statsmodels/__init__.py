@@ -1,1 +1,24 @@
-"""Plugin of forecastcore."""
+"""Model families of statsmodels for forecastcore."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from forecastcore.api import Capabilities, ModelSpec, hookimpl
+from forecastcore_statsmodels import ets
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["forecastcore_models"]
+
+
+@hookimpl
+def forecastcore_models() -> Iterable[ModelSpec]:
+    """Offer the families."""
+    yield ModelSpec(
+        name="ets",
+        summary="exponential smoothing, error, trend and season chosen by AICc",
+        factory=ets.Ets,
+        capabilities=Capabilities(quantiles=True, min_history=ets.MIN_HISTORY),
+    )
