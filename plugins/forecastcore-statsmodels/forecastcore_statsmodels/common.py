@@ -57,14 +57,14 @@ def position_of(start: str, series: Series) -> int | None:
 
 
 def scale_of(y: Floats) -> float:
-    """The mean size of a series: divided by it, values of 1e12 and of 1e-12 look alike to an optimiser."""
-    size = float(np.nanmean(np.abs(y) / (np.nanmax(np.abs(y)) or 1.0)) * np.nanmax(np.abs(y)))
+    """The mean size of a series: divided by it, values of 1e12 and of 1e-12 look alike to an optimiser; 1 if all are 0."""
+    size = float(np.mean(np.abs(y)))
     return size if size > 0 else 1.0
 
 
 def is_flat(y: Floats) -> bool:
-    """Whether a scaled series never moves."""
-    return bool(np.nanmax(y) - np.nanmin(y) <= FLAT)
+    """Whether a series of size 1 never moves."""
+    return bool(np.max(y) - np.min(y) <= FLAT)
 
 
 def normal_band(mean: Floats, sd: Floats, quantiles: Sequence[float]) -> Floats:

@@ -260,7 +260,9 @@ class Ets:
         y = series.y[begin or 0 :] / params.scale
         if not params.form.linear and (y <= 0).any():
             msg = "a multiplicative form needs positive values, and the newest history holds others"
-            raise PluginError(msg, plugin="ets", series=series.unique_id, hint="retrain, or set error and seasonal to add")
+            raise PluginError(
+                msg, plugin="ets", series=series.unique_id, hint="retrain, or set error and seasonal to add"
+            )
         needed = max(MIN_HISTORY, 2 * params.season)
         if begin is None and len(y) < needed:
             raise HistoryTooShort(needed, len(y))
@@ -280,7 +282,9 @@ class Ets:
             screened = [_fit(y, form, season, estimate=False, maxiter=self.maxiter) for form in forms]
             found = [params for params in screened if params is not None]
             if not found:
-                msg = f"error={self.error}, trend={self.trend}, seasonal={self.seasonal} cannot be fitted to this series"
+                msg = (
+                    f"error={self.error}, trend={self.trend}, seasonal={self.seasonal} cannot be fitted to this series"
+                )
                 raise PluginError(msg, plugin="ets", hint="multiplicative parts need positive values; auto avoids them")
             best = min(found, key=lambda params: params.aicc)
             if best.season > LONGEST_ESTIMATED_SEASON:
