@@ -26,7 +26,7 @@ FLAT = 1e-10
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence what an optimiser says on hard series: not converging in `maxiter` is no fault, and the answer is checked."""
+    """Silence what an optimiser says on hard series: stopping at `maxiter` is no fault, and the answer is checked."""
     from statsmodels.tools.sm_exceptions import ConvergenceWarning
 
     with warnings.catch_warnings(), np.errstate(all="ignore"):
@@ -57,7 +57,7 @@ def position_of(start: str, series: Series) -> int | None:
 
 
 def scale_of(y: Floats) -> float:
-    """The mean size of a series: divided by it, values of 1e12 and of 1e-12 look alike to an optimiser; 1 if all are 0."""
+    """The mean size of a series, or 1: divided by it, values of 1e12 and of 1e-12 look alike to an optimiser."""
     size = float(np.mean(np.abs(y)))
     return size if size > 0 else 1.0
 

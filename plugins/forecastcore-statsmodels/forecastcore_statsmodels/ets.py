@@ -29,7 +29,9 @@ __all__ = ["Ets", "EtsParameters"]
 MIN_HISTORY = 6
 LONGEST_SEASON = 400
 LONGEST_ESTIMATED_SEASON = 24  # beyond it the optimiser would have to find too many initial states
+MARGIN = 30.0  # of AICc: a form farther behind the best is not fitted in full
 PATHS = 1000
+FOLLOW = 0.9999  # the largest smoothing parameter that statsmodels allows
 PERFECT = 1e-24  # a mean squared error below this counts as none
 
 
@@ -155,8 +157,8 @@ def _fit(y: Floats, form: Form, season: int, *, estimate: bool, maxiter: int) ->
 
 def _flat(y: Floats) -> EtsParameters:
     """A series that never moved: its level, ready to follow when it does."""
-    none = np.zeros(1)
-    return EtsParameters("add", None, False, None, 1, np.ones(1), float(y[0]), 0.0, none, 0.0, 1.0, "", -np.inf)  # noqa: FBT003 - fields in order
+    still, rate = Form("add", None, damped=False, seasonal=None), np.array([FOLLOW])
+    return EtsParameters(*still, 1, rate, float(y[0]), 0.0, np.zeros(1), 0.0, 1.0, "", -np.inf)
 
 
 def _ahead(params: EtsParameters, y: Floats, initial: dict[str, Any]) -> tuple[float, float, Floats]:
@@ -183,7 +185,7 @@ def _linear_sd(params: EtsParameters, horizon: int) -> Floats:
     weights = alpha + beta * np.cumsum(phi**steps)
     if params.seasonal:
         weights = weights + gamma * (steps % params.season == 0)
-    return params.sigma * np.sqrt(np.cumsum(np.r_[1.0, weights**2]))
+    return np.asarray(params.sigma * np.sqrt(np.cumsum(np.r_[1.0, weights**2])))
 
 
 def _simulated(params: EtsParameters, state: tuple[float, float, Floats], horizon: int, seed: int) -> Floats:
@@ -211,8 +213,8 @@ def _simulated(params: EtsParameters, state: tuple[float, float, Floats], horizo
 class Ets:
     """Exponential smoothing; what is `auto` is chosen by AICc, each series for itself.
 
-    The forms are screened with initial states read off the data, and the best one is then fitted in full. A series that
-    is not longer than two seasons, and a season of more than 400 steps, gets a form without one.
+    The forms are screened with initial states read off the data, and the best of each kind of season is then fitted in
+    full. A series that is not longer than two seasons, and a season of more than 400 steps, gets a form without one.
 
     Attributes:
         error: `add`, `mul`, or `auto`: multiplicative where the seasonal pattern is.
@@ -286,11 +288,11 @@ class Ets:
                     f"error={self.error}, trend={self.trend}, seasonal={self.seasonal} cannot be fitted to this series"
                 )
                 raise PluginError(msg, plugin="ets", hint="multiplicative parts need positive values; auto avoids them")
-            best = min(found, key=lambda params: params.aicc)
-            if best.season > LONGEST_ESTIMATED_SEASON:
-                return best
-            full = _fit(y, best.form, season, estimate=True, maxiter=self.maxiter)
-        return full if full is not None and full.aicc <= best.aicc else best
+            ranked = sorted(found, key=lambda params: params.aicc)
+            kinds = {params.seasonal: params for params in reversed(ranked) if params.aicc <= ranked[0].aicc + MARGIN}
+            short = [params for params in kinds.values() if params.season <= LONGEST_ESTIMATED_SEASON]
+            full = [_fit(y, params.form, season, estimate=True, maxiter=self.maxiter) for params in short]
+        return min([*ranked, *(params for params in full if params is not None)], key=lambda params: params.aicc)
 
     def _forms(self, *, positive: bool, seasonal: bool) -> Iterable[Form]:
         """Forms asked for that suit the data; `auto` leaves out the mixtures known to be unstable."""

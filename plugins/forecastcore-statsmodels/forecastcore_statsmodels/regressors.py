@@ -81,7 +81,7 @@ def steps_since(start: str, series: Series, task: Task) -> npt.NDArray[np.int64]
     grid = TimeGrid(task.frequency, task.timezone)
     first, begin = pd.Timestamp(series.ds[0], tz="UTC"), pd.Timestamp(start, tz="UTC")
     if grid.fixed:
-        offset = (first - begin) // pd.Timedelta(grid.offset)
+        offset = (first - begin) // pd.Timedelta(grid.shift(begin, 1) - begin)
     else:
         offset = len(grid.between(min(first, begin), max(first, begin))) - 1
         offset = offset if first >= begin else -offset

@@ -1,7 +1,7 @@
 """Regression with seasonal ARIMA errors, on the Kalman filter of statsmodels.
 
-The mean (drift, Fourier terms, covariates) is fitted by generalised least squares and the errors by maximum likelihood, in
-turn: an optimiser of 3 to 5 parameters instead of 30. Both maximise the same likelihood.
+The mean (drift, Fourier terms, covariates) is fitted by generalised least squares and the errors by maximum likelihood,
+in turn: an optimiser of 3 to 5 parameters instead of 30. Both maximise the same likelihood.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def _model(y: Floats, order: tuple[int, ...], seasonal: tuple[int, ...], **optio
 
 
 def _lean() -> int:
-    """What the filter need not remember for a forecast and its variance; the flag `low_memory` drops the variance too."""
+    """What the filter need not remember for a forecast with its variance (`low_memory` drops the variance too)."""
     from statsmodels.tsa.statespace import kalman_filter as kf
 
     return int(
@@ -97,7 +97,7 @@ def _fit_arma(
 
 
 def _whitened(filtered: Any, columns: Floats) -> Floats:
-    """One-step errors of each column under the filter, in units of their standard deviation; rows without y left out."""
+    """One-step errors of each column under the filter, over their standard deviation; rows without y are left out."""
     ssm = filtered.filter_results
     transition, design = ssm.transition[:, :, 0], ssm.design[0, :, 0]
     seen = np.isfinite(filtered.model.endog[:, 0])
@@ -117,7 +117,7 @@ def _least_squares(y: Floats, columns: Floats) -> tuple[Floats, Floats]:
     beta, *_ = np.linalg.lstsq(columns, y, rcond=None)
     variance = float(np.mean((y - columns @ beta) ** 2))
     inverse = np.linalg.pinv(columns.T @ columns)
-    return beta, np.abs(beta) / np.sqrt(np.maximum(variance * np.diag(inverse), LEAST_VARIANCE))
+    return np.asarray(beta), np.abs(beta) / np.sqrt(np.maximum(variance * np.diag(inverse), LEAST_VARIANCE))
 
 
 @per_series
@@ -131,8 +131,8 @@ class Sarimax:
     Attributes:
         order: p, d, q; null takes (1, 0, 1) for seasonal series and (1, 1, 1) for others.
         seasonal_order: P, D, Q; used where three seasons of history are there.
-        season: steps of the seasonal part, of any length; null takes the project's season if it is at most 24, 1 switches
-            it off.
+        season: steps of the seasonal part, of any length; null takes the project's season if it is at most 24, 1
+            switches all seasons off.
         fourier: pairs of sine and cosine for each longer season.
         trend: `c` a constant of the differenced series (a drift where there is one difference), `n` none, `auto` a
             constant without differences, and a drift where it is twice its standard error.
