@@ -29,6 +29,7 @@ MIN_HISTORY = 12
 LONGEST_SEASON = 24  # the filter's work grows with the square of the season; longer ones become Fourier terms
 ROUNDS = 2
 LEAST_VARIANCE = 1e-16
+NOTHING = 1e-8  # residuals below it, of a series of unit variance, hold nothing to learn
 SIGNIFICANT = 2.0  # standard errors that a drift must be away from nought
 
 
@@ -86,14 +87,15 @@ def _difference(rows: Floats, order: tuple[int, ...], seasonal: tuple[int, ...])
 
 def _fit_arma(
     residual: Floats, order: tuple[int, ...], seasonal: tuple[int, ...], start: Floats | None, maxiter: int
-) -> Any:
-    """The filter of a differenced series under its most likely ARMA coefficients."""
-    model = _model(residual, (order[0], 0, order[2]), (seasonal[0], 0, *seasonal[2:]), concentrate_scale=True)
-    arma = np.empty(0)
-    if model.k_params:
+) -> tuple[Floats, Any]:
+    """The most likely ARMA coefficients of a differenced series, and its filter under them and unit variance."""
+    orders = (order[0], 0, order[2]), (seasonal[0], 0, *seasonal[2:])
+    model = _model(residual, *orders, concentrate_scale=True)
+    arma = np.zeros(model.k_params)
+    if len(arma) and np.nanmax(np.abs(residual)) > NOTHING:
         tolerance = {"factr": 1e9, "pgtol": 1e-4}  # the default goes on for digits that no forecast shows
         arma = model.fit(start, disp=False, maxiter=maxiter, return_params=True, cov_type="none", **tolerance)
-    return model.filter(arma, cov_type="none")
+    return arma, _model(residual, *orders).filter(np.r_[arma, 1.0], cov_type="none")
 
 
 def _whitened(filtered: Any, columns: Floats) -> Floats:
@@ -108,8 +110,7 @@ def _whitened(filtered: Any, columns: Floats) -> Floats:
         state = transition @ state
         if seen[row]:
             state += np.outer(ssm.kalman_gain[:, 0, row], errors[row])
-    spread = np.sqrt(ssm.forecasts_error_cov[0, 0] / filtered.scale)
-    return np.asarray(errors[seen] / spread[seen, None])
+    return np.asarray(errors[seen] / np.sqrt(ssm.forecasts_error_cov[0, 0, seen])[:, None])
 
 
 def _least_squares(y: Floats, columns: Floats) -> tuple[Floats, Floats]:
@@ -240,8 +241,7 @@ class Sarimax:
         with quiet():
             for _ in range(ROUNDS if kept else 1):
                 mean = columns[:, list(kept)]
-                filtered = _fit_arma(y - mean @ beta, order, seasonal, arma, self.maxiter)
-                arma = np.asarray(filtered.params)
+                arma, filtered = _fit_arma(y - mean @ beta, order, seasonal, arma, self.maxiter)
                 white = _whitened(filtered, np.column_stack([np.nan_to_num(y), mean]))
                 beta, strength = _least_squares(white[:, 0], white[:, 1:])
                 drift = self.trend == "auto" and design.power == 1 and kept[:1] == (0,)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+
 from forecastcore.api import Series, Task
 
 # Quarterly visitor nights of Australia 1999-2015 and oil production of Saudi Arabia 1965-2013: the data sets of the R

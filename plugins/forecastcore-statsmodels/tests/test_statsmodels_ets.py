@@ -5,19 +5,19 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from forecastcore.errors import HistoryTooShort, PluginError
-from forecastcore.testing import sample_future, sample_history, sample_task
 from forecastcore_statsmodels.ets import Ets, EtsParameters
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from statsmodels.tsa.exponential_smoothing.ets import ETSModel
 
-# R 3.6, forecast::ets(data, model, damped): smoothing (alpha, beta, gamma, phi), initial states (level, trend, newest season
+from forecastcore.errors import HistoryTooShort, PluginError
+from forecastcore.testing import sample_future, sample_history, sample_task
+
+# R, forecast::ets(data, model, damped): smoothing (alpha, beta, gamma, phi), initial states (level, trend, newest season
 # first), log-likelihood as R counts it, and four forecasts. Published with statsmodels' tests (fit_ets.R).
 R_RESULTS = {
     "oil AAdN": (
-        "oil", ("add", "add", True, None), [0.99989969, 0.11886985, 0.80000197], [36.46466837, 34.72584983], -284.64438385,
-        [545.35213563, 547.76044926, 549.68710489, 551.22843318],
+        "oil", ("add", "add", True, None), [0.99989969, 0.11886985, 0.80000197], [36.46466837, 34.72584983],
+        -284.64438385, [545.35213563, 547.76044926, 549.68710489, 551.22843318],
     ),
     "oil AAN": (
         "oil", ("add", "add", False, None), [0.99770564, 0.0001001], [21.3150686, 11.71213626], -285.64745013,
@@ -56,6 +56,8 @@ def components(form):
 
 def statsmodels_says(params, y):
     """The library's own result under the stored parameters."""
+    from statsmodels.tsa.exponential_smoothing.ets import ETSModel
+
     model = ETSModel(
         y / params.scale,
         error=params.error,
@@ -130,7 +132,7 @@ def test_quantiles_of_linear_forms_have_the_published_variance(form, demand, ser
     params = Ets(**components(form)).fit_series(past, monthly())
     rates = np.array([0.4, *([0.1] if form[1] else []), *([0.2] if form[3] else []), *([0.9] if form[2] else [])])
     params = replace(params, smoothing=rates)
-    result = statsmodels_says(params, pd.Series(past.y, pd.DatetimeIndex(past.ds)))
+    result = statsmodels_says(params, pd.Series(past.y, pd.DatetimeIndex(past.ds, freq="MS")))
     variance = result.get_prediction(len(past.y), len(past.y) + 29).forecast_variance / result.mse
     answer = Ets().predict_series(params, past, future, monthly(quantiles=(0.1, 0.9)))
     width = 2 * 1.2815515655446004 * params.sigma * params.scale * np.sqrt(variance)
@@ -140,9 +142,8 @@ def test_quantiles_of_linear_forms_have_the_published_variance(form, demand, ser
 def test_sample_paths_of_a_multiplicative_form_have_the_published_variance(series, monthly):
     # Class 2 of Hyndman et al. (2008), section 6.3, here MNN: theta_h = mu^2 (1 + alpha^2 s^2)^(h-1).
     past, future = series(np.full(40, 100.0) + np.random.default_rng(0).normal(size=40), ahead=12)
-    params = EtsParameters(
-        "mul", None, False, None, 1, np.array([0.6]), 100.0, 0.0, np.zeros(1), 0.1, 1.0, str(past.ds[0]), 0.0
-    )
+    form = ("mul", None, False, None)
+    params = EtsParameters(*form, 1, np.array([0.6]), 100.0, 0.0, np.zeros(1), 0.1, 1.0, str(past.ds[0]), 0.0)
     answer = Ets().predict_series(params, past, future, monthly(quantiles=(0.15865525, 0.5, 0.84134475)))
     theta = (1 + 0.36 * 0.01) ** np.arange(12)
     sd = answer[:, 0] * np.sqrt(theta * 1.01 - 1)
