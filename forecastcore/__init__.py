@@ -16,20 +16,19 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from forecastcore.predict import forecasts, predict
     from forecastcore.project import Project
-    from forecastcore.retrain import backtest, retrain
+    from forecastcore.runs.predict import forecasts, predict
+    from forecastcore.runs.retrain import retrain
 
-__all__ = ["Project", "backtest", "forecasts", "predict", "retrain"]
+__all__ = ["Project", "forecasts", "predict", "retrain"]
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Project": "forecastcore.project",
-    "backtest": "forecastcore.retrain",
-    "forecasts": "forecastcore.predict",
-    "predict": "forecastcore.predict",
-    "retrain": "forecastcore.retrain",
+    "forecasts": "forecastcore.runs.predict",
+    "predict": "forecastcore.runs.predict",
+    "retrain": "forecastcore.runs.retrain",
 }
 
 

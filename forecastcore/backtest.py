@@ -297,7 +297,7 @@ def rows_of(project: Project, history: History, origins: list[pd.Timestamp]) -> 
     panel, grid = history.panel, history.grid
     starts = offsets(panel)
     ids = [str(uid) for uid in panel["unique_id"].to_numpy()[starts[:-1]]]
-    y, instants = panel["y"].to_numpy(), panel["ds"].to_numpy()
+    y, instants = panel["y"].to_numpy(), panel["ds"].to_numpy(dtype="datetime64[ns]")
     horizon = project.config.horizon
     task = runtime.task(project, grid, history.origin)
     ends = np.stack([_upto(instants, starts, origin) for origin in origins], axis=1)

@@ -1,0 +1,197 @@
+"""What each command does: a JSON-able document and an exit code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from forecastcore.cli.progress import Progress
+from forecastcore.errors import ForecastCoreError
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Callable
+
+    from forecastcore.messages import ModelVersion, PredictReport, RetrainReport
+    from forecastcore.project import Project
+
+__all__ = ["run"]
+
+OK, FAILED, DEGRADED, HELD = 0, 1, 3, 4
+
+Document = dict[str, Any]
+
+
+def run(options: Namespace) -> tuple[Document, int]:
+    """Carry out a parsed command line."""
+    name = "_".join(part for part in (options.command, getattr(options, "action", None)) if part)
+    work: Callable[[Namespace], tuple[Document, int]] = _COMMANDS[name]
+    return work(options)
+
+
+def _project(options: Namespace) -> Project:
+    from forecastcore.project import Project
+
+    path = options.project or Project.find()
+    return Project.load(path, overrides=options.overrides or (), plugins=options.plugin or ())
+
+
+def _head(command: str, project: str = "") -> Document:
+    return {"schema": f"forecastcore/{command.replace(' ', '-')}/1", "command": command, **({"project": project} if project else {})}
+
+
+def _demo(options: Namespace) -> tuple[Document, int]:
+    from forecastcore.demo import run_demo
+
+    return {**_head("demo"), **run_demo(Path(options.folder), Progress())}, OK
+
+
+def _validate(options: Namespace) -> tuple[Document, int]:
+    project = _project(options)
+    document = {
+        **_head("validate", project.config.name),
+        "file": str(project.path),
+        "valid": True,
+        "candidates": [c.as_dict() for c in project.candidates()],
+    }
+    if options.data:
+        from forecastcore import guard, runtime
+
+        history = runtime.history(project)
+        screened = guard.screen(history.panel, project.config.quality.max_missing)
+        document["data"] = {
+            "series": len(history.ids),
+            "rows": len(history.panel),
+            "first": history.panel["ds"].min().isoformat(),
+            "origin": history.origin.isoformat(),
+            "quality": dict(history.counts),
+            "served_by_fallback": screened,
+            "notes": list(history.notes),
+        }
+    return document, OK
+
+
+def _retrain(options: Namespace) -> tuple[Document, int]:
+    from forecastcore.runs.retrain import retrain
+
+    report = retrain(_project(options), options.as_of, promote=not options.no_promote, steps=Progress())
+    return report.to_json(), _retrain_code(report, require=options.require_promotion)
+
+
+def _retrain_code(report: RetrainReport, *, require: bool) -> int:
+    promoted = report.champion_after is not None and report.champion_after == report.challenger
+    return HELD if require and not promoted else OK
+
+
+def _predict(options: Namespace) -> tuple[Document, int]:
+    from forecastcore.runs.predict import predict
+
+    report = predict(_project(options), options.as_of, options.scenario or ("base",), model=options.model, steps=Progress())
+    return report.to_json(), _predict_code(report)
+
+
+def _predict_code(report: PredictReport) -> int:
+    if any(publication.error for publication in report.published):
+        return FAILED
+    return DEGRADED if report.series.degraded or report.series.failed else OK
+
+
+def _backtest(options: Namespace) -> tuple[Document, int]:
+    from forecastcore.runs.retrain import backtest
+
+    return backtest(_project(options), options.as_of, steps=Progress()).to_json(), OK
+
+
+def _schema(options: Namespace) -> tuple[Document, int]:
+    from forecastcore.host import Host
+    from forecastcore.schema import json_schema
+
+    options.json = True  # a schema is a JSON document, asked for or not
+    return json_schema(Host.discover(files=options.plugin or ())), OK
+
+
+def _plugins_list(options: Namespace) -> tuple[Document, int]:
+    from forecastcore.host import Host
+    from forecastcore.project import Project
+
+    try:
+        project = _project(options)
+    except ForecastCoreError:
+        # Without a project, or with a broken one, all that is installed is listed: that is how its plugins get mended.
+        if options.project or options.overrides:
+            raise
+        host, name = Host.discover(files=options.plugin or ()), ""
+    else:
+        host, name = project.host, project.config.name
+    del Project
+    shown = ("name", "kind", "distribution", "version", "source", "health", "reason")
+    return {**_head("plugins list", name), "plugins": [{key: getattr(offer, key) for key in shown} for offer in host.offers()]}, OK
+
+
+def _models_list(options: Namespace) -> tuple[Document, int]:
+    from forecastcore import runtime
+
+    project = _project(options)
+    return {**_head("models list", project.config.name), "models": [v.to_json() for v in runtime.store(project).versions()]}, OK
+
+
+def _versions(options: Namespace, *names: str) -> tuple[Project, list[ModelVersion]]:
+    from forecastcore import runtime
+    from forecastcore.runs.promotion import existing
+
+    project = _project(options)
+    store = runtime.store(project)
+    return project, [existing(store, name) for name in names]
+
+
+def _models_show(options: Namespace) -> tuple[Document, int]:
+    from forecastcore import runtime
+
+    project, (version,) = _versions(options, options.version)
+    told = [entry.to_json() for entry in runtime.store(project).ledger() if entry.version == version.version]
+    return {**_head("models show", project.config.name), "model": version.to_json(), "decisions": told}, OK
+
+
+def _models_compare(options: Namespace) -> tuple[Document, int]:
+    project, pair = _versions(options, options.one, options.two)
+    return {**_head("models compare", project.config.name), "models": [version.to_json() for version in pair]}, OK
+
+
+def _models_promote(options: Namespace) -> tuple[Document, int]:
+    from forecastcore.runs.promotion import promote
+
+    project = _project(options)
+    entry = promote(project, options.version, reason=options.reason)
+    return {**_head("models promote", project.config.name), "entry": entry.to_json()}, OK
+
+
+def _models_rollback(options: Namespace) -> tuple[Document, int]:
+    from forecastcore.runs.promotion import rollback
+
+    project = _project(options)
+    entry = rollback(project, reason=options.reason)
+    return {**_head("models rollback", project.config.name), "entry": entry.to_json()}, OK
+
+
+def _models_history(options: Namespace) -> tuple[Document, int]:
+    from forecastcore import runtime
+
+    project = _project(options)
+    return {**_head("models history", project.config.name), "ledger": [e.to_json() for e in runtime.store(project).ledger()]}, OK
+
+
+_COMMANDS: dict[str, Callable[[Any], tuple[Document, int]]] = {
+    "backtest": _backtest,
+    "demo": _demo,
+    "models_compare": _models_compare,
+    "models_history": _models_history,
+    "models_list": _models_list,
+    "models_promote": _models_promote,
+    "models_rollback": _models_rollback,
+    "models_show": _models_show,
+    "plugins_list": _plugins_list,
+    "predict": _predict,
+    "retrain": _retrain,
+    "schema": _schema,
+    "validate": _validate,
+}

@@ -1,0 +1,153 @@
+"""What can be typed: commands, options, and the help that shows examples."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from forecastcore import __version__
+from forecastcore.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["build"]
+
+_OVERVIEW = """\
+examples:
+  forecastcore demo                            a project with real data, trained and forecast
+  forecastcore validate --data                 is the project file right, and the data?
+  forecastcore retrain                         learn anew, compare, promote only for the better
+  forecastcore predict --scenario heatwave     forecast, with a what-if beside the base
+  forecastcore --json models list              the registry, for a script
+
+exit codes: 0 ok, 1 failed, 2 usage or project file, 3 delivered but degraded, 4 held, 130 interrupted
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    """Raises instead of exiting, and suggests the nearest word."""
+
+    def error(self, message: str) -> NoReturn:
+        hint = f"{self.prog} --help shows what there is"
+        if "invalid choice: " in message:
+            typed = message.split("invalid choice: ")[1].split("'")[1]
+            names = [name for action in self._actions if action.choices for name in action.choices]
+            near = difflib.get_close_matches(typed, names, n=1)
+            message = f"{typed!r} is none of {', '.join(names)}"
+            hint = f"did you mean {near[0]!r}?" if near else hint
+        raise UsageError(message, hint=hint)
+
+
+def _shared(*, top: bool) -> argparse.ArgumentParser:
+    """Options that every command takes, before or after its name."""
+    absent: Any = None if top else argparse.SUPPRESS
+    shared = argparse.ArgumentParser(add_help=False)
+    options = shared.add_argument_group("options of every command")
+    options.add_argument(
+        "-p", "--project", metavar="FILE", default=absent, help="project file or its folder (default: forecast.yaml here or above)"
+    )
+    options.add_argument(
+        "--json", action="store_true", default=False if top else absent, help="one JSON document on stdout, all else on stderr"
+    )
+    options.add_argument("-v", "--verbose", action="store_true", default=False if top else absent, help="tell more, show tracebacks")
+    options.add_argument(
+        "--plugin", action="append", metavar="FILE", default=absent, help="load a single Python file as a plugin (repeatable)"
+    )
+    options.add_argument(
+        "--set", action="append", metavar="KEY.PATH=VALUE", dest="overrides", default=absent, help="override the project file (repeatable)"
+    )
+    return shared
+
+
+def build() -> argparse.ArgumentParser:
+    """The parser of `forecastcore`; a parsed command line has `command`, and for a group `action`."""
+    parser = _Parser(
+        prog="forecastcore",
+        description="Forecasting in production: prepare, assume, predict, deliver; learn anew, compare, swap only for the better.",
+        epilog=_OVERVIEW,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[_shared(top=True)],
+    )
+    parser.add_argument("--version", action="version", version=f"forecastcore {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser, required=True)
+
+    demo = _command(commands, "demo", "a project with real data: retrain, predict, and where to look", ("demo", "demo my-demo"))
+    demo.add_argument("folder", nargs="?", default="forecastcore-demo", metavar="DIR", help="where to (default: forecastcore-demo)")
+
+    validate = _command(commands, "validate", "check the project file, and with --data the source", ("validate", "validate --data"))
+    validate.add_argument("--data", action="store_true", help="also read the source and say what the quality check finds")
+
+    retrain = _command(
+        commands,
+        "retrain",
+        "learn anew, compare with the champion, promote only for the better",
+        ("retrain", "retrain --as-of 2026-11-01 --no-promote", "retrain --require-promotion"),
+    )
+    _as_of(retrain)
+    retrain.add_argument("--no-promote", action="store_true", help="record the decision, leave the champion")
+    retrain.add_argument("--require-promotion", action="store_true", help="exit 4 when the gate holds")
+
+    predict = _command(
+        commands,
+        "predict",
+        "forecast with the champion's stored parameters, and deliver",
+        ("predict", "predict --as-of 2026-11-01T00:00Z --scenario base --scenario heatwave", "predict --model challenger"),
+    )
+    _as_of(predict)
+    predict.add_argument("--scenario", action="append", metavar="NAME", help="base or one under scenarios: (repeatable; default: base)")
+    predict.add_argument(
+        "--model", default="champion", metavar="WHICH", help="champion, challenger, a version or a run id (default: champion)"
+    )
+
+    backtest = _command(
+        commands, "backtest", "the leaderboard of all candidates; nothing is registered", ("backtest", "backtest --set backtest.folds=2")
+    )
+    _as_of(backtest)
+
+    _models(commands)
+
+    plugins = _group(commands, "plugins", "what is installed")
+    _command(plugins, "list", "installed plugins with their health", ("plugins list", "--json plugins list"))
+
+    _command(commands, "schema", "JSON Schema of forecast.yaml, installed plugins included", ("schema", "schema > forecast.schema.json"))
+    return parser
+
+
+def _models(commands: Any) -> None:
+    models = _group(commands, "models", "the registry, and who was champion when")
+    _command(models, "list", "all versions", ("models list", "--json models list"))
+    show = _command(models, "show", "one version", ("models show 3", "models show champion"))
+    show.add_argument("version", metavar="V", help="a version, alias or run id")
+    compare = _command(models, "compare", "two versions side by side", ("models compare 2 3", "models compare champion challenger"))
+    compare.add_argument("one", metavar="A", help="a version, alias or run id")
+    compare.add_argument("two", metavar="B", help="a version, alias or run id")
+    promote = _command(models, "promote", "make a version the champion", ("models promote 3", "models promote challenger --reason 'seen it'"))
+    promote.add_argument("version", metavar="V", help="a version, alias or run id")
+    promote.add_argument("--reason", default="promoted by hand", help="goes into the ledger")
+    rollback = _command(models, "rollback", "make the previous champion the champion again", ("models rollback", "models rollback --reason drift"))
+    rollback.add_argument("--reason", default="rolled back by hand", help="goes into the ledger")
+    _command(models, "history", "every decision, oldest first", ("models history", "--json models history"))
+
+
+def _as_of(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--as-of", metavar="T", help="the origin: nothing later is used (default: the newest value)")
+
+
+def _command(commands: Any, name: str, summary: str, examples: Sequence[str]) -> argparse.ArgumentParser:
+    shown = "examples:\n" + "".join(f"  forecastcore {example}\n" for example in examples)
+    made: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=summary,
+        description=summary,
+        epilog=shown,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        parents=[_shared(top=False)],
+    )
+    return made
+
+
+def _group(commands: Any, name: str, summary: str) -> Any:
+    group = commands.add_parser(name, help=summary, description=summary, parents=[_shared(top=False)])
+    return group.add_subparsers(dest="action", metavar="ACTION", parser_class=_Parser, required=True)

@@ -1,0 +1,185 @@
+"""Documents as text for people: plain words and aligned tables, no meaning by colour."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+__all__ = ["leaderboard", "table", "text"]
+
+Document = dict[str, Any]
+
+
+def text(document: Document) -> str:
+    """A command's document in words."""
+    render: Callable[[Document], str] = _RENDER.get(document.get("command", ""), _plain)
+    return render(document)
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Columns side by side; numbers to the right, three decimals."""
+    cells = [[_cell(value) for value in row] for row in rows]
+    numeric = [all(_is_number(row[i]) for row in rows_) for i, rows_ in enumerate([cells] * len(head))]
+    widths = [max(len(title), *(len(row[i]) for row in cells)) if cells else len(title) for i, title in enumerate(head)]
+
+    def line(values: Sequence[str]) -> str:
+        padded = (v.rjust(w) if right else v.ljust(w) for v, w, right in zip(values, widths, numeric, strict=True))
+        return "  ".join(padded).rstrip()
+
+    return "\n".join([line(list(head)), line(["-" * width for width in widths]), *map(line, cells)])
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+def _is_number(cell: str) -> bool:
+    return cell == "-" or cell.replace(".", "", 1).replace("-", "", 1).replace("+", "", 1).isdigit()
+
+
+def leaderboard(rows: Sequence[Document]) -> str:
+    """Candidates, best first, and under them what was not as it should be."""
+    head = ("candidate", "status", "mase", "rmsse", "wql", "bias", "coverage", "skill", "seconds")
+    shown = table(head, [[row["name"], *(row[key] for key in head[1:])] for row in rows])
+    remarks = [f"  {row['name']}: {row['reason']}" for row in rows if row["reason"]]
+    return "\n".join([shown, *remarks])
+
+
+def _series(series: Document) -> str:
+    return f"{series['total']} series: {series['ok']} ok, {series['degraded']} degraded, {series['failed']} failed"
+
+
+def _quality(document: Document) -> list[str]:
+    counts = document.get("quality") or {}
+    repairs = [f"quality check: {', '.join(f'{name} {n}' for name, n in counts.items())}"] if counts else []
+    return [*repairs, *document.get("notes", ())]
+
+
+def _version(ref: Document | None) -> str:
+    return f"{ref['model']}, version {ref['version']}" if ref else "none"
+
+
+def _retrain(document: Document) -> str:
+    decision = document["decision"]
+    guards = [f"  {'holds ' if g['passed'] else 'FAILS '} {g['name']}: {g['detail']}" for g in decision["guards"]]
+    lines = [
+        f"{document['project']} as of {document['as_of']}, {document['folds']} folds, {_series(document['series'])}",
+        *_quality(document),
+        "",
+        leaderboard(document["leaderboard"]),
+        "",
+        f"decision: {decision['reason']}",
+        *guards,
+        f"challenger: {_version(document['challenger'])}",
+        f"champion:   {_version(document['champion_after'])} (before: {_version(document['champion_before'])})",
+        f"run {document['run_id']}, {document['seconds']:.1f} s",
+    ]
+    return "\n".join(lines)
+
+
+def _backtest(document: Document) -> str:
+    head = f"{document['project']} as of {document['as_of']}, {document['folds']} folds, {_series(document['series'])}"
+    return "\n".join([head, *_quality(document), "", leaderboard(document["leaderboard"])])
+
+
+def _predict(document: Document) -> str:
+    by = [f"  {n['scenario']}: {n['covariate']} by {n['assumption']}{' (' + n['reason'] + ')' if n['reason'] else ''}" for n in document["assumptions"]]
+    to = [
+        f"  {p['sink']}: {p['error'] or p['location']}{'' if p['error'] else f' ({p["rows"]} rows' + (', there already: nothing written)' if p['already'] else ')')}"
+        for p in document["published"]
+    ]
+    lines = [
+        f"{document['project']} from {document['issued_at']}: {document['rows']} rows by {document['model']}, version {document['model_version']}",
+        _series(document["series"]),
+        *_quality(document),
+        *(["assumed:", *by] if by else []),
+        "published:",
+        *to,
+        f"run key {document['run_key']}, {document['seconds']:.1f} s",
+    ]
+    return "\n".join(lines)
+
+
+def _validate(document: Document) -> str:
+    lines = [f"{document['file']} is valid: {', '.join(c['name'] for c in document['candidates'])}"]
+    if "data" in document:
+        data = document["data"]
+        lines += [f"data: {data['series']} series, {data['rows']} rows, {data['first']} to {data['origin']}"]
+        lines += [f"  {name}: {count}" for name, count in data["quality"].items()] or ["  nothing to repair"]
+        lines += [f"  {uid}: {reason}, will be served by the fallback" for uid, reason in data["served_by_fallback"].items()]
+        lines += [f"  {note}" for note in data["notes"]]
+    return "\n".join(lines)
+
+
+def _models_list(document: Document) -> str:
+    if not document["models"]:
+        return f"{document['project']} has no model yet: forecastcore retrain makes the first"
+    head = ("version", "model", "aliases", "created", "mase", "skill", "coverage")
+    return table(
+        head,
+        [
+            [m["version"], m["model"], ", ".join(m["aliases"]) or "-", m["created_at"][:16], *(m["metrics"].get(k) for k in head[4:])]
+            for m in document["models"]
+        ],
+    )
+
+
+def _models_show(document: Document) -> str:
+    model = document["model"]
+    lines = [f"{key}: {value}" for key, value in model.items() if value not in ("", None, {}, [])]
+    return "\n".join([*lines, *(f"{e['at'][:16]} {e['action']}: {e['reason']}" for e in document["decisions"])])
+
+
+def _models_compare(document: Document) -> str:
+    one, two = document["models"]
+    names = [f"{m['version']} ({m['model']})" for m in (one, two)]
+    rows = [["params", one["params"], two["params"]], ["trained until", one["trained_until"], two["trained_until"]]]
+    rows += [[key, one["metrics"].get(key), two["metrics"].get(key)] for key in {**one["metrics"], **two["metrics"]}]
+    return table(("", *names), rows) + "\nMetrics are from each version's own backtest; retrain compares on the same origins."
+
+
+def _models_history(document: Document) -> str:
+    if not document["ledger"]:
+        return f"{document['project']} has no decision on record yet"
+    return "\n".join(
+        f"{e['seq']:>3}  {e['at'][:16]}  {e['action']:<8} version {e['version']:<4} champion {e['champion'] or '-':<4} {e['reason']}"
+        for e in document["ledger"]
+    )
+
+
+def _entry(document: Document) -> str:
+    entry = document["entry"]
+    return f"version {entry['champion']} is the champion of {document['project']} (before: {entry['previous'] or 'none'})"
+
+
+def _plugins_list(document: Document) -> str:
+    head = ("name", "kind", "distribution", "version", "source", "health", "reason")
+    return table(head, [[plugin[key] for key in head] for plugin in document["plugins"]])
+
+
+def _demo(document: Document) -> str:
+    return "\n".join(document["lines"])
+
+
+def _plain(document: Document) -> str:
+    return "\n".join(f"{key}: {value}" for key, value in document.items())
+
+
+_RENDER = {
+    "backtest": _backtest,
+    "demo": _demo,
+    "models compare": _models_compare,
+    "models history": _models_history,
+    "models list": _models_list,
+    "models promote": _entry,
+    "models rollback": _entry,
+    "models show": _models_show,
+    "plugins list": _plugins_list,
+    "predict": _predict,
+    "retrain": _retrain,
+    "validate": _validate,
+}

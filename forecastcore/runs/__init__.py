@@ -1,0 +1,1 @@
+"""The two runs, kept apart: `retrain` learns, `predict` serves."""
