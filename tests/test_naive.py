@@ -55,9 +55,9 @@ def test_a_million_points_with_half_of_them_missing_take_less_than_a_second():
     rng = np.random.default_rng(0)
     y = np.where(rng.random(1_000_000) < 0.5, np.nan, rng.random(1_000_000))
     y[200_000:500_000] = np.nan
-    started = time.perf_counter()
+    started = time.process_time()
     assert np.isfinite(fill_gaps(y, 168)).all()
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
 
 
 @given(values, seasons, st.integers(0, 30))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path  # noqa: TC003 - the type of a parameter is read at run time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -126,14 +126,25 @@ def _instants(times: pd.Series, timezone: str) -> pd.DatetimeIndex:
     if pd.api.types.is_datetime64_dtype(times):
         return _localized(pd.DatetimeIndex(times), timezone)
     words = times.astype(str)
-    if words.str.contains(_TIME_AND_OFFSET).all():
-        return pd.DatetimeIndex(pd.to_datetime(words, utc=True, format="ISO8601")).as_unit("ns")
-    return _localized(pd.DatetimeIndex(pd.to_datetime(words, format="ISO8601")), timezone)
+    told = words.str.contains(_TIME_AND_OFFSET)
+    if told.any() and not told.all():
+        msg = f"{times.name} {words[~told].iloc[0]!r} has no offset from UTC, others have one; write all times alike"
+        raise ValueError(msg)
+    parsed = pd.DatetimeIndex(pd.to_datetime(words, utc=bool(told.all()), format="ISO8601"))
+    return parsed.as_unit("ns") if parsed.tz is not None else _localized(parsed, timezone)
 
 
 def _localized(times: pd.DatetimeIndex, timezone: str) -> pd.DatetimeIndex:
-    try:
-        return times.as_unit("ns").tz_localize(timezone, nonexistent="shift_forward").tz_convert("UTC")
-    except ValueError as error:  # an hour that the clocks repeat
-        msg = f"{error}; write times with an offset, such as 2024-10-27T02:30+01:00"
-        raise ValueError(msg) from error
+    """Wall-clock times as UTC; a day whose midnight happens twice begins the first time."""
+    if times.hasnans:
+        msg = "a time is empty"
+        raise ValueError(msg)
+    dates = bool((times == times.normalize()).all())
+    ambiguous: Any = np.ones(len(times), dtype=bool) if dates else "NaT"
+    local = times.as_unit("ns").tz_localize(timezone, nonexistent="shift_forward", ambiguous=ambiguous)
+    if local.hasnans:
+        msg = (
+            f"{times[local.isna()][0]} happens twice in {timezone}; write times with an offset: 2024-10-27T02:30+01:00"
+        )
+        raise ValueError(msg)
+    return local.tz_convert("UTC")

@@ -114,9 +114,9 @@ def test_a_week_of_ten_series_with_four_covariates_takes_less_than_a_third_of_a_
     names = ("temperature", "rain", "humidity", "wind")
     history, future, task = frames(rows=16_000, series=10, covariates=names, horizon=168, timezone="Europe/Rome")
     Climatology().assume(history, future, task)
-    started = time.perf_counter()
+    started = time.process_time()
     Climatology().assume(history, future, task)
-    assert time.perf_counter() - started < 0.3
+    assert time.process_time() - started < 0.3
 
 
 def test_thousands_of_series_are_answered_in_blocks():

@@ -94,9 +94,9 @@ def test_ten_thousand_series_take_less_than_a_second():
     history = panel(*[np.arange(100.0)] * 10_000)
     task = sample_task(history, frequency="D", horizon=28)
     future = sample_future(history, task)
-    started = time.perf_counter()
+    started = time.process_time()
     answer = SeasonalNaive().fit(history, task).predict(history, future, task)
-    assert time.perf_counter() - started < 1
+    assert time.process_time() - started < 1
     assert answer["forecast"].notna().all()
 
 

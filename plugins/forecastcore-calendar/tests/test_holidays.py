@@ -196,9 +196,9 @@ def test_ten_series_of_two_years_take_less_than_a_third_of_a_second():
     ds = pd.date_range("2022-01-01", periods=16_000, freq="h", tz="UTC", unit="ns")
     future = pd.DataFrame({"unique_id": np.repeat(list("abcdefghij"), len(ds)), "ds": ds.append([ds] * 9)})
     task = Task(origin=ds[0], frequency="h", horizon=1, timezone="Europe/Rome", covariates=("is_holiday", "hour_sin"))
-    started = time.perf_counter()
+    started = time.process_time()
     Holidays("IT").assume(future.head(0), future, task)
-    assert time.perf_counter() - started < 0.33
+    assert time.process_time() - started < 0.33
 
 
 def test_a_covariate_that_is_no_feature_says_which_there_are_and_how_to_map_it():
