@@ -81,7 +81,7 @@ def _check(host: Host, entry: _Entry, params: Mapping[str, Any], root: Path) -> 
         if not faults and not has_reference(params):
             host.make(entry.kind, entry.type, params, root=root)
     except PluginError as error:
-        return [Fault(path=(), message=error.message, hint=error.hint)]
+        return [Fault(path=(), message=error.message, hint=error.hint, at_key=True)]
     return faults
 
 
@@ -96,13 +96,14 @@ def _entry_faults(host: Host, entry: _Entry, root: Path) -> Iterator[Fault]:
     faults = _check(host, entry, first, root)
     for fault in faults:
         if not fault.path or fault.path[0] not in entry.grid:
-            hint = fault.hint or (did_you_mean(str(fault.path[0]), ("type", *entry.own)) if fault.at_key else None)
+            keys = ("type", *entry.own)
+            hint = fault.hint or (did_you_mean(str(fault.path[0]), keys) if fault.at_key and fault.path else None)
             yield replace(fault, path=(*entry.path, *fault.path), hint=hint)
     whole = any(not fault.path for fault in faults)
     for key, values in entry.grid.items():
         for position, value in enumerate(values):
             for fault in _check(host, entry, {**first, key: value}, root):
-                place = (key,) if fault.at_key else (key, position, *fault.path[1:])
+                place = (key,) if fault.at_key and fault.path else (key, position, *fault.path[1:])
                 if fault.path[:1] == (key,) or (not fault.path and not whole):
                     yield replace(fault, path=(*entry.path, "grid", *place))
 
@@ -136,7 +137,16 @@ def _wrapped_faults(host: Host, data: Mapping[str, Any], entries: Sequence[_Entr
             )
 
 
-def plugin_faults(host: Host, data: Any, root: Path) -> list[Fault]:
+def _file_faults(host: Host, data: Mapping[str, Any], root: Path) -> Iterator[Fault]:
+    """Files under `plugins.load` that cannot be loaded; unlike an installed plugin, somebody asked for them."""
+    section = data.get("plugins")
+    for position, file in _listed(section.get("load") if isinstance(section, dict) else None):
+        for offer in host.offers("plugin"):
+            if isinstance(file, str) and offer.health == "broken" and offer.location == str((root / file).absolute()):
+                yield Fault(path=("plugins", "load", position), message=offer.reason)
+
+
+def plugin_faults(host: Host, data: Any, root: Path) -> Iterator[Fault]:
     """What is wrong with the plugins that the data names: names, parameters, grids, who stands on whom.
 
     Args:
@@ -145,7 +155,9 @@ def plugin_faults(host: Host, data: Any, root: Path) -> list[Fault]:
         root: folder of the file.
     """
     if not isinstance(data, dict):
-        return []
+        return
+    yield from _file_faults(host, data, root)
     entries = list(_entries(data))
-    faults = [fault for entry in entries for fault in _entry_faults(host, entry, root)]
-    return [*faults, *_wrapped_faults(host, data, entries)]
+    for entry in entries:
+        yield from _entry_faults(host, entry, root)
+    yield from _wrapped_faults(host, data, entries)

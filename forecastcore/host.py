@@ -352,10 +352,10 @@ class Host:
             hint = "plugins.block takes one of them out" if named[0].health == "conflict" else None
             raise PluginError(f"the {kind} {name!r} cannot be used: {named[0].reason}", plugin="", hint=hint)
         valid = [offer.name for offer in self.offers(kind) if offer.health == "ok"]
-        lame = [f"{offer.name} is {offer.health}: {offer.reason}" for offer in self.offers("plugin")]
+        lame = [f"{o.name} is {o.health}: {o.reason}" for o in self.offers("plugin") if o.health == "broken"]
         hint = did_you_mean(name, valid) or "; ".join(lame[:3]) or "install the plugin that offers it"
         there = f"there are {', '.join(valid)}" if valid else "none is installed"
-        raise PluginNotFoundError(f"no plugin offers a {kind} {name!r}; {there}", hint=hint)
+        raise PluginNotFoundError(f"no plugin offers {kind} {name!r}; {there}", hint=hint)
 
     def check(self, kind: str, name: str, params: Mapping[str, Any], *, lax: bool = False) -> list[Fault]:
         """What is wrong with the parameters of an offer; paths start at the parameter.

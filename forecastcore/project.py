@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from forecastcore import config as configuration
 from forecastcore.config import (
+    Fault,
     PluginConfig,
     ProjectConfig,
     TrackingConfig,
@@ -22,14 +23,14 @@ from forecastcore.config import (
     resolve,
 )
 from forecastcore.entries import plugin_faults
-from forecastcore.errors import ConfigError, PluginError, UsageError
+from forecastcore.errors import ConfigError, PluginError, Problem, UsageError
 from forecastcore.host import Host, Offer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from forecastcore.api import Sink, Source
-    from forecastcore.config import Fault, Resolver
+    from forecastcore.config import Resolver
 
 __all__ = ["DEFAULT_SHELF", "DEFAULT_SINKS", "Candidate", "Project"]
 
@@ -93,6 +94,22 @@ def _discover(data: Any, root: Path, files: Sequence[str | Path]) -> Host:
         allow=_texts(allow) if isinstance(allow, list) else None,
         files=[*(root / path for path in _texts(section.get("load"))), *files],
     )
+
+
+def _broken_files(host: Host, files: Sequence[str | Path]) -> list[Problem]:
+    broken = {offer.location: offer.reason for offer in host.offers("plugin") if offer.health == "broken"}
+    named = {str(Path(file).absolute()): file for file in files}
+    return [Problem(message=broken[path], file=f"--plugin {named[path]}") for path in named.keys() & broken.keys()]
+
+
+def _shelf_faults(host: Host, data: Any) -> list[Fault]:
+    there = {offer.name for offer in host.offers("model") if offer.health == "ok"}
+    if not isinstance(data, dict) or "models" in data or there & set(DEFAULT_SHELF):
+        return []
+    message = f"names no model, and none of the default shelf ({', '.join(DEFAULT_SHELF)}) is installed"
+    return [
+        Fault(path=("models",), message=message, hint="list `models:`, or install forecastcore[shelf]", at_key=True)
+    ]
 
 
 def _with_defaults(config: ProjectConfig, host: Host) -> ProjectConfig:
@@ -181,6 +198,8 @@ class Project:
             raise ConfigError(configuration.in_order(document.problems))
         host = _discover(document.data, root, plugins)
         document.add(plugin_faults(host, document.data, root))
+        document.add(_shelf_faults(host, document.data))
+        document.problems += _broken_files(host, plugins)
         if document.problems or reading.config is None:
             raise ConfigError(configuration.in_order(document.problems))
         recipe = {

@@ -188,7 +188,7 @@ def test_two_offers_of_one_name_are_a_conflict_that_names_both(site):
 
 def test_an_unknown_name_is_answered_with_the_nearest_one(site):
     site.add("acme-flat", MODEL)
-    with pytest.raises(PluginNotFoundError, match=r"no plugin offers a model 'flatt'.*did you mean 'flat'\?"):
+    with pytest.raises(PluginNotFoundError, match=r"no plugin offers model 'flatt'.*did you mean 'flat'\?"):
         Host.discover().offer("model", "flatt")
 
 

@@ -121,12 +121,10 @@ def _engine(data: Mapping[str, Any]) -> Iterator[Fault]:
             yield Fault(path=("engine",), message=message, at_key=True)
 
 
-def cross_check(data: Mapping[str, Any]) -> list[Fault]:
+def cross_check(data: Mapping[str, Any]) -> Iterator[Fault]:
     """All faults between keys of a project file's data."""
-    return [
-        *misplaced(data),
-        *_covariates(data),
-        *_scenarios(data),
-        *_grids(data),
-        *_engine(data),
-    ]
+    yield from misplaced(data)
+    yield from _covariates(data)
+    yield from _scenarios(data)
+    yield from _grids(data)
+    yield from _engine(data)

@@ -26,6 +26,7 @@ __all__ = ["MAX_BYTES", "Document", "Place", "apply_overrides", "key_of", "parse
 MAX_BYTES = 64 * 1024
 _MAX_DEPTH = 24
 _MAX_NODES = 10_000
+_MAX_PROBLEMS = 50
 
 _TAG = "tag:yaml.org,2002:"
 _SCALARS = {_TAG + name for name in ("null", "bool", "int", "float", "str")}
@@ -82,10 +83,14 @@ class Document:
         return Problem(message=fault.message, file=place.file, line=line, column=column, key=key, hint=fault.hint)
 
     def add(self, faults: Iterable[Fault]) -> None:
-        """Add faults to the problems: each once, and none that is the echo of an earlier one."""
+        """Add faults to the problems: one a key, none that echoes an earlier one, no more than one can read."""
+        told = {(problem.file, problem.key) for problem in self.problems}
         for fault in faults:
             problem = self.problem(fault)
-            if not self.is_spoilt(fault.path) and problem not in self.problems:
+            if len(told) >= _MAX_PROBLEMS:
+                break
+            if not self.is_spoilt(fault.path) and (problem.file, problem.key) not in told:
+                told.add((problem.file, problem.key))
                 self.problems.append(problem)
 
     def is_spoilt(self, path: Path) -> bool:
@@ -295,6 +300,8 @@ def apply_overrides(document: Document, overrides: Sequence[str]) -> None:
         except ValueError as error:
             document.problems.append(Problem(message=str(error), file=label))
             continue
+        mended = key_of(path)
+        document.problems = [p for p in document.problems if not f"{p.key}.".startswith(f"{mended}.")]
         for old in [old for old in document.places if old[: len(path)] == path]:
             del document.places[old]
         document.spoilt = {old for old in document.spoilt if old[: len(path)] != path}

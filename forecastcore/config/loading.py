@@ -157,12 +157,11 @@ def _check(document: Document, root: Path) -> ProjectConfig | None:
         document.add([Fault(path=(), message=what, hint="`forecastcore init DIR` writes an example")])
         return None
     config = None
-    faults = cross_check(document.data)
+    document.add(cross_check(document.data))
     try:
         config = ProjectConfig.model_validate(_shape(document.data))
     except ValidationError as error:
-        faults += [_fault(fault) for fault in error.errors(include_url=False)]
-    document.add(faults)
+        document.add(_fault(fault) for fault in error.errors(include_url=False))
     return None if document.problems or config is None else _completed(config, root)
 
 
@@ -189,9 +188,7 @@ def read(path: str | Path = FILE_NAME, overrides: Sequence[str] = (), *, text: s
 
 def in_order(problems: Sequence[Problem]) -> list[Problem]:
     """Problems as one reads the file, those of `--set` last."""
-    return sorted(
-        problems, key=lambda problem: (problem.file.startswith("--set"), problem.line or 0, problem.column or 0)
-    )
+    return sorted(problems, key=lambda problem: (problem.file.startswith("--"), problem.line or 0, problem.column or 0))
 
 
 def load(path: str | Path = FILE_NAME, overrides: Sequence[str] = ()) -> ProjectConfig:
