@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float64]
 
-__all__ = ["is_flat", "newest", "normal_band", "position_of", "quiet", "scale_of"]
+__all__ = ["is_flat", "lean", "newest", "normal_band", "position_of", "quiet", "scale_of"]
 
 FLAT = 1e-10
 
@@ -34,6 +34,19 @@ def quiet() -> Iterator[None]:
         warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"statsmodels|numpy|scipy")
         warnings.filterwarnings("ignore", message="Non-(stationary|invertible) starting", category=UserWarning)
         yield
+
+
+def lean() -> int:
+    """What the filter need not remember for a forecast with its variance (`low_memory` drops the variance too)."""
+    from statsmodels.tsa.statespace import kalman_filter as kf
+
+    return int(
+        kf.MEMORY_NO_PREDICTED
+        | kf.MEMORY_NO_FILTERED
+        | kf.MEMORY_NO_SMOOTHING
+        | kf.MEMORY_NO_GAIN
+        | kf.MEMORY_NO_STD_FORECAST
+    )
 
 
 def newest(series: Series, rows: int, needed: int) -> Series:

@@ -13,7 +13,7 @@ import numpy as np
 
 from forecastcore.api import per_series
 from forecastcore.errors import HistoryTooShort, PluginError
-from forecastcore_statsmodels.common import is_flat, newest, normal_band, position_of, quiet
+from forecastcore_statsmodels.common import is_flat, lean, newest, normal_band, position_of, quiet
 from forecastcore_statsmodels.regressors import Design, filled, independent, steps_since
 
 if TYPE_CHECKING:
@@ -64,19 +64,6 @@ def _model(y: Floats, order: tuple[int, ...], seasonal: tuple[int, ...], **optio
     from statsmodels.tsa.statespace.sarimax import SARIMAX
 
     return SARIMAX(y, order=order, seasonal_order=seasonal, **options)
-
-
-def _lean() -> int:
-    """What the filter need not remember for a forecast with its variance (`low_memory` drops the variance too)."""
-    from statsmodels.tsa.statespace import kalman_filter as kf
-
-    return int(
-        kf.MEMORY_NO_PREDICTED
-        | kf.MEMORY_NO_FILTERED
-        | kf.MEMORY_NO_SMOOTHING
-        | kf.MEMORY_NO_GAIN
-        | kf.MEMORY_NO_STD_FORECAST
-    )
 
 
 def _difference(rows: Floats, order: tuple[int, ...], seasonal: tuple[int, ...]) -> Floats:
@@ -176,7 +163,7 @@ class Sarimax:
         errors = (series.y[begin:] - params.centre) / params.spread - mean[: len(steps)]
         with quiet():
             model = _model(errors, params.order, params.seasonal_order)
-            filtered = model.filter(np.r_[params.arma, params.variance], cov_type="none", conserve_memory=_lean())
+            filtered = model.filter(np.r_[params.arma, params.variance], cov_type="none", conserve_memory=lean())
             forecast = filtered.get_forecast(len(ahead))
         middle = params.centre + params.spread * (mean[len(steps) :] + forecast.predicted_mean)
         sd = params.spread * np.sqrt(np.maximum(forecast.var_pred_mean, 0.0))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from forecastcore.errors import HistoryTooShort, PluginError
 from forecastcore.testing import sample_future, sample_history, sample_task
 
-# R, forecast::ets(data, model, damped): smoothing (alpha, beta, gamma, phi), initial states (level, trend, newest season
+# R, forecast::ets(data, model, damped): smoothing (alpha, beta, gamma, phi), initial states (level, trend, last season
 # first), log-likelihood as R counts it, and four forecasts. Published with statsmodels' tests (fit_ets.R).
 R_RESULTS = {
     "oil AAdN": (

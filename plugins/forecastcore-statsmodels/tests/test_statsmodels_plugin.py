@@ -14,7 +14,7 @@ SPECS = {spec.name: spec for spec in forecastcore_statsmodels.forecastcore_model
 
 
 def test_the_offers_have_the_names_of_the_contract():
-    assert list(SPECS) == ["ets", "sarimax"]
+    assert list(SPECS) == ["ets", "sarimax", "theta", "unobserved-components"]
     assert SPECS["sarimax"].capabilities.covariates
     assert SPECS["sarimax"].capabilities.missing
     assert not SPECS["ets"].capabilities.missing
