@@ -1,7 +1,7 @@
-"""A process that publishes sample vintages, and is killed at a named point if it is told to; and how a test starts it.
+"""Processes that publish sample vintages, and are killed at a named point if they are told to.
 
-The kill is a real SIGKILL, from inside a function of the standard library or of the format's library: the code under test
-knows nothing of it.
+The kill is a real SIGKILL, from inside a function of the standard library or of the format's library: the code under
+test knows nothing of it. A nursery imports the libraries once and forks each process from there, before any thread exists.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from forecastcore.testing import sample_vintage
 
@@ -32,37 +32,56 @@ def key(table: Any) -> str:
     return table["run_key"][0].as_py()
 
 
-@dataclass
-class Publisher:
+class Nursery:
+    """Starts publishing processes; a context manager that ends with the last of them."""
+
+    vintage = staticmethod(vintage)
+
+    def __init__(self, *modules: str) -> None:
+        command = [sys.executable, __file__, *modules]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._process.communicate(timeout=60)
+
+    def start(self, sink: str, path: Path, numbers: list[int], *, kill: str = "", gate: Path | None = None) -> Child:
+        """Start a process.
+
+        Args:
+            sink: `module:class`.
+            path: the sink's path.
+            numbers: vintages to publish.
+            kill: `module:attribute:before|after:n`, to die at the n-th call.
+            gate: the process starts publishing when this file exists.
+        """
+        request = {"sink": sink, "path": str(path), "numbers": numbers, "kill": kill, "gate": str(gate or "")}
+        request["out"] = str(path.parent / f"answers-{time.monotonic_ns()}")
+        return Child(self, self.ask(request), Path(request["out"]))
+
+    def ask(self, request: dict[str, Any]) -> int:
+        """One question, one answer."""
+        print(json.dumps(request), file=self._process.stdin, flush=True)
+        return int(self._process.stdout.readline())
+
+
+class Child:
     """A started process."""
 
-    process: subprocess.Popen[str]
+    def __init__(self, nursery: Nursery, pid: int, out: Path) -> None:
+        self._nursery, self._pid, self._out = nursery, pid, out
 
     def answers(self) -> list[dict[str, Any]]:
         """What the sink said of each vintage, once the process has ended well."""
-        out, err = self.process.communicate(timeout=60)
-        assert self.process.returncode == 0, err
-        return [json.loads(line) for line in out.splitlines()]
+        status = self._nursery.ask({"wait": self._pid})
+        assert status == 0, self._out.read_text()
+        return [json.loads(line) for line in self._out.read_text().splitlines()]
 
     def was_killed(self) -> bool:
         """Whether it ended through SIGKILL."""
-        self.process.communicate(timeout=60)
-        return self.process.returncode == -signal.SIGKILL
-
-
-def start(sink: str, path: Path, numbers: list[int], *, kill: str = "", gate: Path | None = None) -> Publisher:
-    """Start a process.
-
-    Args:
-        sink: `module:class`.
-        path: the sink's path.
-        numbers: vintages to publish.
-        kill: `module:attribute:before|after:n`, to die at the n-th call.
-        gate: the process starts publishing when this file exists.
-    """
-    request = {"sink": sink, "path": str(path), "numbers": numbers, "kill": kill, "gate": str(gate) if gate else ""}
-    command = [sys.executable, __file__, json.dumps(request)]
-    return Publisher(subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+        return self._nursery.ask({"wait": self._pid}) == -signal.SIGKILL
 
 
 def _arm(kill: str) -> None:
@@ -85,7 +104,7 @@ def _arm(kill: str) -> None:
     setattr(owner, last, deadly)
 
 
-def _main(request: dict[str, Any]) -> None:
+def _publish(request: dict[str, Any]) -> None:
     module, name = request["sink"].split(":")
     sink = getattr(importlib.import_module(module), name)(Path(request["path"]))
     if request["kill"]:
@@ -97,5 +116,29 @@ def _main(request: dict[str, Any]) -> None:
         print(json.dumps(asdict(sink.publish(table, key(table)))), flush=True)  # noqa: T201 - the answer to the test
 
 
+def _fork(request: dict[str, Any]) -> int:
+    pid = os.fork()
+    if pid:
+        return pid
+    out = os.open(request["out"], os.O_WRONLY | os.O_CREAT)
+    os.dup2(out, 1)
+    os.dup2(out, 2)
+    try:
+        _publish(request)
+    except BaseException:  # noqa: BLE001 - told to the parent, whatever it is
+        sys.excepthook(*sys.exc_info())
+        os._exit(1)
+    os._exit(0)
+
+
+def _serve(modules: list[str]) -> None:
+    for module in modules:
+        importlib.import_module(module)
+    for line in sys.stdin:
+        request = json.loads(line)
+        answer = os.waitstatus_to_exitcode(os.waitpid(request["wait"], 0)[1]) if "wait" in request else _fork(request)
+        print(answer, flush=True)  # noqa: T201 - a pipe
+
+
 if __name__ == "__main__":
-    _main(json.loads(sys.argv[1]))
+    _serve(sys.argv[1:])

@@ -1,5 +1,4 @@
 import importlib.util
-import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,6 @@ def publisher():
     path = Path(__file__).parents[3] / "tests" / "support" / "publisher.py"
     spec = importlib.util.spec_from_file_location("publisher", path)
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
     spec.loader.exec_module(module)
-    return module
+    with module.Nursery("forecastcore_files") as nursery:
+        yield nursery

@@ -3,17 +3,18 @@ import os
 import threading
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from forecastcore_files import CsvSink, ParquetSink
 
 from forecastcore.api import Sink
 from forecastcore.errors import SinkError
 from forecastcore.testing import sample_vintage
 from forecastcore.vintages import newest
-from forecastcore_files import CsvSink, ParquetSink
 
 SINKS = [ParquetSink, CsvSink]
 # before the file is complete, before and after it appears, before and after forecast_latest, after its memory
@@ -96,7 +97,9 @@ def test_a_vintage_that_is_published_late_does_not_replace_a_newer_one(sink):
     publish(sink, two, one)
     seen = latest(sink)
     assert seen.equals(newest([one, two]))
-    at_noon = seen.filter(pa.compute.equal(seen["ds"], pa.scalar(datetime(2024, 1, 1, 12, tzinfo=UTC), seen["ds"].type)))
+    at_noon = seen.filter(
+        pa.compute.equal(seen["ds"], pa.scalar(datetime(2024, 1, 1, 12, tzinfo=UTC), seen["ds"].type))
+    )
     assert set(at_noon["run_key"].to_pylist()) == {key(two)}
 
 
@@ -125,7 +128,7 @@ def test_latest_is_mended_by_a_publish_that_writes_nothing_itself(sink, harm):
 def test_latest_forgets_a_vintage_whose_file_was_taken_away(sink):
     one, two, three = days(1, 2, 3)
     first, *_ = publish(sink, one, two)
-    os.remove(first.location)
+    Path(first.location).unlink()
     publish(sink, three)
     assert latest(sink).equals(newest([two, three]))
 
@@ -146,7 +149,9 @@ def test_missing_forecasts_stay_missing(sink):
     assert sink.read()["forecast"].null_count == 1
 
 
-@pytest.mark.parametrize("run_key", ["", "../../etc/passwd", "a" * 65, "ABCDEF01", "abc", "0123456g", "01234567\n", "01234567/.."])
+@pytest.mark.parametrize(
+    "run_key", ["", "../../etc/passwd", "a" * 65, "ABCDEF01", "abc", "0123456g", "01234567\n", "01234567/.."]
+)
 def test_a_run_key_that_could_lead_elsewhere_is_refused(sink, run_key):
     with pytest.raises(SinkError, match="run key"):
         sink.publish(days(1)[0], run_key)
@@ -192,7 +197,10 @@ def test_files_that_are_not_vintages_are_let_be(sink):
     ("change", "says"),
     [
         (lambda t: t.drop_columns(["q10", "status"]), "no column status"),
-        (lambda t: t.rename_columns(["Forecast" if n == "forecast" else n for n in t.column_names]), "no column forecast"),
+        (
+            lambda t: t.rename_columns(["Forecast" if n == "forecast" else n for n in t.column_names]),
+            "no column forecast",
+        ),
         (lambda t: t.set_column(5, "step", t["step"].cast(pa.int64())), "step is int64, not int32"),
         (lambda t: t.set_column(6, "forecast", t["forecast"].cast(pa.string())), "forecast is string, not double"),
         (lambda t: t.set_column(4, "ds", t["ds"].cast(pa.timestamp("us"))), "ds is timestamp"),
@@ -292,19 +300,18 @@ def test_a_kill_at_any_point_loses_and_doubles_nothing(cls, kill, tmp_path, publ
 @pytest.mark.parametrize("cls", SINKS, ids=lambda sink: sink.__name__)
 def test_of_two_processes_with_one_run_key_one_publishes(cls, tmp_path, publisher):
     gate, path = tmp_path / "gate", tmp_path / "forecasts"
-    numbers = [1, 2, 3, 4, 5]
+    numbers = list(range(10))
     children = [publisher.start(f"forecastcore_files:{cls.__name__}", path, numbers, gate=gate) for _ in range(2)]
-    time.sleep(0.5)
     gate.touch()
     answers = [child.answers() for child in children]
-    assert [sorted(answer["already"] for answer in pair) for pair in zip(*answers, strict=True)] == [[False, True]] * 5
+    assert [sorted(answer["already"] for answer in pair) for pair in zip(*answers, strict=True)] == [[False, True]] * 10
     assert rows(cls(path).read()).equals(rows(pa.concat_tables([publisher.vintage(number) for number in numbers])))
 
 
 @pytest.mark.parametrize("cls", SINKS, ids=lambda sink: sink.__name__)
 def test_readers_see_only_whole_vintages_while_four_processes_publish(cls, tmp_path, publisher):
     gate, sink = tmp_path / "gate", cls(tmp_path / "forecasts")
-    parts = [list(range(start, start + 5)) for start in (0, 5, 10, 15)]
+    parts = [list(range(first, first + 10)) for first in (0, 10, 20, 30)]
     children = [publisher.start(f"forecastcore_files:{cls.__name__}", sink.path, part, gate=gate) for part in parts]
     torn, reads, stop = [], [], threading.Event()
 
@@ -313,6 +320,7 @@ def test_readers_see_only_whole_vintages_while_four_processes_publish(cls, tmp_p
             keys = pd.Series(sink.read()["run_key"].to_pylist()).value_counts()
             torn.extend(keys[keys != 48])
             reads.append(len(keys))
+            time.sleep(0.005)
 
     reader = threading.Thread(target=watch)
     reader.start()
