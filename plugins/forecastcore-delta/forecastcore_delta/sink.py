@@ -1,7 +1,7 @@
 """Forecasts as a Delta table, each vintage in one transaction.
 
-A vintage is written to a file in the table's folder, flushed and hashed. The transaction that makes it part of the table
-carries the run key as its application id, so that Delta itself refuses it a second time. What a killed run leaves is a
+A vintage is written to a file in the table's folder, flushed and hashed. The transaction that makes it part of the
+table carries the run key as its application id, so that Delta itself refuses it a second time. What a killed run leaves is a
 file that no version names; `vacuum` removes it.
 """
 

@@ -7,7 +7,6 @@ from pathlib import Path  # noqa: TC003 - the host reads the annotation
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
-import pyarrow.dataset as pads
 import pyarrow.parquet as pq
 
 from forecastcore.errors import DataError
@@ -15,6 +14,8 @@ from forecastcore_files.paths import find
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    import pyarrow.dataset as pads
 
 __all__ = ["ParquetSource"]
 
@@ -55,6 +56,8 @@ class ParquetSource:
         return table.cast(pa.schema([pa.field(field.name, _decoded(field.type)) for field in table.schema]))
 
     def _dataset(self) -> pads.Dataset:
+        import pyarrow.dataset as pads  # brings pandas with it
+
         files = find(self.path, ".parquet")
         schemas = {file: _footer(file) for file in files}
         try:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 from functools import partial
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
 __all__ = ["typed"]
 
-_NULLS = pa.array(["NA", "N/A", "#N/A", "<NA>", "NaN", "nan", "-nan", "NULL", "null", "None", "NaT"])
+_NULLS = ("NA", "N/A", "#N/A", "<NA>", "NaN", "nan", "-nan", "NULL", "null", "None", "NaT")
 _WHOLE = r"^-?(0|[1-9][0-9]*)$"
 # an exponent needs its sign or a mark before it: `12E4` is an article number, `1e-05` and `1.2E4` are numbers
 _NUMBER = r"^-?((0|[1-9][0-9]*)(MARK[0-9]*)?|MARK[0-9]+)([eE][+-][0-9]+)?$|^-?[0-9]MARK[0-9]*[eE][0-9]+$|^-?inf$"
@@ -42,7 +41,7 @@ def _typed_values(values: pa.Array, decimal: str, date_format: str | None) -> pa
     """The same for the distinct values of a column."""
     if values.null_count == len(values):
         return values.cast(pa.float64())
-    bare = pc.if_else(pc.is_in(values, value_set=_NULLS), None, values)
+    bare = pc.if_else(pc.is_in(values, value_set=pa.array(_NULLS)), None, values)
     if bare.null_count == len(bare):
         return values
     numbers, dates = partial(_numbers, bare, decimal), partial(_formatted, bare, date_format)
@@ -95,6 +94,8 @@ def _is_numeric_date(date_format: str | None) -> bool:
 def _formatted(values: pa.Array, date_format: str | None) -> pa.Array | None:
     if not date_format:
         return None
+    import pandas as pd
+
     offset = "%z" in date_format or "%Z" in date_format
     known = values.drop_null()
     try:
