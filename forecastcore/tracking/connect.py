@@ -50,7 +50,7 @@ _SECRET: Final = re.compile(
     r"[\"']?\s*[=:]\s*)(\"[^\"]*\"|'[^']*'|[^\s,;&\"']+)"
 )
 _BEARER: Final = re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]+|\bdapi[0-9a-f]{16,}(?:-\d+)?")
-_USERINFO: Final = re.compile(r"(\w://)[^/\s]*@")
+_USERINFO: Final = re.compile(r"(\w://)[^\s\"'<>]*@")  # greedy: a password may hold a / or an @
 _THEIRS: Final = frozenset(
     {"mlflow", "sqlalchemy", "alembic", "requests", "urllib3", "databricks", "azure", "botocore"}
 )
@@ -234,17 +234,12 @@ def _lock(handle: int) -> None:
 
 def _initialise(database: Path) -> None:
     """Make the tables of a new file, or bring those of an older MLflow up to date after a copy was kept."""
-    from mlflow.exceptions import MlflowException
-
     artifacts = (database.parent / "mlartifacts").as_uri()
     if not _has_tables(database):
         _create(database, artifacts)
-    try:
-        _open(database, artifacts)
-    except MlflowException as error:
-        if "out-of-date database schema" not in str(error):
-            raise
-        _upgrade(database)
+    else:
+        _bring_up_to_date(database)
+    _open(database, artifacts)
 
 
 def _open(database: Path, artifacts: str) -> None:
@@ -267,18 +262,23 @@ def _create(database: Path, artifacts: str) -> None:
         fresh.unlink(missing_ok=True)
 
 
-def _upgrade(database: Path) -> None:
+def _bring_up_to_date(database: Path) -> None:
     import sqlalchemy
+    from alembic.script import ScriptDirectory
     from mlflow.store.db import utils
 
+    library: Any = utils  # there is no public function for what `mlflow db upgrade` does
+    scripts = ScriptDirectory.from_config(library._get_alembic_config(""))  # noqa: SLF001 - see above
+    newest, *older = (script.revision for script in scripts.walk_revisions())
     with contextlib.closing(sqlite3.connect(database)) as old:
         revision = old.execute("select version_num from alembic_version").fetchone()[0]
+        if revision == newest or revision not in older:  # a newer MLflow's: MLflow says so itself
+            return
         with contextlib.closing(sqlite3.connect(database.with_name(f"{database.name}.{revision}.bak"))) as kept:
             old.backup(kept)
-    library: Any = utils
     engine = sqlalchemy.create_engine(f"sqlite:///{database.as_posix()}")
     try:
-        library._upgrade_db(engine)  # noqa: SLF001 - what `mlflow db upgrade` calls; there is no public function
+        library._upgrade_db(engine)  # noqa: SLF001 - see above
     finally:
         engine.dispose()
 

@@ -184,15 +184,14 @@ def digest_of(entries: Sequence[LedgerEntry], version: str) -> str | None:
 
 def _written(entry: LedgerEntry) -> str:
     """JSON of the entry and of its writer's own word, its reason cut to what a parameter takes."""
-    body = {"entry": entry.to_json(), "writer": uuid.uuid4().hex}
-    text = json.dumps(body, ensure_ascii=True, separators=(",", ":"))
-    surplus = len(text) - PARAM_CHARS
-    if surplus <= 0:
-        return text
-    reason = entry.reason
-    while surplus > 0 and reason:
-        reason = reason[: max(0, len(reason) - surplus - 8)]
-        body["entry"] = entry.model_copy(update={"reason": reason + " …"}).to_json()
-        text = json.dumps(body, ensure_ascii=True, separators=(",", ":"))
-        surplus = len(text) - PARAM_CHARS
+    writer, reason = uuid.uuid4().hex, entry.reason
+    text = _json(entry, writer)
+    while len(text) > PARAM_CHARS and reason:
+        reason = reason[: len(reason) * 9 // 10]
+        text = _json(entry.model_copy(update={"reason": reason + " …"}), writer)
     return text
+
+
+def _json(entry: LedgerEntry, writer: str) -> str:
+    # in ASCII, so that a backend that counts bytes counts the same
+    return json.dumps({"entry": entry.to_json(), "writer": writer}, separators=(",", ":"))

@@ -141,21 +141,19 @@ class MlflowStore:
         if not self._connection.exists():
             return {}
         current = self._registry.aliases()
-        wanted = self._aliases(entries, current)
-        wrong = {
-            alias: wanted.get(alias)
-            for alias in ("champion", "previous", "challenger")
-            if wanted.get(alias) != current.get(alias)
-        }
+        champion, previous = standing(entries)
+        newest = next((version.version for version in self._registry.versions()), None)
+        wanted = {"champion": champion, "previous": previous, "challenger": newest}
+        wrong = {alias: number for alias, number in wanted.items() if number != current.get(alias)}
         for alias, number in wrong.items():
             self._registry.point(alias, number)
         return {alias: number or "" for alias, number in wrong.items()}
 
-    def _aliases(self, entries: Sequence[LedgerEntry], current: Mapping[str, str] | None = None) -> dict[str, str]:
+    def _aliases(self, entries: Sequence[LedgerEntry]) -> dict[str, str]:
+        """Alias → version; the ledger's word goes before the registry's."""
         champion, previous = standing(entries)
-        held = dict(self._registry.aliases() if current is None else current)
         decided = {"champion": champion, "previous": previous}
-        return {alias: number for alias, number in (held | decided).items() if number is not None}
+        return {alias: number for alias, number in (self._registry.aliases() | decided).items() if number is not None}
 
     def _reigning(self, which: str) -> ModelVersion | None:
         entries = self._ledger.entries()
