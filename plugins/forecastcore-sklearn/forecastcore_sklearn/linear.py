@@ -1,0 +1,241 @@
+"""A partially pooled ridge regression on the features: one model of all rows, corrected per hour of day and per series.
+
+Closed form throughout: a Gram matrix once, and one small solve for each penalty tried on the latest part of history.
+Answers are summed column by column, so that a row's answer never depends on the rows beside it, nor on threads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from forecastcore_sklearn.features import Features, Plan
+    from forecastcore_sklearn.panel import Floats, Ints
+
+__all__ = ["Linear", "fit_linear"]
+
+_CLIP = 10.0
+_ALPHAS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+_KNOTS = (0.05, 0.25, 0.5, 0.75, 0.95)
+_HOLDOUT = 0.2
+
+
+@dataclass(frozen=True)
+class Linear:
+    """Learned coefficients; all arrays.
+
+    Attributes:
+        knots: of each covariate, shape (covariates, 5); NaN where it is linear.
+        middle: value that stands for a missing covariate.
+        ladder: knots of the step.
+        mean: of the columns.
+        spread: of the columns; 1 where a column is constant.
+        core: columns that the corrections use.
+        coef: shape (1 + columns,), the intercept first.
+        by_hour: corrections, shape (24, 1 + core).
+        by_series: corrections, shape (series, 1 + core); the last row is 0 and serves new series.
+    """
+
+    knots: Floats
+    middle: Floats
+    ladder: Floats
+    mean: Floats
+    spread: Floats
+    core: Ints
+    coef: Floats
+    by_hour: Floats
+    by_series: Floats
+
+    def predict(self, features: Features, plan: Plan, series: Ints) -> Floats:
+        """Answer in units of scale above level, shape (rows,)."""
+        columns = _columns(features, plan, self.knots, self.middle, self.ladder)
+        hour = features.values["hour"].astype(np.int64)
+        position = {int(column): number for number, column in enumerate(self.core, 1)}
+        out = self.coef[0] + self.by_hour[hour, 0] + self.by_series[series, 0]
+        for number, (_, column) in enumerate(columns):
+            weight = np.full(len(out), self.coef[number + 1])
+            if number in position:
+                weight = weight + self.by_hour[hour, position[number]] + self.by_series[series, position[number]]
+            out = out + weight * ((column - self.mean[number]) / self.spread[number])
+        return out
+
+
+def _hats(x: Floats, knots: Floats) -> list[Floats]:
+    """Piecewise linear basis that sums to 1."""
+    eye = np.eye(len(knots))
+    return [np.interp(x, knots, row) for row in eye]
+
+
+def _columns(features: Features, plan: Plan, knots: Floats, middle: Floats, ladder: Floats) -> list[tuple[bool, Floats]]:
+    """The design: (whether corrections use it, column)."""
+    values = features.values
+    out: list[tuple[bool, Floats]] = []
+    lags = _lags(features, plan)
+    hats = _hats(np.log(values["step"]), ladder)
+    for lag in lags:
+        out.append((True, lag))
+        out += [(False, lag * hat) for hat in hats] if len(hats) > 1 else []
+    out += [(False, hat) for hat in hats[1:]]
+    out += _calendar(features, plan)
+    for number in range(plan.covariates):
+        out += [(True, column) for column in _covariate(values, number, knots[number], middle[number])]
+    return out
+
+
+def _lags(features: Features, plan: Plan) -> list[Floats]:
+    """Lag and level columns, a missing one read as the mean of its phase, else as the level."""
+    values = features.values
+    names = ("last_", "mean_", "surprise", "drift", "lag_", "phase_", "season_", "year_")
+    out = []
+    for name, column in values.items():
+        if name.startswith(names):
+            season = name.split("_")[1] if name.startswith("lag_") else ""
+            filled = np.where(np.isfinite(column), column, values[f"phase_{season}"]) if season else column
+            out.append(np.clip(np.nan_to_num(filled, nan=0.0), -_CLIP, _CLIP))
+    return out
+
+
+def _calendar(features: Features, plan: Plan) -> list[tuple[bool, Floats]]:
+    hour, weekday = features.values["hour"], features.values["weekday"]
+    half = np.floor(2 * hour)
+    out = [(False, (half == slot).astype(float)) for slot in range(48)]
+    out += [(True, (weekday == day).astype(float)) for day in range(7)]
+    if "yearday" in features.values:
+        turn = 2 * np.pi * features.values["yearday"]
+        out += [(wave == 1, part(wave * turn)) for wave in (1, 2, 3, 4, 5, 6) for part in (np.sin, np.cos)]
+    return out
+
+
+def _bend(column: Floats, knots: Floats) -> list[Floats]:
+    if not np.isfinite(knots).all():
+        return [column]
+    return [column, *(np.maximum(column - knot, 0.0) for knot in knots)]
+
+
+def _covariate(values: dict[str, Floats], number: int, knots: Floats, middle: float) -> list[Floats]:
+    """A covariate now and around now, bent at knots, and how it differs from where the lags were taken."""
+    out: list[Floats] = []
+    for name in (n for n in values if n.startswith(f"x{number}")):
+        column = values[name]
+        now = values[f"x{number}"]
+        now = np.where(np.isfinite(now), now, middle)
+        filled = np.where(np.isfinite(column), column, now)
+        out += _bend(filled, knots)
+    return out
+
+
+def _ladder(plan: Plan, horizon: int) -> Floats:
+    steps = {1, plan.short // 4, plan.short, 2 * plan.short, 4 * plan.short, horizon}
+    return np.log(np.array(sorted(step for step in steps if 1 <= step <= horizon), dtype=float))
+
+
+def _knots(values: dict[str, Floats], plan: Plan) -> tuple[Floats, Floats]:
+    knots, middle = np.full((plan.covariates, len(_KNOTS)), np.nan), np.zeros(plan.covariates)
+    for number in range(plan.covariates):
+        seen = values[f"x{number}"]
+        seen = seen[np.isfinite(seen)]
+        if len(seen):
+            middle[number] = np.median(seen)
+            places = np.quantile(seen, _KNOTS)
+            if len(np.unique(places)) == len(_KNOTS):
+                knots[number] = places
+    return knots, middle
+
+
+def fit_linear(
+    features: Features, plan: Plan, target: Floats, late: npt.NDArray[np.bool_], series: Ints, count: int, horizon: int,
+    alpha: float | None = None,
+) -> Linear:
+    """Learn coefficients.
+
+    Args:
+        features: of the rows.
+        plan: lags and windows.
+        target: in units of scale above level.
+        late: rows of the latest part of history, on which penalties are chosen.
+        series: number of each row's series.
+        count: of series.
+        horizon: longest step.
+        alpha: penalty per row of the standardised columns; None chooses.
+    """
+    knots, middle = _knots(features.values, plan)
+    ladder = _ladder(plan, horizon)
+    columns = _columns(features, plan, knots, middle, ladder)
+    core = np.array([number for number, (used, _) in enumerate(columns) if used], dtype=np.int64)
+    x = np.stack([column for _, column in columns], axis=1)
+    mean, spread = x.mean(axis=0), x.std(axis=0)
+    spread = np.where(spread > 1e-9, spread, 1.0)
+    x = (x - mean) / spread
+    alphas = _ALPHAS if alpha is None else (alpha,)
+    coef = _ridge(x, target, late, alphas)
+    rest = target - coef[0] - x @ coef[1:]
+    hour = features.values["hour"].astype(np.int64)
+    by_hour = np.zeros((24, 1 + len(core)))
+    x = x[:, core]
+    if len(np.unique(hour)) > 1:
+        by_hour = _grouped(x, rest, late, hour, 24, alphas)
+        rest = rest - by_hour[hour, 0] - np.einsum("ij,ij->i", by_hour[hour, 1:], x)
+    by_series = np.zeros((count + 1, 1 + len(core)))
+    if count > 1:
+        by_series[:count] = _grouped(x, rest, late, series, count, alphas)
+    return Linear(knots, middle, ladder, mean, spread, core, coef, by_hour, by_series)
+
+
+def _moments(x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """Gram matrix and right side, the intercept first."""
+    wide = np.concatenate([np.ones((len(x), 1)), x], axis=1)
+    return wide.T @ wide, wide.T @ y
+
+
+def _solve(gram: Floats, right: Floats, alpha: float) -> Floats:
+    size = max(1.0, float(gram[0, 0]))
+    penalty = np.full(len(gram), alpha * size)
+    penalty[0] = 1e-9 * size
+    return np.asarray(np.linalg.solve(gram + np.diag(penalty), right))
+
+
+def _ridge(x: Floats, y: Floats, late: npt.NDArray[np.bool_], alphas: tuple[float, ...]) -> Floats:
+    gram, right = _moments(x[~late], y[~late])
+    gram_late, right_late = _moments(x[late], y[late])
+    if len(alphas) == 1 or not late.any() or late.all():
+        return _solve(gram + gram_late, right + right_late, alphas[-1])
+
+    def loss(alpha: float) -> float:
+        coef = _solve(gram, right, alpha)
+        return float(coef @ gram_late @ coef - 2 * coef @ right_late)
+
+    best = min(alphas, key=loss)
+    return _solve(gram + gram_late, right + right_late, best)
+
+
+def _grouped(
+    x: Floats, y: Floats, late: npt.NDArray[np.bool_], group: Ints, count: int, alphas: tuple[float, ...]
+) -> Floats:
+    """Corrections per group; one penalty for all groups, which may be so strong that nothing is corrected."""
+    order = np.argsort(group, kind="stable")
+    ends = np.searchsorted(group[order], np.arange(count + 1))
+    parts = [order[a:b] for a, b in zip(ends[:-1], ends[1:], strict=True)]
+    early = [_moments(x[part][~late[part]], y[part][~late[part]]) for part in parts]
+    last = [_moments(x[part][late[part]], y[part][late[part]]) for part in parts]
+
+    def solve(gram: Floats, right: Floats, alpha: float) -> Floats:
+        penalty = np.full(len(gram), alpha * max(1.0, float(gram[0, 0])) + 50.0)
+        return np.asarray(np.linalg.solve(gram + np.diag(penalty), right))
+
+    def loss(alpha: float) -> float:
+        total = 0.0
+        for (gram, right), (gram_late, right_late) in zip(early, last, strict=True):
+            coef = solve(gram, right, alpha)
+            total += float(coef @ gram_late @ coef - 2 * coef @ right_late)
+        return total
+
+    losses = {alpha: loss(alpha) for alpha in (*alphas, 10.0)}
+    best = min(losses, key=losses.__getitem__)
+    if losses[best] >= 0:
+        return np.zeros((count, 1 + x.shape[1]))
+    return np.stack([solve(a[0] + b[0], a[1] + b[1], best) for a, b in zip(early, last, strict=True)])
