@@ -93,7 +93,9 @@ def blank_future(ids: Sequence[str], grid: TimeGrid, origin: pd.Timestamp, horiz
 
 def _lookup(frame: pd.DataFrame, future: pd.DataFrame, columns: Sequence[str]) -> Floats:
     """Values of `columns` at the future's keys; NaN where the frame has no such row."""
-    same = len(frame) == len(future) and np.array_equal(frame["ds"].to_numpy(dtype="datetime64[ns]"), future["ds"].to_numpy(dtype="datetime64[ns]"))
+    same = len(frame) == len(future) and np.array_equal(
+        frame["ds"].to_numpy(dtype="datetime64[ns]"), future["ds"].to_numpy(dtype="datetime64[ns]")
+    )
     if not same or not np.array_equal(frame["unique_id"].to_numpy(), future["unique_id"].to_numpy()):
         frame = future[["unique_id", "ds"]].merge(frame, on=["unique_id", "ds"], how="left")
     return frame[list(columns)].to_numpy(dtype=float)

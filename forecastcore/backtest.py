@@ -222,8 +222,8 @@ def _fold(
     return rows.drop(columns=["ds", "model", "status"])
 
 
-def fit_unit(panel: pd.DataFrame, request_text: str) -> dict[str, str]:
-    """Fit a candidate on everything it is given, write the part to the folder named in the request; why series were left out."""
+def fit_unit(panel: pd.DataFrame, request_text: str) -> None:
+    """Fit a candidate on everything it is given, and write the part to the folder that the request names."""
     from pathlib import Path
 
     request = json.loads(request_text)
@@ -232,7 +232,6 @@ def fit_unit(panel: pd.DataFrame, request_text: str) -> dict[str, str]:
     origin = pd.Timestamp(request["origin"])
     part = fit_part(setup.project, setup.assumptions, candidate, panel, _grid_of(request), origin, request["threads"])
     save_part(part, Path(request["folder"]))
-    return dict(part.failures)
 
 
 def package_unit(panel: pd.DataFrame, request_text: str) -> pd.DataFrame:
@@ -458,35 +457,22 @@ def _commonest(failures: Mapping[str, str]) -> str:
     return f"{reason} ({count} ×, such as {example!r})"
 
 
-def fit_all(
-    project: Project, history: History, candidate: Candidate, engine: Engine, folder: Path
-) -> tuple[list[str], dict[str, str]]:
-    """Fit a candidate on all history and write its parts below `folder/state`.
-
-    Returns:
-        Names of the parts, and why series were left out.
-    """
-    offer = project.host.offer("model", candidate.type)
-    whole = offer.spec.capabilities.scope == "global"
-    parts = [None] if whole else chunks(history.panel)
+def fit_all(project: Project, history: History, candidate: Candidate, engine: Engine, folder: Path) -> list[str]:
+    """Fit a candidate on all history and write its parts below `folder/state`; the parts' names."""
+    whole = project.host.offer("model", candidate.type).spec.capabilities.scope == "global"
+    parts: list[tuple[str, ...] | None] = [None] if whole else [*chunks(history.panel)]
     names = [f"{number:05d}" for number in range(len(parts))]
+    request = _request(
+        project,
+        history.grid,
+        candidate=candidate.as_dict(),
+        origin=history.origin.isoformat(),
+        threads=runtime.threads() if whole else 1,
+    )
     units = [
-        Unit(
-            ids,
-            json.dumps(
-                _request(
-                    project,
-                    history.grid,
-                    candidate=candidate.as_dict(),
-                    origin=history.origin.isoformat(),
-                    folder=str(folder / "state" / name),
-                    threads=runtime.threads() if whole else 1,
-                )
-            ),
-        )
+        Unit(ids, json.dumps({**request, "folder": str(folder / "state" / name)}))
         for name, ids in zip(names, parts, strict=True)
     ]
-    failures: dict[str, str] = {}
-    for _, left_out in engine.map(fit_unit, history.panel, units):
-        failures |= left_out
-    return names, failures
+    for _ in engine.map(fit_unit, history.panel, units):
+        pass
+    return names

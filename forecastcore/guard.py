@@ -307,7 +307,9 @@ def _aligned(got: Any, future: pd.DataFrame, task: Task, offered: Offered) -> tu
     names = [quantile_column(q) for q in task.quantiles]
     wanted = got.reindex(columns=["unique_id", "ds", "forecast", *names])
     same = len(got) == len(future) and np.array_equal(got["unique_id"].to_numpy(), future["unique_id"].to_numpy())
-    if not same or not np.array_equal(got["ds"].to_numpy(dtype="datetime64[ns]"), future["ds"].to_numpy(dtype="datetime64[ns]")):
+    if not same or not np.array_equal(
+        got["ds"].to_numpy(dtype="datetime64[ns]"), future["ds"].to_numpy(dtype="datetime64[ns]")
+    ):
         if str(got["ds"].dtype) != str(future["ds"].dtype):
             raise breach(f"returned ds as {got['ds'].dtype}, not {future['ds'].dtype}")
         if got.duplicated(["unique_id", "ds"]).any():

@@ -37,7 +37,11 @@ def _project(options: Namespace) -> Project:
 
 
 def _head(command: str, project: str = "") -> Document:
-    return {"schema": f"forecastcore/{command.replace(' ', '-')}/1", "command": command, **({"project": project} if project else {})}
+    return {
+        "schema": f"forecastcore/{command.replace(' ', '-')}/1",
+        "command": command,
+        **({"project": project} if project else {}),
+    }
 
 
 def _demo(options: Namespace) -> tuple[Document, int]:
@@ -86,7 +90,9 @@ def _retrain_code(report: RetrainReport, *, require: bool) -> int:
 def _predict(options: Namespace) -> tuple[Document, int]:
     from forecastcore.runs.predict import predict
 
-    report = predict(_project(options), options.as_of, options.scenario or ("base",), model=options.model, steps=Progress())
+    report = predict(
+        _project(options), options.as_of, options.scenario or ("base",), model=options.model, steps=Progress()
+    )
     return report.to_json(), _predict_code(report)
 
 
@@ -97,7 +103,7 @@ def _predict_code(report: PredictReport) -> int:
 
 
 def _backtest(options: Namespace) -> tuple[Document, int]:
-    from forecastcore.runs.retrain import backtest
+    from forecastcore.runs.contest import backtest
 
     return backtest(_project(options), options.as_of, steps=Progress()).to_json(), OK
 
@@ -125,14 +131,20 @@ def _plugins_list(options: Namespace) -> tuple[Document, int]:
         host, name = project.host, project.config.name
     del Project
     shown = ("name", "kind", "distribution", "version", "source", "health", "reason")
-    return {**_head("plugins list", name), "plugins": [{key: getattr(offer, key) for key in shown} for offer in host.offers()]}, OK
+    return {
+        **_head("plugins list", name),
+        "plugins": [{key: getattr(offer, key) for key in shown} for offer in host.offers()],
+    }, OK
 
 
 def _models_list(options: Namespace) -> tuple[Document, int]:
     from forecastcore import runtime
 
     project = _project(options)
-    return {**_head("models list", project.config.name), "models": [v.to_json() for v in runtime.store(project).versions()]}, OK
+    return {
+        **_head("models list", project.config.name),
+        "models": [v.to_json() for v in runtime.store(project).versions()],
+    }, OK
 
 
 def _versions(options: Namespace, *names: str) -> tuple[Project, list[ModelVersion]]:
@@ -177,7 +189,10 @@ def _models_history(options: Namespace) -> tuple[Document, int]:
     from forecastcore import runtime
 
     project = _project(options)
-    return {**_head("models history", project.config.name), "ledger": [e.to_json() for e in runtime.store(project).ledger()]}, OK
+    return {
+        **_head("models history", project.config.name),
+        "ledger": [e.to_json() for e in runtime.store(project).ledger()],
+    }, OK
 
 
 _COMMANDS: dict[str, Callable[[Any], tuple[Document, int]]] = {

@@ -39,7 +39,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SystemExit as end:  # argparse's --help and --version
         return int(end.code or 0)
     except KeyboardInterrupt:
-        return _tell("interrupted", "interrupted; nothing half-written is left visible", command, INTERRUPTED, as_json=as_json)
+        return _tell(
+            "interrupted", "interrupted; nothing half-written is left visible", command, INTERRUPTED, as_json=as_json
+        )
     except BrokenPipeError:  # the reader, such as `head`, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -70,7 +72,10 @@ def _tell_error(error: ForecastCoreError, command: str, *, as_json: bool) -> int
         sys.stderr.write(f"{error if isinstance(error, ConfigError) else f'error: {error}'}\n")
         return error.exit_code
     if isinstance(error, ConfigError):
-        faults = [{name: getattr(p, name) for name in ("code", "message", "file", "line", "column", "key", "hint")} for p in error.problems]
+        faults = [
+            {name: getattr(p, name) for name in ("code", "message", "file", "line", "column", "key", "hint")}
+            for p in error.problems
+        ]
     else:
         faults = [_fault(error.code, error.message, error.hint)]
     return _document(command, faults, error.exit_code)

@@ -46,17 +46,35 @@ def _shared(*, top: bool) -> argparse.ArgumentParser:
     shared = argparse.ArgumentParser(add_help=False)
     options = shared.add_argument_group("options of every command")
     options.add_argument(
-        "-p", "--project", metavar="FILE", default=absent, help="project file or its folder (default: forecast.yaml here or above)"
+        "-p",
+        "--project",
+        metavar="FILE",
+        default=absent,
+        help="project file or its folder (default: forecast.yaml here or above)",
     )
     options.add_argument(
-        "--json", action="store_true", default=False if top else absent, help="one JSON document on stdout, all else on stderr"
+        "--json",
+        action="store_true",
+        default=False if top else absent,
+        help="one JSON document on stdout, all else on stderr",
     )
-    options.add_argument("-v", "--verbose", action="store_true", default=False if top else absent, help="tell more, show tracebacks")
     options.add_argument(
-        "--plugin", action="append", metavar="FILE", default=absent, help="load a single Python file as a plugin (repeatable)"
+        "-v", "--verbose", action="store_true", default=False if top else absent, help="tell more, show tracebacks"
     )
     options.add_argument(
-        "--set", action="append", metavar="KEY.PATH=VALUE", dest="overrides", default=absent, help="override the project file (repeatable)"
+        "--plugin",
+        action="append",
+        metavar="FILE",
+        default=absent,
+        help="load a single Python file as a plugin (repeatable)",
+    )
+    options.add_argument(
+        "--set",
+        action="append",
+        metavar="KEY.PATH=VALUE",
+        dest="overrides",
+        default=absent,
+        help="override the project file (repeatable)",
     )
     return shared
 
@@ -73,11 +91,19 @@ def build() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"forecastcore {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser, required=True)
 
-    demo = _command(commands, "demo", "a project with real data: retrain, predict, and where to look", ("demo", "demo my-demo"))
-    demo.add_argument("folder", nargs="?", default="forecastcore-demo", metavar="DIR", help="where to (default: forecastcore-demo)")
+    demo = _command(
+        commands, "demo", "a project with real data: retrain, predict, and where to look", ("demo", "demo my-demo")
+    )
+    demo.add_argument(
+        "folder", nargs="?", default="forecastcore-demo", metavar="DIR", help="where to (default: forecastcore-demo)"
+    )
 
-    validate = _command(commands, "validate", "check the project file, and with --data the source", ("validate", "validate --data"))
-    validate.add_argument("--data", action="store_true", help="also read the source and say what the quality check finds")
+    validate = _command(
+        commands, "validate", "check the project file, and with --data the source", ("validate", "validate --data")
+    )
+    validate.add_argument(
+        "--data", action="store_true", help="also read the source and say what the quality check finds"
+    )
 
     retrain = _command(
         commands,
@@ -93,16 +119,28 @@ def build() -> argparse.ArgumentParser:
         commands,
         "predict",
         "forecast with the champion's stored parameters, and deliver",
-        ("predict", "predict --as-of 2026-11-01T00:00Z --scenario base --scenario heatwave", "predict --model challenger"),
+        (
+            "predict",
+            "predict --as-of 2026-11-01T00:00Z --scenario base --scenario heatwave",
+            "predict --model challenger",
+        ),
     )
     _as_of(predict)
-    predict.add_argument("--scenario", action="append", metavar="NAME", help="base or one under scenarios: (repeatable; default: base)")
     predict.add_argument(
-        "--model", default="champion", metavar="WHICH", help="champion, challenger, a version or a run id (default: champion)"
+        "--scenario", action="append", metavar="NAME", help="base or one under scenarios: (repeatable; default: base)"
+    )
+    predict.add_argument(
+        "--model",
+        default="champion",
+        metavar="WHICH",
+        help="champion, challenger, a version or a run id (default: champion)",
     )
 
     backtest = _command(
-        commands, "backtest", "the leaderboard of all candidates; nothing is registered", ("backtest", "backtest --set backtest.folds=2")
+        commands,
+        "backtest",
+        "the leaderboard of all candidates; nothing is registered",
+        ("backtest", "backtest --set backtest.folds=2"),
     )
     _as_of(backtest)
 
@@ -111,7 +149,12 @@ def build() -> argparse.ArgumentParser:
     plugins = _group(commands, "plugins", "what is installed")
     _command(plugins, "list", "installed plugins with their health", ("plugins list", "--json plugins list"))
 
-    _command(commands, "schema", "JSON Schema of forecast.yaml, installed plugins included", ("schema", "schema > forecast.schema.json"))
+    _command(
+        commands,
+        "schema",
+        "JSON Schema of forecast.yaml, installed plugins included",
+        ("schema", "schema > forecast.schema.json"),
+    )
     return parser
 
 
@@ -120,13 +163,25 @@ def _models(commands: Any) -> None:
     _command(models, "list", "all versions", ("models list", "--json models list"))
     show = _command(models, "show", "one version", ("models show 3", "models show champion"))
     show.add_argument("version", metavar="V", help="a version, alias or run id")
-    compare = _command(models, "compare", "two versions side by side", ("models compare 2 3", "models compare champion challenger"))
+    compare = _command(
+        models, "compare", "two versions side by side", ("models compare 2 3", "models compare champion challenger")
+    )
     compare.add_argument("one", metavar="A", help="a version, alias or run id")
     compare.add_argument("two", metavar="B", help="a version, alias or run id")
-    promote = _command(models, "promote", "make a version the champion", ("models promote 3", "models promote challenger --reason 'seen it'"))
+    promote = _command(
+        models,
+        "promote",
+        "make a version the champion",
+        ("models promote 3", "models promote challenger --reason 'seen it'"),
+    )
     promote.add_argument("version", metavar="V", help="a version, alias or run id")
     promote.add_argument("--reason", default="promoted by hand", help="goes into the ledger")
-    rollback = _command(models, "rollback", "make the previous champion the champion again", ("models rollback", "models rollback --reason drift"))
+    rollback = _command(
+        models,
+        "rollback",
+        "make the previous champion the champion again",
+        ("models rollback", "models rollback --reason drift"),
+    )
     rollback.add_argument("--reason", default="rolled back by hand", help="goes into the ledger")
     _command(models, "history", "every decision, oldest first", ("models history", "--json models history"))
 

@@ -50,7 +50,13 @@ class Progress(Steps):
     def _open(self, name: str) -> None:
         from tqdm import tqdm
 
-        self._bar = tqdm(desc=name, total=1, leave=False, file=sys.stderr, bar_format="{desc:<34} {bar:20} {n_fmt}/{total_fmt} {elapsed}")
+        self._bar = tqdm(
+            desc=name,
+            total=1,
+            leave=False,
+            file=sys.stderr,
+            bar_format="{desc:<34} {bar:20} {n_fmt}/{total_fmt} {elapsed}",
+        )
 
     def _close(self) -> None:
         if self._bar is not None:

@@ -87,11 +87,11 @@ def _backtest(document: Document) -> str:
 
 
 def _predict(document: Document) -> str:
-    by = [f"  {n['scenario']}: {n['covariate']} by {n['assumption']}{' (' + n['reason'] + ')' if n['reason'] else ''}" for n in document["assumptions"]]
-    to = [
-        f"  {p['sink']}: {p['error'] or p['location']}{'' if p['error'] else f' ({p["rows"]} rows' + (', there already: nothing written)' if p['already'] else ')')}"
-        for p in document["published"]
+    by = [
+        f"  {n['scenario']}: {n['covariate']} by {n['assumption']}{' (' + n['reason'] + ')' if n['reason'] else ''}"
+        for n in document["assumptions"]
     ]
+    to = [f"  {p['sink']}: {_published(p)}" for p in document["published"]]
     lines = [
         f"{document['project']} from {document['issued_at']}: {document['rows']} rows by {document['model']}, version {document['model_version']}",
         _series(document["series"]),
@@ -104,13 +104,22 @@ def _predict(document: Document) -> str:
     return "\n".join(lines)
 
 
+def _published(publication: Document) -> str:
+    if publication["error"]:
+        return f"FAILED: {publication['error']}"
+    remark = ", there already: nothing written" if publication["already"] else ""
+    return f"{publication['location']} ({publication['rows']} rows{remark})"
+
+
 def _validate(document: Document) -> str:
     lines = [f"{document['file']} is valid: {', '.join(c['name'] for c in document['candidates'])}"]
     if "data" in document:
         data = document["data"]
         lines += [f"data: {data['series']} series, {data['rows']} rows, {data['first']} to {data['origin']}"]
         lines += [f"  {name}: {count}" for name, count in data["quality"].items()] or ["  nothing to repair"]
-        lines += [f"  {uid}: {reason}, will be served by the fallback" for uid, reason in data["served_by_fallback"].items()]
+        lines += [
+            f"  {uid}: {reason}, will be served by the fallback" for uid, reason in data["served_by_fallback"].items()
+        ]
         lines += [f"  {note}" for note in data["notes"]]
     return "\n".join(lines)
 
@@ -122,7 +131,13 @@ def _models_list(document: Document) -> str:
     return table(
         head,
         [
-            [m["version"], m["model"], ", ".join(m["aliases"]) or "-", m["created_at"][:16], *(m["metrics"].get(k) for k in head[4:])]
+            [
+                m["version"],
+                m["model"],
+                ", ".join(m["aliases"]) or "-",
+                m["created_at"][:16],
+                *(m["metrics"].get(k) for k in head[4:]),
+            ]
             for m in document["models"]
         ],
     )
@@ -139,7 +154,10 @@ def _models_compare(document: Document) -> str:
     names = [f"{m['version']} ({m['model']})" for m in (one, two)]
     rows = [["params", one["params"], two["params"]], ["trained until", one["trained_until"], two["trained_until"]]]
     rows += [[key, one["metrics"].get(key), two["metrics"].get(key)] for key in {**one["metrics"], **two["metrics"]}]
-    return table(("", *names), rows) + "\nMetrics are from each version's own backtest; retrain compares on the same origins."
+    return (
+        table(("", *names), rows)
+        + "\nMetrics are from each version's own backtest; retrain compares on the same origins."
+    )
 
 
 def _models_history(document: Document) -> str:
@@ -153,7 +171,9 @@ def _models_history(document: Document) -> str:
 
 def _entry(document: Document) -> str:
     entry = document["entry"]
-    return f"version {entry['champion']} is the champion of {document['project']} (before: {entry['previous'] or 'none'})"
+    return (
+        f"version {entry['champion']} is the champion of {document['project']} (before: {entry['previous'] or 'none'})"
+    )
 
 
 def _plugins_list(document: Document) -> str:

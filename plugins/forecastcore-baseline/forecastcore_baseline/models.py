@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,18 +13,22 @@ if TYPE_CHECKING:
 
     from forecastcore.api import Task
 
+    Floats = npt.NDArray[np.float64]
+
 __all__ = ["FittedSeasonalNaive", "Naive", "SeasonalNaive"]
 
 
 @dataclass(frozen=True)
 class FittedSeasonalNaive:
-    """Nothing but the season; what is repeated comes from the context, so newer data is used as soon as it is there.
+    """Nothing but seasons; what is repeated comes from the context, so newer data is used as soon as it is there.
 
     Attributes:
-        season: steps.
+        season: steps, for series that `seasons` does not name.
+        seasons: steps by `unique_id`.
     """
 
     season: int
+    seasons: dict[str, int] = field(default_factory=dict)
 
     def predict(self, context: pd.DataFrame, future: pd.DataFrame, task: Task) -> pd.DataFrame:  # noqa: ARG002 - the protocol's
         """For each asked row the latest observed value of the same phase of the season.
@@ -40,32 +44,49 @@ class FittedSeasonalNaive:
         """
         ids, names = pd.factorize(context["unique_id"].to_numpy())
         asked = pd.Index(names).get_indexer(future["unique_id"].to_numpy())
-        steps = future["step"].to_numpy()
-        table = self._latest(ids, len(names), context["y"].to_numpy(dtype=float), int(steps.max(initial=1)))
-        return future[["unique_id", "ds"]].assign(forecast=table[asked, (steps - 1) % self.season])
+        steps, y = future["step"].to_numpy(), context["y"].to_numpy(dtype=float)
+        own = np.array([self.seasons.get(uid, self.season) for uid in names] + [self.season])[asked]
+        forecast = np.full(len(future), np.nan)
+        for season in np.unique(own):
+            here = own == season
+            table = _latest(ids, len(names), y, int(season), int(steps.max(initial=1)))
+            forecast[here] = table[asked[here], (steps[here] - 1) % season]
+        return future[["unique_id", "ds"]].assign(forecast=forecast)
 
-    def _latest(
-        self, ids: npt.NDArray[np.intp], series: int, y: npt.NDArray[np.float64], horizon: int
-    ) -> npt.NDArray[np.float64]:
-        """Latest value by series and phase, shape (series + 1, phases); the last row is of the unknown series: NaN."""
-        phases = min(self.season, horizon)
-        ends = np.cumsum(np.bincount(ids, minlength=series))
-        phase = (np.arange(len(ids)) - ends[ids]) % self.season
-        seen = np.isfinite(y)
-        last = np.full(series + 1, np.nan)
-        last[ids[seen]] = y[seen]  # where a place is written repeatedly, the last one written stays
-        table = np.repeat(last[:, None], phases, axis=1)
-        used = seen & (phase < phases)
-        table[ids[used], phase[used]] = y[used]
-        return table
+
+def _latest(ids: npt.NDArray[np.intp], series: int, y: Floats, season: int, horizon: int) -> Floats:
+    """Latest value by series and phase, shape (series + 1, phases); the last row is of the unknown series: NaN."""
+    phases = min(season, horizon)
+    ends = np.cumsum(np.bincount(ids, minlength=series))
+    phase = (np.arange(len(ids)) - ends[ids]) % season
+    seen = np.isfinite(y)
+    last = np.full(series + 1, np.nan)
+    last[ids[seen]] = y[seen]  # where a place is written repeatedly, the last one written stays
+    table = np.repeat(last[:, None], phases, axis=1)
+    used = seen & (phase < phases)
+    table[ids[used], phase[used]] = y[used]
+    return table
+
+
+def _loss(ids: npt.NDArray[np.intp], y: Floats, season: int, horizon: int) -> Floats:
+    """Mean absolute error by series of repeating one season over a horizon; infinite where the history is too short."""
+    series = int(ids.max(initial=-1)) + 1
+    total, count = np.zeros(series), np.zeros(series)
+    for lag in range(season, season * -(-horizon // season) + 1, season):
+        error = np.abs(y[lag:] - y[:-lag])
+        fine = np.isfinite(error) & (ids[lag:] == ids[:-lag])
+        total += np.bincount(ids[lag:][fine], weights=error[fine], minlength=series)
+        count += np.bincount(ids[lag:][fine], minlength=series)
+    return np.divide(total, count, out=np.full(series, np.inf), where=count > 0)
 
 
 @dataclass(frozen=True)
 class SeasonalNaive:
-    """Repeats the last season: the same hour of yesterday, the same day of last week.
+    """Repeats the last season: the same hour of yesterday, or the same hour of the same day of last week.
 
     Attributes:
-        season: steps of the season; by default the project's. 1 repeats the last value.
+        season: steps of the season; 1 repeats the last value. By default each series gets the natural season (day or
+            week, for hours) whose repetition over the horizon would have been nearest to its history.
     """
 
     season: int | None = None
@@ -75,9 +96,15 @@ class SeasonalNaive:
             msg = f"season must be 1 or more, not {self.season}"
             raise ValueError(msg)
 
-    def fit(self, history: pd.DataFrame, task: Task) -> FittedSeasonalNaive:  # noqa: ARG002 - nothing is learned
-        """Choose the season; nothing is learned from `history`."""
-        return FittedSeasonalNaive(self.season or task.season)
+    def fit(self, history: pd.DataFrame, task: Task) -> FittedSeasonalNaive:
+        """Choose each series' season."""
+        if self.season is not None or len(task.seasons) == 1:
+            return FittedSeasonalNaive(self.season or task.season)
+        ids, names = pd.factorize(history["unique_id"].to_numpy())
+        y = history["y"].to_numpy(dtype=float)
+        losses = np.stack([_loss(ids, y, season, task.horizon) for season in task.seasons])
+        best = np.where(np.isfinite(losses).any(axis=0), np.asarray(task.seasons)[losses.argmin(axis=0)], task.season)
+        return FittedSeasonalNaive(task.season, dict(zip(map(str, names), best.tolist(), strict=True)))
 
 
 @dataclass(frozen=True)

@@ -265,9 +265,7 @@ def _calendar(panel: Panel, rows: Rows, plan: Plan) -> dict[str, Floats]:
     return values
 
 
-def _covariate(
-    panel: Panel, rows: Rows, plan: Plan, number: int, phases: dict[int, list[Ints]]
-) -> dict[str, Floats]:
+def _covariate(panel: Panel, rows: Rows, plan: Plan, number: int, phases: dict[int, list[Ints]]) -> dict[str, Floats]:
     """A covariate at the target, around it, and at the instants whose values the lags read."""
     x, row, target = panel.x[number], rows.series, rows.origin + rows.step
     sums = _Sums(x)

@@ -71,7 +71,9 @@ def _hats(x: Floats, knots: Floats) -> list[Floats]:
     return [np.interp(x, knots, row) for row in eye]
 
 
-def _columns(features: Features, plan: Plan, knots: Floats, middle: Floats, ladder: Floats) -> list[tuple[bool, Floats]]:
+def _columns(
+    features: Features, plan: Plan, knots: Floats, middle: Floats, ladder: Floats
+) -> list[tuple[bool, Floats]]:
     """The design: (whether corrections use it, column)."""
     values = features.values
     out: list[tuple[bool, Floats]] = []
@@ -148,7 +150,13 @@ def _knots(values: dict[str, Floats], plan: Plan) -> tuple[Floats, Floats]:
 
 
 def fit_linear(
-    features: Features, plan: Plan, target: Floats, late: npt.NDArray[np.bool_], series: Ints, count: int, horizon: int,
+    features: Features,
+    plan: Plan,
+    target: Floats,
+    late: npt.NDArray[np.bool_],
+    series: Ints,
+    count: int,
+    horizon: int,
     alpha: float | None = None,
 ) -> Linear:
     """Learn coefficients.

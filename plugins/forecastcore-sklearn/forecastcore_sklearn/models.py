@@ -107,8 +107,13 @@ class GradientBoosting:
         linear = fit_linear(features, plan, z, late, rows.series, len(panel.ids), task.horizon, None)
         base = linear.predict(features, plan, rows.series)
         trees = HistGradientBoostingRegressor(
-            loss=self.loss, learning_rate=self.learning_rate, max_iter=self.max_iter, max_leaf_nodes=self.max_leaf_nodes,
-            min_samples_leaf=self.min_samples_leaf, l2_regularization=self.l2_regularization, early_stopping=False,
+            loss=self.loss,
+            learning_rate=self.learning_rate,
+            max_iter=self.max_iter,
+            max_leaf_nodes=self.max_leaf_nodes,
+            min_samples_leaf=self.min_samples_leaf,
+            l2_regularization=self.l2_regularization,
+            early_stopping=False,
             random_state=task.seed,
         ).fit(matrix(features, base), z - base if self.residual else z)
         return FittedTabular(plan, panel.ids, linear, trees, self.residual)

@@ -1,0 +1,104 @@
+"""What MLflow is told of a retrain: the setting, every candidate as a child run, tables instead of thousands of metrics."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from forecastcore import __version__, runtime
+from forecastcore.frames import data_digest
+from forecastcore.metrics import group_mean
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from forecastcore.backtest import Backtest, Result
+    from forecastcore.frames import History
+    from forecastcore.messages import LeaderboardRow
+    from forecastcore.ports import Run
+    from forecastcore.project import Project
+    from forecastcore.runs.contest import Contest
+
+__all__ = ["log_contest", "log_setting", "tags_of"]
+
+METRICS = ("mase", "rmsse", "wql", "bias", "coverage", "skill", "seconds")
+
+
+def tags_of(project: Project, history: History, command: str) -> dict[str, str]:
+    """What a run is about: project, origin, digests of settings and data, plugins with version and content hash."""
+    plugins = {
+        f"forecastcore.plugin.{offer.kind}.{offer.name}": f"{offer.distribution} {offer.version} {offer.digest[:12]}"
+        for offer in runtime.used_offers(project)
+    }
+    return {
+        "forecastcore.project": project.config.name,
+        "forecastcore.command": command,
+        "forecastcore.origin": history.origin.isoformat(),
+        "forecastcore.version": __version__,
+        "forecastcore.config": project.digest(),
+        "forecastcore.data": data_digest(history.panel),
+        **plugins,
+    }
+
+
+def log_setting(tracked: Run, project: Project, history: History, folds: list[pd.Timestamp]) -> None:
+    """The project file with its references unread, the quality check's counts, the data set."""
+    config = project.config
+    tracked.params(
+        {
+            "as_of": history.origin.isoformat(),
+            "frequency": config.frequency,
+            "horizon": config.horizon,
+            "folds": len(folds),
+            "first_fold": folds[0].isoformat(),
+            "metric": config.backtest.metric,
+            "series": len(history.ids),
+            "rows": len(history.panel),
+        }
+    )
+    tracked.json("config.json", config.model_dump(mode="json"))
+    tracked.json("quality.json", dict(history.counts))
+    tracked.dataset(history.panel, name=config.name, source=config.source.type, context="retrain")
+
+
+def log_contest(tracked: Run, contest: Contest) -> None:
+    """A child run per candidate, and the winner's numbers on the parent."""
+    lines = {row.name: row for row in contest.leaderboard}
+    for result in contest.results:
+        _log_candidate(tracked, contest.rows, result, lines[result.candidate.name])
+    tracked.metrics({f"best_{name}": value for name, value in _numbers(contest.winner).items()})
+    board = [
+        {"name": row.name, "status": row.status, "reason": row.reason, **_numbers(row)} for row in contest.leaderboard
+    ]
+    tracked.table("leaderboard.parquet", pd.DataFrame(board))
+
+
+def _log_candidate(tracked: Run, rows: Backtest, result: Result, line: LeaderboardRow) -> None:
+    with tracked.child(line.name) as child:
+        child.params({"model": line.model, **{f"param.{name}": value for name, value in line.params.items()}})
+        child.tags({"forecastcore.status": line.status, "forecastcore.reason": line.reason})
+        child.metrics(_numbers(line))
+        losses = rows.losses(result.forecast)
+        origins = np.repeat(np.arange(len(losses)), losses.shape[1])
+        for fold, loss in enumerate(group_mean(losses.ravel(), origins, len(losses)), 1):
+            child.metrics({"fold_mase": float(loss)}, step=fold)
+        child.table("series.parquet", _per_series(rows, result, losses))
+
+
+def _numbers(row: LeaderboardRow) -> dict[str, float]:
+    return {name: value for name in METRICS if (value := getattr(row, name)) is not None}
+
+
+def _per_series(rows: Backtest, result: Result, losses: npt.NDArray[np.float64]) -> pd.DataFrame:
+    error, count = result.forecast - rows.y, len(rows.ids)
+    return pd.DataFrame(
+        {
+            "unique_id": rows.ids,
+            "mase": group_mean(losses.ravel(), np.tile(np.arange(count), len(losses)), count),
+            "mae": group_mean(np.abs(error), rows.series, count),
+            "bias": group_mean(error, rows.series, count),
+            "reason": [rows.screened.get(uid, result.failures.get(uid, "")) for uid in rows.ids],
+        }
+    )
