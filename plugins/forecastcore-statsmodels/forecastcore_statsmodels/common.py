@@ -19,9 +19,21 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float64]
 
-__all__ = ["is_flat", "lean", "newest", "normal_band", "position_of", "quiet", "scale_of"]
+__all__ = ["at_least", "is_flat", "lean", "newest", "normal_band", "position_of", "quiet", "scale_of"]
 
 FLAT = 1e-10
+
+
+def at_least(least: int, **parameters: int | None) -> None:
+    """Refuse parameters that are too small; None is a default.
+
+    Raises:
+        ValueError: names the parameter.
+    """
+    for name, value in parameters.items():
+        if value is not None and value < least:
+            msg = f"{name} must be at least {least}, not {value}"
+            raise ValueError(msg)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import numpy as np
 
 from forecastcore.api import per_series
 from forecastcore.errors import PluginError
-from forecastcore_statsmodels.common import is_flat, lean, newest, normal_band, position_of, quiet
+from forecastcore_statsmodels.common import at_least, is_flat, lean, newest, normal_band, position_of, quiet
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -76,6 +76,10 @@ class UnobservedComponents:
     season: int | None = None
     max_history: int | None = None
     maxiter: int = 50
+
+    def __post_init__(self) -> None:
+        at_least(1, season=self.season, max_history=self.max_history, maxiter=self.maxiter)
+        at_least(0, harmonics=self.harmonics)
 
     def fit_series(self, series: Series, task: Task) -> ComponentParameters:
         """Find the rates of change.

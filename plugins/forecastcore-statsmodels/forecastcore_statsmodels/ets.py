@@ -13,7 +13,7 @@ import numpy as np
 
 from forecastcore.api import per_series
 from forecastcore.errors import HistoryTooShort, PluginError
-from forecastcore_statsmodels.common import is_flat, newest, normal_band, position_of, quiet, scale_of
+from forecastcore_statsmodels.common import at_least, is_flat, newest, normal_band, position_of, quiet, scale_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -233,6 +233,11 @@ class Ets:
     season: int | None = None
     max_history: int | None = None
     maxiter: int = 100
+
+    def __post_init__(self) -> None:
+        at_least(1, season=self.season, max_history=self.max_history, maxiter=self.maxiter)
+        if self.damped is True and self.trend is None:
+            raise ValueError("damped needs a trend; set trend to add or auto")
 
     def fit_series(self, series: Series, task: Task) -> EtsParameters:
         """Choose a form and fit it.

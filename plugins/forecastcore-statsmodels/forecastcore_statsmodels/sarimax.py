@@ -13,7 +13,7 @@ import numpy as np
 
 from forecastcore.api import per_series
 from forecastcore.errors import HistoryTooShort, PluginError
-from forecastcore_statsmodels.common import is_flat, lean, newest, normal_band, position_of, quiet
+from forecastcore_statsmodels.common import at_least, is_flat, lean, newest, normal_band, position_of, quiet
 from forecastcore_statsmodels.regressors import Design, filled, independent, steps_since
 
 if TYPE_CHECKING:
@@ -135,6 +135,10 @@ class Sarimax:
     trend: Literal["auto", "c", "n"] = "auto"
     max_history: int | None = None
     maxiter: int = 50
+
+    def __post_init__(self) -> None:
+        at_least(1, season=self.season, max_history=self.max_history, maxiter=self.maxiter)
+        at_least(0, fourier=self.fourier, order=min(self.order or (0,)), seasonal_order=min(self.seasonal_order))
 
     def fit_series(self, series: Series, task: Task) -> SarimaxParameters:
         """Fit the mean and the errors.

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from forecastcore.api import per_series
-from forecastcore_statsmodels.common import is_flat, newest, normal_band, position_of, quiet, scale_of
+from forecastcore_statsmodels.common import at_least, is_flat, newest, normal_band, position_of, quiet, scale_of
 from forecastcore_statsmodels.regressors import steps_since
 
 if TYPE_CHECKING:
@@ -78,6 +78,9 @@ class Theta:
     season: int | None = None
     seasonal_test: bool = True
     max_history: int | None = None
+
+    def __post_init__(self) -> None:
+        at_least(1, season=self.season, max_history=self.max_history)
 
     def fit_series(self, series: Series, task: Task) -> ThetaParameters:
         """Find the season's factors, the line and the smoothing parameter.

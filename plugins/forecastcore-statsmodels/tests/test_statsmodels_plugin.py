@@ -50,6 +50,8 @@ def test_one_short_series_does_not_stop_the_others(name):
         ("ets", {"damped": "auto", "maxiter": 10}),
         ("sarimax", {"order": [1, 1, 0], "seasonal_order": [1, 0, 0], "fourier": 0, "trend": "c"}),
         ("sarimax", {"order": None, "season": 48}),
+        ("theta", {"season": 1, "seasonal_test": False}),
+        ("unobserved-components", {"level": "smooth trend", "harmonics": 3}),
     ],
 )
 def test_parameters_of_a_project_file_are_understood(name, parameters):
@@ -59,7 +61,20 @@ def test_parameters_of_a_project_file_are_understood(name, parameters):
     }
 
 
-@pytest.mark.parametrize(("name", "parameters"), [("ets", {"error": "additive"}), ("sarimax", {"order": [1, 0]})])
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("ets", {"error": "additive"}),
+        ("ets", {"trend": None, "damped": True}),
+        ("ets", {"season": 0}),
+        ("sarimax", {"order": [1, 0]}),
+        ("sarimax", {"order": [1, 0, -1]}),
+        ("sarimax", {"fourier": -1}),
+        ("theta", {"max_history": 0}),
+        ("unobserved-components", {"level": "cubic"}),
+        ("unobserved-components", {"harmonics": -1}),
+    ],
+)
 def test_wrong_parameters_are_refused(name, parameters):
     with pytest.raises(ValidationError):
         TypeAdapter(SPECS[name].factory).validate_python(parameters)
