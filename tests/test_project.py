@@ -9,6 +9,8 @@ import sys
 
 import pytest
 import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from forecastcore.errors import ConfigError, PluginError, PluginNotFoundError, UsageError
 from forecastcore.project import Project
@@ -205,6 +207,7 @@ MISTAKES = [
     ("type: weather, days: 10", "type: wether", "11:15: assumptions.sky.type: no plugin offers assumption 'wether'"),
     ("of: sky, add: 2}", "of: skye}", "12:28: assumptions.warmer.of: no assumption is called 'skye' (did you mean 'sky'?)"),
     ("of: sky, add: 2}", "of: warmer}", "12:28: assumptions.warmer.of: goes round in a circle: warmer → warmer"),
+    ("sky: {type: weather, days: 10}", "sky: {type: move, of: warmer}", "11:25: assumptions.sky.of: goes round in a circle: sky → warmer → sky"),
     ("add: 5.0", "ad: 5.0", "14:37: scenarios.heat.sky.ad: is no parameter; there are of, add (did you mean 'add'?)"),
     ("of: sky, add: 5.0", "add: 5.0", "14:10: scenarios.heat.sky.of: is required"),
     ("- type: seasonal-naive", "- type: seasonal_naive", "18:11: models.2.type: no plugin offers model 'seasonal_naive'; there are seasonal-naive, tree (did you mean 'seasonal-naive'?)"),
@@ -225,6 +228,11 @@ MISTAKES = [
 def test_a_wrong_plugin_entry_is_told_with_its_place(folder, old, new, expected):
     told = problems(folder, old, new)
     assert any(text.startswith(expected) for text in told), told
+
+
+def test_a_secret_that_stands_in_the_file_is_not_repeated(folder):
+    (problem,) = problems(folder, "  mode: slow", "  password: [hunter2]")
+    assert problem == "5:13: source.password: expected text"
 
 
 def test_faults_of_the_file_and_of_plugins_are_told_at_once(folder):
@@ -339,6 +347,29 @@ def test_resolvers_travel_by_name_where_they_have_one(folder, monkeypatch):
 def test_objects_of_a_single_file_plugin_can_be_pickled(folder):
     source = load(folder).source()
     assert pickle.loads(pickle.dumps(source)) == source
+
+
+names = st.sampled_from(
+    ["lake", "drop", "tree", "weather", "move", "sky", "of", "rate", "path", "type", "grid", "load", "block"]
+)
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | names,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=4),
+    max_leaves=10,
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.dictionaries(st.sampled_from(list(yaml.safe_load(GOOD))), values, max_size=4))
+def test_random_projects_load_or_raise_a_config_error(folder, data):
+    text = yaml.safe_dump({**yaml.safe_load(GOOD), **data}, allow_unicode=True)
+    (folder / "forecast.yaml").write_bytes(text.encode("utf-8", "replace"))
+    told = ()
+    try:
+        project = Project.load(folder)
+    except ConfigError as error:
+        told = error.problems
+    assert told or project.candidates()
 
 
 def test_the_representation_says_what_the_project_does(folder):
