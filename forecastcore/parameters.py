@@ -107,7 +107,7 @@ def _fault(factory: Callable[..., Any], error: Mapping[str, Any]) -> Fault:
     message, hint = explain(error)
     if any(is_secret(str(part)) for part in path):
         message, hint = without_value(message), None
-    return Fault(path=path, message=message, hint=hint, at_key=error["type"] == "missing")
+    return Fault(path=path, message=message, hint=hint, at_key=error["type"] == "missing" and len(path) == 1)
 
 
 def check(factory: Callable[..., Any], params: Mapping[str, Any], *, lax: bool = False) -> list[Fault]:

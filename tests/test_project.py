@@ -51,6 +51,7 @@ class Tree:
     rate: float
     depth: int = 3
     leaves: tuple[int, ...] = ()
+    order: tuple[int, int] = (1, 0)
     def __post_init__(self):
         if self.rate > 1:
             raise ValueError("rate above one")
@@ -214,10 +215,11 @@ MISTAKES = [
     ("{type: tree, rate: 0.1}", "{type: tree}", "16:5: models.0.rate: is required"),
     ("{type: tree, rate: 0.1}", "{type: tree, rate: 0.1, leaves: [1, x]}", "16:41: models.0.leaves.1: expected a whole number, got 'x'"),
     ("{type: tree, rate: 0.1}", "{type: tree, rate: 2}", "16:5: models.0: tree 0+"),
-    ("{type: tree, rate: 0.1}", "{type: tree, rate: 0.1, gird: {}}", "16:29: models.0.gird: is no parameter; there are rate, depth, leaves (did you mean 'grid'?)"),
+    ("{type: tree, rate: 0.1}", "{type: tree, rate: 0.1, gird: {}}", "16:29: models.0.gird: is no parameter; there are rate, depth, leaves, order (did you mean 'grid'?)"),
     ("rate: [0.2, 0.3]", "rate: [0.2, x]", "17:37: models.1.grid.rate.1: expected a number, got 'x'"),
     ("rate: [0.2, 0.3]", "rate: [0.2, 3]", "17:37: models.1.grid.rate.1: tree 0+"),
-    ("depth: [4, 5]", "dept: [4, 5]", "17:43: models.1.grid.dept: is no parameter; there are rate, depth, leaves (did you mean 'depth'?)"),
+    ("depth: [4, 5]", "order: [[1, 2], [3]]", "17:59: models.1.grid.order.1.1: is required"),
+    ("depth: [4, 5]", "dept: [4, 5]", "17:43: models.1.grid.dept: is no parameter; there are rate, depth, leaves, order (did you mean 'depth'?)"),
     ("path: out/a", "path: 3", "20:24: sinks.0.path: expected text, got 3"),
     ("type: drop, path: out/a", "type: dorp, path: out/a", "20:12: sinks.0.type: no plugin offers sink 'dorp'; there are drop (did you mean 'drop'?)"),
     ("load: [plugin.py]", "load: [plugn.py]", "22:29: plugins.load.0: ImportError: there is no file"),
