@@ -1,6 +1,8 @@
+import json
 from datetime import UTC, datetime, timedelta
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable, write_deltalake  # noqa: TID253 - the tests are about it
 from forecastcore_delta import DeltaSource
@@ -79,3 +81,33 @@ def test_a_file_that_is_missing_is_an_error_that_names_the_table(path):
     next(path.glob("*.parquet")).unlink()
     with pytest.raises(DataError, match="history cannot be read"):
         DeltaSource(path).read(["y"])
+
+
+def test_a_table_whose_columns_are_mapped_as_databricks_does_is_read_too(tmp_path):
+    """The file's columns have other names than the table's; the log says which is which."""
+    pq.write_table(pa.table({"col-1": ["007"], "col-2": [1.5]}), tmp_path / "part.parquet")
+    fields = [
+        {
+            "name": name,
+            "type": kind,
+            "nullable": True,
+            "metadata": {"delta.columnMapping.id": number, "delta.columnMapping.physicalName": f"col-{number}"},
+        }
+        for number, (name, kind) in enumerate([("unique_id", "string"), ("y", "double")], start=1)
+    ]
+    metadata = {
+        "id": "6f1c1c0e-0000-4000-8000-000000000000",
+        "format": {"provider": "parquet", "options": {}},
+        "schemaString": json.dumps({"type": "struct", "fields": fields}),
+        "partitionColumns": [],
+        "configuration": {"delta.columnMapping.mode": "name", "delta.columnMapping.maxColumnId": "2"},
+        "createdTime": 0,
+    }
+    size = (tmp_path / "part.parquet").stat().st_size
+    add = {"path": "part.parquet", "partitionValues": {}, "size": size, "modificationTime": 0, "dataChange": True}
+    log = [{"protocol": {"minReaderVersion": 2, "minWriterVersion": 5}}, {"metaData": metadata}, {"add": add}]
+    (tmp_path / "_delta_log").mkdir()
+    (tmp_path / "_delta_log" / f"{0:020}.json").write_text("\n".join(map(json.dumps, log)))
+    source = DeltaSource(tmp_path)
+    assert source.schema() == pa.schema([("unique_id", pa.string()), ("y", pa.float64())])
+    assert source.read(["y", "unique_id"]).to_pydict() == {"y": [1.5], "unique_id": ["007"]}
