@@ -125,6 +125,11 @@ def _created(path: Path, schema: pa.Schema) -> DeltaTable:
 
 
 def _check_columns(delta: DeltaTable, table: pa.Table, path: Path) -> None:
+    if (reader := delta.protocol().min_reader_version) > 1:
+        raise SinkError(
+            f"the table {path} needs readers of version {reader}, such as for column mapping or deletion vectors",
+            hint="only tables that every reader can read are written to; publish to a new path",
+        )
     has = {field.name: _type_name(field.type) for field in pa.schema(delta.schema().to_arrow())}
     brings = {field.name: _type_name(field.type) for field in table.schema}
     faults = [f"it lacks {name}" for name in brings if name not in has]

@@ -194,6 +194,13 @@ def test_a_column_of_another_type_in_the_table_is_named(sink):
         publish(sink, *days(2))
 
 
+def test_a_table_that_not_every_reader_can_read_is_not_written_to(sink):
+    naive = pa.table({"ds": pa.array([datetime(2024, 1, 1)], pa.timestamp("us"))})  # noqa: DTZ001 - needs version 3
+    write_deltalake(sink.path, naive)
+    with pytest.raises(SinkError, match="needs readers of version 3"):
+        publish(sink, *days(1))
+
+
 @pytest.mark.parametrize("run_key", ["", "../../etc/passwd", "a" * 65, "ABCDEF01", "abc", "0123456g"])
 def test_a_run_key_that_could_lead_elsewhere_is_refused(sink, run_key):
     with pytest.raises(SinkError, match="run key"):
