@@ -6,7 +6,8 @@ would have got without them. A series without a forecast is served by the season
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -142,23 +143,23 @@ def _prepared(frame: pd.DataFrame, task: Task, offered: Offered) -> pd.DataFrame
         values = own[column].to_numpy(dtype=float, copy=True)
         if np.isfinite(values).all():
             continue
-        for a, b in zip(offsets(own)[:-1], offsets(own)[1:], strict=True):
+        for a, b in pairwise(offsets(own)):
             values[a:b] = fill_gaps(values[a:b], task.season)
         own[column] = values
     return own
 
 
 def _asked(task: Task, offered: Offered) -> Task:
-    from dataclasses import replace
-
     if offered.spec.capabilities.covariates:
         return task
     return replace(task, covariates=(), replay=None)
 
 
 def _short(history: pd.DataFrame, needed: int) -> dict[str, str]:
-    seen = history["y"].notna().groupby(history["unique_id"], sort=False).sum()
-    return {str(uid): "history-too-short" for uid in seen.index[seen < needed]}
+    starts = offsets(history)
+    seen = np.add.reduceat(history["y"].notna().to_numpy(dtype=np.int64), starts[:-1]) if len(history) else np.empty(0)
+    names = history["unique_id"].to_numpy()[starts[:-1]] if len(history) else np.empty(0)
+    return {str(uid): "history-too-short" for uid in names[seen < needed]}
 
 
 def fit(offered: Offered, model: Model, history: pd.DataFrame, task: Task) -> tuple[Fitted | None, dict[str, str]]:
@@ -290,7 +291,7 @@ def _worded(reason: str) -> str:
 def _spans(frame: pd.DataFrame) -> list[tuple[str, int, int]]:
     starts = offsets(frame)
     ids = frame["unique_id"].to_numpy()
-    return [(ids[a], int(a), int(b)) for a, b in zip(starts[:-1], starts[1:], strict=True)]
+    return [(ids[a], int(a), int(b)) for a, b in pairwise(starts)]
 
 
 def _aligned(got: Any, future: pd.DataFrame, task: Task, offered: Offered) -> tuple[Floats, Floats]:

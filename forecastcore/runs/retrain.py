@@ -53,7 +53,7 @@ def retrain(
 
     Args:
         project: what to forecast, from what, with which candidates.
-        as_of: the origin; nothing later is used. A time without a zone is in the source's zone. Default: the newest value.
+        as_of: the origin; nothing later is used. Default: the newest value. Without a zone it is in the source's.
         promote: False records the decision but leaves the champion as it is.
         steps: how to run and watch the stages.
 
