@@ -1,7 +1,8 @@
 """Fills what cannot be known yet: the covariates' future, as it would be assumed at an origin.
 
-Three ways a covariate gets its future: the source knows it (`known`), an archive says what was assumed when (`issued`),
-or an assumption answers from the history before the origin. Whatever the way, nothing later than the origin is handed on.
+Three ways a covariate gets its future: the source knows it (`known`), an archive says what was assumed when
+(`issued`), or an assumption answers from the history before the origin. Whatever the way, nothing later than the
+origin is handed on.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from forecastcore.api import Task
 from forecastcore.errors import AssumptionUnavailable, DataError, ForecastCoreError, PluginError
 from forecastcore.frames import offsets
 from forecastcore.messages import AssumptionNote
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from forecastcore.api import Assumption, AssumptionSpec
+    from forecastcore.api import Assumption, AssumptionSpec, Task
     from forecastcore.timegrid import TimeGrid
 
     Floats = npt.NDArray[np.float64]
@@ -261,7 +261,7 @@ def _check_known(values: Floats, future: pd.DataFrame, columns: Sequence[str]) -
     name = columns[int(np.flatnonzero(lacking[row])[0])]
     raise DataError(
         f"covariates.{name}: known is true, but the source lacks {int(lacking.sum())} of {values.size} future values"
-        f" in {future['unique_id'][rows].nunique()} series, the first at {future['ds'].iloc[row]}"
+        f" in {len(np.unique(future['unique_id'].to_numpy()[rows]))} series, the first at {future['ds'].iloc[row]}"
         f" for series {future['unique_id'].iloc[row]!r}",
         hint=f"add rows with {name} up to the horizon, shorten horizon:, or write {name}: {{assume: …}}",
     )

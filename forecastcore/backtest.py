@@ -21,9 +21,9 @@ from forecastcore.api import quantile_column
 from forecastcore.assumptions import Assumptions, blank_future, replayer
 from forecastcore.errors import DataError, EngineError
 from forecastcore.frames import offsets
+from forecastcore.guard import Part
 from forecastcore.messages import LeaderboardRow
 from forecastcore.naive import repeat_season
-from forecastcore.guard import Part
 from forecastcore.package import Package, save_part
 from forecastcore.ports import Unit
 from forecastcore.project import Candidate, Project
@@ -218,8 +218,8 @@ def _fold(
     screened = guard.screen(past, project.config.quality.max_missing)
     answer = guard.answer(offer, [part], past, future, task, screened)
     rows = guard.with_fallback(answer, past, future, task, model=candidate.type)
-    rows["native"] = np.isfinite(answer.quantiles).all(axis=1)
-    return rows.drop(columns=["ds", "model", "status"])
+    native = np.asarray(np.isfinite(answer.quantiles).all(axis=1))
+    return rows.drop(columns=["ds", "model", "status"]).assign(native=native)
 
 
 def fit_unit(panel: pd.DataFrame, request_text: str) -> None:
@@ -307,7 +307,8 @@ def rows_of(project: Project, history: History, origins: list[pd.Timestamp]) -> 
     step = np.tile(np.arange(1, horizon + 1, dtype=np.intp), len(fold))
     actual = y[np.repeat(begin, horizon) + step - 1]
     group = np.repeat(fold * len(ids) + series, horizon)
-    best, error = _yardstick(y, starts, ends, fold, series, actual, group, scale, task)
+    histories = [y[starts[s] : ends[s, f]] for f, s in zip(fold, series, strict=True)]
+    best, error = _yardstick(histories, actual, group, scale, task)
     screened = guard.screen(panel, project.config.quality.max_missing)
     return Backtest(
         origins=origins,
@@ -332,24 +333,14 @@ def _upto(instants: npt.NDArray[Any], starts: npt.NDArray[np.intp], origin: pd.T
 
 
 def _yardstick(
-    y: Floats,
-    starts: npt.NDArray[np.intp],
-    ends: npt.NDArray[np.intp],
-    fold: Ints,
-    series: Ints,
-    actual: Floats,
-    group: Ints,
-    scale: Floats,
-    task: Task,
+    histories: Sequence[Floats], actual: Floats, group: Ints, scale: Floats, task: Task
 ) -> tuple[float, Floats]:
     """MASE of the best of the seasonal naives (day, week …), and its errors relative to its forecasts."""
     best, error = float("inf"), np.zeros(0)
     for season in task.seasons:
-        forecast = np.concatenate(
-            [repeat_season(y[starts[s] : ends[s, f]], season, task.horizon) for f, s in zip(fold, series, strict=True)]
-        )
+        forecast = np.concatenate([repeat_season(y, season, task.horizon) for y in histories])
         loss = metrics.group_mean(np.abs(actual - forecast), group, scale.size).reshape(scale.shape) / scale
-        mean = float(np.nanmean(loss)) if np.isfinite(loss).any() else float("nan")
+        mean = float(loss[np.isfinite(loss)].mean()) if np.isfinite(loss).any() else float("nan")
         if mean < best:
             with np.errstate(divide="ignore", invalid="ignore"):
                 best, error = mean, (actual - forecast) / np.abs(forecast)
@@ -362,7 +353,7 @@ def run(
     candidates: Sequence[Candidate],
     engine: Engine,
     rows: Backtest,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> list[Result]:
     """Backtest candidates; units of all of them share the workers.
 
@@ -379,7 +370,8 @@ def run(
     got: dict[str, list[pd.DataFrame]] = {c.name: [] for c in candidates}
     for done, (number, frame) in enumerate(engine.map(backtest_unit, history.panel, [unit for _, unit in jobs]), 1):
         got[jobs[number][0].name].append(frame)
-        progress(done, len(jobs))
+        if progress is not None:
+            progress(done, len(jobs))
     return [_result(candidate, got[candidate.name], rows, tuple(project.config.quantiles)) for candidate in candidates]
 
 
@@ -454,7 +446,7 @@ def leaderboard_row(result: Result, rows: Backtest, levels: Sequence[float], not
 def _commonest(failures: Mapping[str, str]) -> str:
     reason, count = pd.Series(list(failures.values())).value_counts().head(1).items().__iter__().__next__()
     example = next(uid for uid, why in failures.items() if why == reason)
-    return f"{reason} ({count} ×, such as {example!r})"
+    return f"{reason} ({count} series, such as {example!r})"
 
 
 def fit_all(project: Project, history: History, candidate: Candidate, engine: Engine, folder: Path) -> list[str]:

@@ -1,8 +1,9 @@
 """Quantiles for models that give none: split conformal on backtest errors, by step.
 
-Errors of every series are divided by the size of that series' own errors, so that series of any level share one shape;
-for each step the shape's quantiles are read off the errors of that step and, where these are few, of the steps around it.
-The errors come from backtest folds in which covariates were assumed, so the assumption's error is inside the band.
+Errors of every series are divided by the size of that series' own errors, so that series of any level share one
+shape; for each step the shape's quantiles are read off the errors of that step and, where these are few, of the steps
+around it. The errors come from backtest folds in which covariates were assumed, so the assumption's error is inside
+the band.
 
 Source: Vovk, Gammerman & Shafer (2005); finite-sample rank as in Angelopoulos & Bates (2023), A gentle introduction.
 """

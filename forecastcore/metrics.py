@@ -1,7 +1,7 @@
 """Forecast errors as arrays: point, scaled, quantile, coverage, bias, skill.
 
-Scored rows are arrays of one length; `group` numbers the (series, origin) pair of a row, so that nothing here loops over
-series. A missing actual is left out of every mean.
+Scored rows are arrays of one length; `group` numbers the (series, origin) pair of a row, so that nothing here loops
+over series. A missing actual is left out of every mean.
 
 Sources: MASE, Hyndman & Koehler (2006), Another look at measures of forecast accuracy; RMSSE and WQL as in the M5
 competition; sMAPE and OWA as in the M4 competition (Makridakis et al. 2020).
@@ -49,7 +49,7 @@ def group_mean(values: Floats, group: Ints, groups: int) -> Floats:
     fine = np.isfinite(values)
     count = np.bincount(group[fine], minlength=groups)
     total = np.bincount(group[fine], weights=values[fine], minlength=groups)
-    return np.divide(total, count, out=np.full(groups, np.nan), where=count > 0)
+    return np.asarray(np.divide(total, count, out=np.full(groups, np.nan), where=count > 0))
 
 
 def naive_scale(y: Floats, series: Ints, season: int, upto: Ints, *, power: int = 1) -> Floats:

@@ -65,6 +65,7 @@ class Manifest(Message):
     seasons: tuple[int, ...]
     covariates: tuple[str, ...]
     seed: int = 0
+    max_missing: float = 1.0
     metrics: dict[str, float | None] = Field(default_factory=dict)
     fallback_spread: tuple[float, ...] = ()
     parts: tuple[str, ...] = ()
@@ -175,7 +176,9 @@ class Package:
             `unique_id, ds, step, forecast, q10 …, model, status, reason`, in the order of `future`.
         """
         task = self.manifest.task(origin)
-        answer = guard.answer(self.offer, self.parts, context, future, task, guard.screen(context, max_missing=1.0))
+        answer = guard.answer(
+            self.offer, self.parts, context, future, task, guard.screen(context, self.manifest.max_missing)
+        )
         bare = ~np.isfinite(answer.quantiles).all(axis=1) & np.isfinite(answer.forecast)
         if bare.any():
             ids, steps = future["unique_id"].to_numpy()[bare], future["step"].to_numpy()[bare]

@@ -1,7 +1,7 @@
 """Champion against challenger on the same origins, none of which either was fitted on.
 
-On an origin after the champion's training its stored artefact is scored, as it serves today; on an earlier one its recipe
-is refitted at that origin, as the challenger's is.
+On an origin after the champion's training its stored artefact is scored, as it serves today; on an earlier one its
+recipe is refitted at that origin, as the challenger's is.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def judge(
     return decide(evidence, rules, overlap=-(-project.config.horizon // stride))
 
 
-def _evidence(  # noqa: PLR0913, PLR0917 - what the gate looks at comes from all sides
+def _evidence(
     project: Project,
     history: History,
     engine: Engine,

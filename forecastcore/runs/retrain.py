@@ -53,7 +53,7 @@ def retrain(
 
     Args:
         project: what to forecast, from what, with which candidates.
-        as_of: the origin; nothing later is used. A time without a zone is in the source's zone. Default: the newest value.
+        as_of: the origin; nothing later is used. Default: the newest value. Without a zone it is in the source's.
         promote: False records the decision but leaves the champion as it is.
         steps: how to run and watch the stages.
 
@@ -141,6 +141,7 @@ def _refit(project: Project, history: History, contest: Contest, engine: Engine,
         season=task.season,
         seasons=task.seasons,
         covariates=task.covariates,
+        max_missing=config.quality.max_missing,
         metrics={name: getattr(contest.winner, name) for name in METRICS},
         fallback_spread=_spread(rows.reference_error, config.quantiles),
         parts=tuple(parts),
