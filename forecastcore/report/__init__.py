@@ -1,9 +1,7 @@
 """One HTML page that shows a forecast: self-contained, no script, nothing fetched from anywhere.
 
-    >>> from forecastcore.report import write_page
-
-`words` turns numbers into text, `markup` text into escaped HTML, `views` the table into what a chart shows, `charts` that
-into SVG, and `page` puts it all together.
+`words` turns numbers into text, `markup` text into escaped HTML, `views` the table into what a chart shows and `charts`
+that into SVG; `pictures` and `tables` make the sections, `page` puts them together.
 """
 
 from __future__ import annotations

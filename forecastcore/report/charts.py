@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -28,7 +28,7 @@ _NAMES = {ink: name for name, ink in _INKS.items()}
 #: of the what-ifs in turn: colour and dashes, for eyes that see no colours too
 SCENARIO_STYLES = (("s1", (5, 2)), ("s2", (2, 2)), ("s3", (7, 2, 2, 2)))
 _BUCKETS = 300
-_SETTINGS = {"svg.fonttype": "none", "path.simplify": True, "path.simplify_threshold": 0.3, "font.size": _FONT}
+_SETTINGS: Any = {"svg.fonttype": "none", "path.simplify": True, "path.simplify_threshold": 0.3, "font.size": _FONT}
 
 
 def need_matplotlib() -> None:
@@ -38,10 +38,11 @@ def need_matplotlib() -> None:
         UsageError: it is not there.
     """
     try:
-        import matplotlib as _  # noqa: F401
+        import matplotlib as mpl
     except ImportError as error:
         message = "the report page draws its charts with matplotlib, which is not installed"
         raise UsageError(message, hint="pip install 'forecastcore[report]'") from error
+    del mpl
 
 
 def draw(view: View, *, timezone: str, label: str, number: int) -> str:
@@ -69,20 +70,20 @@ def draw(view: View, *, timezone: str, label: str, number: int) -> str:
 
 
 def _lines(axes: Axes, view: View) -> None:
-    style = {"solid_joinstyle": "round", "clip_on": False}
+    style: dict[str, Any] = {"solid_joinstyle": "round", "clip_on": False}
     if np.isfinite(view.low).any():
         edges, low, high = _thin(view.ds, view.low, view.high)
-        axes.fill_between(edges, low, high, color=_INKS["band"], alpha=0.2, linewidth=0, clip_on=False)  # type: ignore[arg-type]  # datetime64 is welcome
-    axes.plot(view.past_ds, view.past_y, color=_INKS["past"], linewidth=1.1, **style)  # type: ignore[arg-type]  # see above
+        axes.fill_between(edges, low, high, color=_INKS["band"], alpha=0.2, linewidth=0, clip_on=False)
+    axes.plot(view.past_ds, view.past_y, color=_INKS["past"], linewidth=1.1, **style)
     for number, values in enumerate(view.scenarios.values()):
         ink, dashes = SCENARIO_STYLES[number % len(SCENARIO_STYLES)]
-        axes.plot(view.ds, values, color=_INKS[ink], linewidth=1.2, dashes=dashes, clip_on=False)  # type: ignore[arg-type]  # see above
-    axes.plot(view.ds, view.forecast, color=_INKS["forecast"], linewidth=1.6, **style)  # type: ignore[arg-type]  # see above
+        axes.plot(view.ds, values, color=_INKS[ink], linewidth=1.2, dashes=dashes, clip_on=False)
+    axes.plot(view.ds, view.forecast, color=_INKS["forecast"], linewidth=1.6, **style)
     if np.isfinite(view.actual).any():
-        axes.plot(view.ds, view.actual, color=_INKS["actual"], linewidth=0.9, **style)  # type: ignore[arg-type]  # see above
+        axes.plot(view.ds, view.actual, color=_INKS["actual"], linewidth=0.9, **style)
     for ds, values, ink in ((view.past_ds, view.past_y, "past"), (view.ds, view.forecast, "forecast")):
         if np.isfinite(values).sum() == 1:  # a line needs two points
-            axes.plot(ds, values, "o", markersize=3, color=_INKS[ink], clip_on=False)  # type: ignore[arg-type]  # see above
+            axes.plot(ds, values, "o", markersize=3, color=_INKS[ink], clip_on=False)
 
 
 def _thin(ds: Instants, low: Floats, high: Floats) -> tuple[Instants, Floats, Floats]:
@@ -137,10 +138,11 @@ def _time_axis(axes: Axes, view: View, timezone: str) -> None:
     first, last = instants.min(), instants.max()
     room = (last - first) // 100 if last > first else np.timedelta64(1, "h")
     axes.set_xlim(first - room, last + room)
-    locator = AutoDateLocator(tz=zone, minticks=3, maxticks=9)
+    locator = AutoDateLocator(tz=zone, minticks=3, maxticks=9)  # type: ignore[no-untyped-call]  # matplotlib's own
     axes.xaxis.set_major_locator(locator)
     offsets = ["", "%Y", "%b %Y", "%d %b %Y", "%d %b %Y", "%d %b %Y, %H:%M"]
-    axes.xaxis.set_major_formatter(ConciseDateFormatter(locator, tz=zone, offset_formats=offsets))
+    formatter = ConciseDateFormatter(locator, tz=zone, offset_formats=offsets)  # type: ignore[no-untyped-call]  # same
+    axes.xaxis.set_major_formatter(formatter)
     axes.xaxis.get_offset_text().set_color(_INKS["text"])
     axes.tick_params(axis="x", length=0, pad=5, labelcolor=_INKS["text"])
     if len(view.past_ds) and len(view.ds):

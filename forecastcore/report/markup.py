@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["Html", "el", "join", "table"]
+__all__ = ["Html", "badge", "el", "join", "table"]
 
 _VOID = {"br", "meta"}
 
@@ -84,3 +84,14 @@ def table(
         el("tbody", body),
     )
     return el("div", shown, class_="scroll", tabindex="0", role="region", aria_label=caption)
+
+
+def badge(status: str, word: str = "") -> Html:
+    """A status as a sign and a word, so that no colour is needed to tell."""
+    sign = {"ok": "✓", "degraded": "!", "failed": "✕"}.get(status, "")
+    return el(
+        "span",
+        el("span", sign, aria_hidden="true"),
+        f" {word or status}",
+        class_=f"badge {status}" if sign else "badge",
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float64]
     Instants = npt.NDArray[np.datetime64]
 
-__all__ = ["View", "Vintage", "chosen", "levels_of", "vintages_of", "views_of"]
+__all__ = ["View", "Vintage", "chosen", "levels_of", "made_by", "mean", "nominal", "views_of", "vintages_of"]
 
 #: points of history shown at least, and as many horizons of it
 _LEAST, _HORIZONS = 60, 2
@@ -76,26 +77,27 @@ class View:
     @property
     def level(self) -> float:
         """Mean of the forecast."""
-        return _mean(self.forecast)
+        return mean(self.forecast)
 
     @property
     def before(self) -> float:
         """Mean of as many values before the origin."""
-        return _mean(self.past_y[-len(self.forecast) :])
+        return mean(self.past_y[-len(self.forecast) :])
 
     @property
     def error(self) -> float:
         """Mean absolute error, where actuals have come."""
-        return _mean(np.abs(self.actual - self.forecast))
+        return mean(np.abs(self.actual - self.forecast))
 
     @property
     def inside(self) -> float:
         """Share of the actuals between the outermost quantiles."""
         seen = np.isfinite(self.actual) & np.isfinite(self.low)
-        return _mean(((self.low <= self.actual) & (self.actual <= self.high))[seen].astype(float))
+        return mean(((self.low <= self.actual) & (self.actual <= self.high))[seen].astype(float))
 
 
-def _mean(values: Floats) -> float:
+def mean(values: Floats) -> float:
+    """Mean of the finite values; NaN where there is none."""
     fine = values[np.isfinite(values)]
     return float(fine.mean()) if len(fine) else float("nan")
 
@@ -104,6 +106,21 @@ def levels_of(table: pd.DataFrame) -> tuple[str, str] | None:
     """The columns of the outermost quantiles; None where there are not two."""
     names = sorted(filter(is_quantile, table.columns), key=lambda name: float(name[1:].replace("_", ".")))
     return (names[0], names[-1]) if len(names) > 1 else None
+
+
+def nominal(bounds: tuple[str, str]) -> str:
+    """The share of actuals that two quantiles should hold between them."""
+    low, high = (float(name[1:].replace("_", ".")) for name in bounds)
+    return f"{high - low:g} %"
+
+
+def made_by(vintage: Vintage) -> str:
+    """Family and version of the rows that no fallback made; of all rows where there are no such."""
+    main = vintage.main
+    own = main[main["status"] == "ok"]
+    made = (own if len(own) else main)[["model", "model_version"]].fillna("").drop_duplicates()
+    named = [f"{model}, version {version}" for model, version in made.itertuples(index=False) if model]
+    return " and ".join(named) or "nobody"
 
 
 def vintages_of(table: pd.DataFrame, run_keys: Sequence[str] = ()) -> list[Vintage]:
@@ -115,7 +132,7 @@ def vintages_of(table: pd.DataFrame, run_keys: Sequence[str] = ()) -> list[Vinta
     """
     chosen_first = table.assign(_asked=table["run_key"].isin(list(run_keys)))
     found = []
-    for issued_at, rows in chosen_first.groupby("issued_at", sort=True):
+    for _, rows in chosen_first.groupby("issued_at", sort=True):
         runs = rows.drop_duplicates(["scenario", "run_key"]).sort_values(["_asked", "created_at"], kind="stable")
         keys = runs.drop_duplicates("scenario", keep="last").set_index("scenario")["run_key"]
         by_scenario = {
@@ -124,7 +141,7 @@ def vintages_of(table: pd.DataFrame, run_keys: Sequence[str] = ()) -> list[Vinta
             )
             for name in sorted(keys.index, key=lambda name: (name != "base", name))
         }
-        found.append(Vintage(pd.Timestamp(issued_at), by_scenario))
+        found.append(Vintage(rows["issued_at"].iloc[0], by_scenario))
     return found[::-1]
 
 
@@ -142,7 +159,7 @@ def views_of(vintage: Vintage, history: History) -> list[View]:
     others = _others(vintage)
     starts = offsets(main)
     views = []
-    for a, b in zip(starts[:-1], starts[1:], strict=True):
+    for a, b in pairwise(starts):
         uid = str(columns["unique_id"][a])
         first, last = spans.get(uid, (0, 0))
         cut = first + int(np.searchsorted(instants[first:last], origin, side="right"))

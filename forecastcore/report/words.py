@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -10,9 +11,9 @@ import pandas as pd
 if TYPE_CHECKING:
     from datetime import datetime
 
-__all__ = ["NOTHING", "change", "count", "duration", "frequency", "moment", "number", "share"]
+__all__ = ["NOTHING", "Clock", "change", "count", "duration", "frequency", "moment", "number", "share"]
 
-NOTHING = "–"
+NOTHING = "\N{EN DASH}"
 
 _UNITS = {"s": "second", "min": "minute", "h": "hour", "D": "day", "B": "working day", "W": "week"}
 _UNITS |= {"M": "month", "Q": "quarter", "Y": "year"}
@@ -74,3 +75,20 @@ def duration(span: pd.Timedelta) -> str:
     if seconds >= _HOUR:
         return count(round(seconds / _HOUR), "hour")
     return count(round(seconds / 60), "minute")
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Instants in words on a local clock.
+
+    Attributes:
+        timezone: IANA zone.
+        hours: whether the time of day matters.
+    """
+
+    timezone: str
+    hours: bool
+
+    def __call__(self, instant: object) -> str:
+        """An instant in words."""
+        return moment(instant, self.timezone, clock=self.hours)  # type: ignore[arg-type]  # whatever pandas takes
