@@ -363,10 +363,10 @@ def prepare(
     past = past[past["ds"] <= origin]
     _check_clock(past, policy, columns.timezone, counts)
     values = ["unique_id", "ds", "y", *columns.observed, *columns.known]
-    keys_sorted = past["unique_id"].to_numpy(), past["ds"].to_numpy(dtype="datetime64[ns]")
-    past = past[values].sort_values(["unique_id", "ds"], kind="stable", ignore_index=True)
-    if not all(np.array_equal(a, past[c].to_numpy()) for a, c in zip(keys_sorted, ("unique_id", "ds"), strict=True)):
+    past = past[values].reset_index(drop=True).sort_values(["unique_id", "ds"], kind="stable")
+    if not past.index.is_monotonic_increasing:
         counts["rows_sorted"] = len(past)
+    past = past.reset_index(drop=True)
     _check_on_grid(past, grid)
     past = _without_duplicates(past, policy, counts)
     infinite = np.isinf(past["y"].to_numpy())
