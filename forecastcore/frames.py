@@ -363,7 +363,7 @@ def prepare(
     past = past[past["ds"] <= origin]
     _check_clock(past, policy, columns.timezone, counts)
     values = ["unique_id", "ds", "y", *columns.observed, *columns.known]
-    past = past[values].reset_index(drop=True).sort_values(["unique_id", "ds"], kind="stable")
+    past = past[values].sort_values(["unique_id", "ds"], kind="stable")
     if not past.index.is_monotonic_increasing:
         counts["rows_sorted"] = len(past)
     past = past.reset_index(drop=True)

@@ -289,6 +289,12 @@ def _worded(reason: str) -> str:
     return reason if plain.isalpha() and plain.islower() else f"model-error: {reason}"[:300]
 
 
+def _same_keys(one: pd.DataFrame, two: pd.DataFrame) -> bool:
+    if len(one) != len(two) or not np.array_equal(one["unique_id"].to_numpy(), two["unique_id"].to_numpy()):
+        return False
+    return bool(np.array_equal(one["ds"].to_numpy(dtype="datetime64[ns]"), two["ds"].to_numpy(dtype="datetime64[ns]")))
+
+
 def _spans(frame: pd.DataFrame) -> list[tuple[str, int, int]]:
     starts = offsets(frame)
     ids = frame["unique_id"].to_numpy()
@@ -308,12 +314,9 @@ def _aligned(got: Any, future: pd.DataFrame, task: Task, offered: Offered) -> tu
         raise breach(f"returned columns {list(got.columns)}, lacks {lacking}")
     names = [quantile_column(q) for q in task.quantiles]
     wanted = got.reindex(columns=["unique_id", "ds", "forecast", *names])
-    same = len(got) == len(future) and np.array_equal(got["unique_id"].to_numpy(), future["unique_id"].to_numpy())
-    if not same or not np.array_equal(
-        got["ds"].to_numpy(dtype="datetime64[ns]"), future["ds"].to_numpy(dtype="datetime64[ns]")
-    ):
-        if str(got["ds"].dtype) != str(future["ds"].dtype):
-            raise breach(f"returned ds as {got['ds'].dtype}, not {future['ds'].dtype}")
+    if str(got["ds"].dtype) != str(future["ds"].dtype):
+        raise breach(f"returned ds as {got['ds'].dtype}, not {future['ds'].dtype}")
+    if not _same_keys(got, future):
         if got.duplicated(["unique_id", "ds"]).any():
             raise breach("returned a row twice")
         merged = future[["unique_id", "ds"]].merge(wanted, on=["unique_id", "ds"], how="left", indicator=True)

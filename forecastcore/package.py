@@ -65,9 +65,9 @@ class Manifest(Message):
     seasons: tuple[int, ...]
     covariates: tuple[str, ...]
     seed: int = 0
+    max_missing: float = 1.0
     metrics: dict[str, float | None] = Field(default_factory=dict)
     fallback_spread: tuple[float, ...] = ()
-    max_missing: float = 1.0
     parts: tuple[str, ...] = ()
 
     @property
@@ -164,24 +164,21 @@ class Package:
         parts = tuple(_part(files.sub(f"state/{name}"), offer) for name in manifest.parts)
         return cls(manifest, offer, parts, _conformal_from(files.read("conformal.npz")), files.digest)
 
-    def forecast(
-        self, context: pd.DataFrame, future: pd.DataFrame, origin: pd.Timestamp, *, max_missing: float | None = None
-    ) -> pd.DataFrame:
+    def forecast(self, context: pd.DataFrame, future: pd.DataFrame, origin: pd.Timestamp) -> pd.DataFrame:
         """Apply the stored parameters to newer data.
 
         Args:
             context: the frame contract, none later than `origin`.
             future: `unique_id, ds, step, <covariates>`, sorted.
             origin: last instant of the context, UTC.
-            max_missing: a series with a larger share of missing values is served by the fallback; default: the
-                project's when the model was trained.
 
         Returns:
             `unique_id, ds, step, forecast, q10 …, model, status, reason`, in the order of `future`.
         """
         task = self.manifest.task(origin)
-        screened = guard.screen(context, self.manifest.max_missing if max_missing is None else max_missing)
-        answer = guard.answer(self.offer, self.parts, context, future, task, screened)
+        answer = guard.answer(
+            self.offer, self.parts, context, future, task, guard.screen(context, self.manifest.max_missing)
+        )
         bare = ~np.isfinite(answer.quantiles).all(axis=1) & np.isfinite(answer.forecast)
         if bare.any():
             ids, steps = future["unique_id"].to_numpy()[bare], future["step"].to_numpy()[bare]

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 __all__ = ["LocalEngine"]
 
+# Idle OpenMP threads sleep instead of spinning: on a busy machine spinning costs a hundred times the work.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 T = TypeVar("T")
 Spans = tuple[tuple[int, int], ...]
 
