@@ -100,7 +100,7 @@ class Backtest:
         origins: oldest first.
         ids: series that existed at any origin.
         fold, series, step: numbers of each row's origin and series, and its step.
-        y: actuals, NaN where missing.
+        y: actuals, NaN where missing and for screened series.
         scale, scale2: in-sample seasonal naive error (mean absolute, mean squared) by origin and series.
         group: number of each row's (origin, series) pair.
         reference: mean MASE of the best seasonal naive.
@@ -166,13 +166,14 @@ def fit_part(
         task = replace(task, replay=replayer(assumptions, past, grid, task))
     screened = guard.screen(past, setup.config.quality.max_missing)
     fitting = past[~past["unique_id"].isin(list(screened))].reset_index(drop=True) if screened else past
+    left_out = {uid: f"not-trained: {reason}" for uid, reason in screened.items()}
     if fitting.empty:
-        return Part((), None, {})
+        return Part((), None, left_out)
     model = setup.host.make("model", candidate.type, dict(candidate.params), root=setup.root)
     fitted, failures = guard.fit(offer, model, fitting, task)
     local = offer.spec.capabilities.scope == "local"
     ids = tuple(uid for uid in fitting["unique_id"].unique() if uid not in failures)
-    return Part(ids if local else None, fitted, failures)
+    return Part(ids if local else None, fitted, {**left_out, **failures})
 
 
 def backtest_unit(panel: pd.DataFrame, request_text: str) -> pd.DataFrame:
@@ -308,8 +309,10 @@ def rows_of(project: Project, history: History, origins: list[pd.Timestamp]) -> 
     actual = y[np.repeat(begin, horizon) + step - 1]
     group = np.repeat(fold * len(ids) + series, horizon)
     histories = [y[starts[s] : ends[s, f]] for f, s in zip(fold, series, strict=True)]
-    best, error = _yardstick(histories, actual, group, scale, task)
+    # What no model is given is no model's merit: a broken series leaves the leaderboard as it would be without it.
     screened = guard.screen(panel, project.config.quality.max_missing)
+    actual[np.repeat(np.isin(ids, list(screened))[series], horizon)] = np.nan
+    best, error = _yardstick(histories, actual, group, scale, task)
     return Backtest(
         origins=origins,
         ids=ids,

@@ -72,7 +72,7 @@ def _sizes(error: Floats, series: Ints, count: int) -> Floats:
     n = np.bincount(series[np.isfinite(size)], minlength=count)
     typical = float(np.nanmedian(own)) if np.isfinite(own).any() else 1.0
     floor = max(typical * 1e-6, 1e-300)
-    weight = n / (n + _SHRINK) if count > 1 else np.ones(count)
+    weight = n / (n + _SHRINK) if np.isfinite(own).sum() > 1 else np.ones(count)
     # Levels differ by orders of magnitude: only a series that is nearly unknown is pulled, and never to zero.
     pulled = np.where(
         np.isfinite(own), weight * np.nan_to_num(own) + (1 - weight) * np.nan_to_num(own, nan=typical), typical
@@ -138,7 +138,10 @@ def calibrate(
     with np.errstate(invalid="ignore", divide="ignore"):
         ratio = sizes / level_of
     relative = float(np.median(ratio[np.isfinite(ratio)])) if np.isfinite(ratio).any() else 0.1
-    return Conformal(tuple(levels), offsets, dict(zip(ids, sizes.tolist(), strict=True)), relative)
+    # A series without an error of its own has no size: its forecasts' level says how wide the band is.
+    known = np.isin(np.arange(len(ids)), series)
+    own = {uid: size for uid, size, has in zip(ids, sizes.tolist(), known, strict=True) if has}
+    return Conformal(tuple(levels), offsets, own, relative)
 
 
 def leave_one_fold_out(

@@ -141,9 +141,10 @@ def _refit(project: Project, history: History, contest: Contest, engine: Engine,
         season=task.season,
         seasons=task.seasons,
         covariates=task.covariates,
-        max_missing=config.quality.max_missing,
-        metrics={name: getattr(contest.winner, name) for name in METRICS},
+        # not the seconds: equal models have equal digests
+        metrics={name: getattr(contest.winner, name) for name in METRICS if name != "seconds"},
         fallback_spread=_spread(rows.reference_error, config.quantiles),
+        max_missing=config.quality.max_missing,
         parts=tuple(parts),
     )
     level_of = group_mean(np.abs(rows.y), rows.series, len(rows.ids))
