@@ -109,7 +109,7 @@ def summary(report: PredictReport, project: Project) -> str:
 
 def plain(value: Any) -> str:
     """`value` as text that Markdown and HTML show as it is, in one line."""
-    text = " ".join(str(value).split())
+    text = " ".join("".join(c if c.isprintable() else " " for c in str(value)).split())
     text = text if len(text) <= _CELL else f"{text[: _CELL - 1]}…"
     return _ACTIVE.sub(lambda found: "".join(f"\\{c}" for c in found.group()), text)
 
@@ -170,7 +170,7 @@ def _mlflow(project: Project, run_id: str) -> str:
         server = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
         return f"### MLflow\n\n[run {run_id}](<{server}/{place}>)"
     shown = project.config.tracking.uri if has_reference(project.config.tracking.uri) else mask(uri)
-    if parts.scheme.startswith("databricks"):
+    if uri.startswith("databricks"):
         return f"### MLflow\n\nrun {run_id} in the workspace that `{shown}` names"
     command = f"mlflow ui --backend-store-uri {shlex.quote(str(shown))} --host 127.0.0.1 --port 5000"
     link = f"[run {run_id}](<http://127.0.0.1:5000/{place}>)"

@@ -180,8 +180,9 @@ def run_script(flow: Flow[Any, Any], parameters: Mapping[str, Any]) -> int:
     Returns:
         The exit code: 0 completed, 1 failed, 3 degraded, 4 held.
     """
+    run: Any = flow
     with temporary_settings(set_defaults=ALONE):
-        state: State[Any] = flow(**{k: v for k, v in parameters.items() if v is not None}, return_state=True)
+        state: State[Any] = run(**{k: v for k, v in parameters.items() if v is not None}, return_state=True)
     return EXIT_CODES.get(state.name or "", 1)
 
 
