@@ -1,8 +1,8 @@
 """Calibrated quantiles: conformal on backtest errors, by step.
 
 A model's quantiles, or its point forecast where it gives none, are the base; each level is moved so far from its base
-as the errors of that level say. Errors of every series are divided by the size of that series' own errors, so that series
-of any level share one shape; for each step the shape is read off the errors of that step and, where these are few, of
+as the errors of that level say. Errors of every series are divided by the size of that series' own errors, so that
+series of any level share one shape; for each step the shape is read off the errors of that step and, where these are few, of
 the steps around it. The errors come from backtest folds in which covariates were assumed, so the assumption's error is
 inside the band.
 
@@ -83,10 +83,9 @@ def _sizes(error: Floats, series: Ints, level_of: Floats) -> tuple[Floats, float
     own = group_mean(np.abs(error), series, count)
     n = np.bincount(series[np.isfinite(error)], minlength=count)
     with np.errstate(invalid="ignore", divide="ignore"):
-        share = own / level_of
-    typical = (
-        float(np.median(share[np.isfinite(share) & (share > 0)])) if (np.isfinite(share) & (share > 0)).any() else 0.1
-    )
+        share = np.asarray(own / level_of)
+    told = share[np.isfinite(share) & (share > 0)]
+    typical = float(np.median(told)) if len(told) else 0.1
     expected = np.where(np.isfinite(level_of) & (level_of > 0), typical * level_of, np.nan)
     weight = n / (n + _SHRINK)
     with np.errstate(invalid="ignore", divide="ignore"):

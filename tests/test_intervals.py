@@ -1,5 +1,7 @@
 """Conformal quantiles: ordered, calibrated by step, honest about folds."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -20,10 +22,9 @@ def errors(rng, series=20, folds=6, horizon=24):
 
 def rows(error, step, series, ids, *, level=100.0, own=None):
     forecast = np.full(len(error), level)
-    none = np.full((len(error), len(LEVELS)), np.nan)
-    return Errors(
-        y=forecast + error, forecast=forecast, own=none if own is None else own, step=step, series=series, ids=ids
-    )
+    base = nothing(len(error)) if own is None else own
+    made = np.ones(len(error), dtype=bool)
+    return Errors(y=forecast + error, forecast=forecast, own=base, made=made, step=step, series=series, ids=ids)
 
 
 def nothing(count):
@@ -73,9 +74,7 @@ def test_a_small_series_with_few_errors_is_not_given_the_band_of_a_large_one():
     error = np.r_[np.random.default_rng(4).normal(size=400) * 1e6, [0.1, -0.1, 0.1]]
     series = np.r_[np.zeros(400, dtype=int), np.ones(3, dtype=int)]
     y = np.where(series == 0, 1e8, 10.0)
-    given = Errors(
-        y=y, forecast=y - error, own=nothing(403), step=np.ones(403, dtype=int), series=series, ids=["large", "small"]
-    )
+    given = replace(rows(error, np.ones(403, dtype=int), series, ["large", "small"]), y=y, forecast=y - error)
     assert calibrate(given, 1, LEVELS).sizes["small"] < 1
 
 
