@@ -259,7 +259,8 @@ def _check_known(values: Floats, future: pd.DataFrame, columns: Sequence[str]) -
     """Some series have ended, and nobody plans for them any more; that all of them have is a fault of the source."""
     lacking = ~np.isfinite(values)
     rows = lacking.any(axis=1)
-    if not rows.any() or future["unique_id"][rows].nunique() < future["unique_id"].nunique():
+    ids = future["unique_id"].to_numpy()
+    if not rows.any() or len(set(ids[rows])) < len(set(ids)):
         return
     row = int(np.flatnonzero(rows)[0])
     name = columns[int(np.flatnonzero(lacking[row])[0])]
@@ -299,7 +300,7 @@ def _without_holes(
     holes = ~np.isfinite(values)
     if not holes.any():
         return values, holes
-    touched = future["unique_id"].isin(future["unique_id"][holes.any(axis=1)].unique()).to_numpy()
+    touched = future["unique_id"].isin(set(future["unique_id"].to_numpy()[holes.any(axis=1)])).to_numpy()
     season = np.zeros(values.shape)
     season[touched] = _last_season(history, future[touched].reset_index(drop=True), columns, task)
     return np.where(holes, season, values), holes
