@@ -23,9 +23,8 @@ def main() -> None:
             report = backtest(project)
             print(f"{project.config.name}: {report.folds} folds, {report.series.total} series")
             for row in report.leaderboard:
-                print(
-                    f"  {row.name:<22} skill {row.skill or float('nan'):+.3f}  mase {row.mase or float('nan'):.3f}  {row.seconds or 0:.1f} s"
-                )
+                numbers = [value if value is not None else float("nan") for value in (row.skill, row.mase, row.seconds)]
+                print("  {:<22} skill {:+.3f}  mase {:.3f}  {:.1f} s".format(row.name, *numbers))
             print(f"  {time.perf_counter() - started:.1f} s in all")
 
 

@@ -12,8 +12,9 @@ if TYPE_CHECKING:
 
 __all__ = ["GradientBoosting", "RandomForest", "Ridge", "forecastcore_models"]
 
-_BOOSTING = ()
-_FOREST = ()
+# What scikit-learn's estimators hold beside the classes that skops trusts by itself.
+_BOOSTING = ("sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",)
+_FOREST = ("sklearn.tree._tree.Tree",)
 
 
 def _global(*, trusted: tuple[str, ...] = ()) -> Capabilities:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Features", "Plan", "Rows", "features_of", "plan_of"]
 
 _WEEKS = 4  # same-phase values that are looked back on
+_FLAT = 1e-6  # a spread below this share of the values is rounding
 _DAILY = 1.5  # days between instants, at most, where a year is looked back as 52 weeks
 _NEAR = 3  # latest values and shortest window
 
@@ -170,7 +171,8 @@ class _Past:
         near = self.spread(row, end + 1 - (4 if plan.year else 2) * plan.long, end)
         ever = self.spread(row, 0 * end, end)
         scale = np.fmax(near, 0.1 * ever)
-        return level, np.where(scale > 1e-7 * np.abs(level + self.center[row]), scale, 0.0)
+        size = np.abs(level) + np.abs(level + self.center[row])
+        return level, np.where(scale > _FLAT * size, scale, 0.0)
 
     def spread(self, row: Ints, start: Ints, end: Ints) -> Floats:
         total, count = self.sums.between(row, start, end + 1)
@@ -276,10 +278,10 @@ def _analogue(past: _Past, rows: Rows, plan: Plan, lag: int, place: Ints, name: 
     then = rows.origin - (rows.origin + rows.step - place)
     safe = np.maximum(then, 0)
     level, scale = past.level_scale(row, safe, plan)
-    scale = np.where(scale > 0, scale, 1.0)
+    known = (then >= 0) & (scale > 0)
+    scale = np.where(known, scale, 1.0)
     value = (_at(past.y, row, place) - level) / scale
     day = (past.sums.mean(row, np.minimum(place + plan.short // 2, rows.origin), plan.short) - level) / scale
-    known = then >= 0
     values = {f"{name}_ago": np.where(known, value, np.nan)}
     if plan.short > 1 and lag > plan.short:
         values[f"{name}_ago_smooth"] = np.where(known, day, np.nan)

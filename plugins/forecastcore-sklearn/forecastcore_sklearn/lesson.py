@@ -41,6 +41,7 @@ class Lesson:
         target: in units of scale above level.
         late: rows of the latest part of history, on which penalties are chosen.
         horizon: longest step.
+        targets: how many different instants of series the rows aim at.
     """
 
     ids: tuple[str, ...]
@@ -50,6 +51,7 @@ class Lesson:
     target: Floats
     late: npt.NDArray[np.bool_]
     horizon: int
+    targets: int
 
 
 def lesson_of(history: pd.DataFrame, task: Task, strategy: Strategy, covariates: Covariates, max_rows: int) -> Lesson:
@@ -59,7 +61,7 @@ def lesson_of(history: pd.DataFrame, task: Task, strategy: Strategy, covariates:
         HistoryTooShort: no series is longer than the horizon.
     """
     panel = panel_of(history, task)
-    panel = panel.only(np.isfinite(panel.y).sum(axis=1) > 1)
+    panel = panel.only(_varies(panel.y))
     horizon = 1 if strategy == "recursive" else task.horizon
     longest = int(np.isfinite(panel.y).sum(axis=1).max(initial=0))
     if longest < task.horizon + _MIN_ROWS // 2:
@@ -78,7 +80,14 @@ def lesson_of(history: pd.DataFrame, task: Task, strategy: Strategy, covariates:
         raise HistoryTooShort(task.horizon + _MIN_ROWS, longest)
     features, series, place = _kept(features, use), series[use], place[use]
     late = place >= np.quantile(place, 1 - _LATE)
-    return Lesson(panel.ids, plan, features, series, np.clip(target[use], -CLIP, CLIP), late, horizon)
+    targets = len(np.unique(series * panel.y.shape[1] + place))
+    return Lesson(panel.ids, plan, features, series, np.clip(target[use], -CLIP, CLIP), late, horizon, targets)
+
+
+def _varies(y: Floats) -> npt.NDArray[np.bool_]:
+    """Which series have something to learn from; the others must not change what is sampled of these."""
+    seen = np.isfinite(y)
+    return np.asarray(np.where(seen, y, -np.inf).max(axis=1) > np.where(seen, y, np.inf).min(axis=1))
 
 
 def _series(rows: Rows) -> Ints:

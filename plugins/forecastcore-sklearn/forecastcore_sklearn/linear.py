@@ -176,9 +176,11 @@ def fit_linear(lesson: Lesson, alpha: float | None = None) -> Linear:
     x = x[:, core]
     if len(np.unique(hour)) > 1:
         by_hour = _grouped(x, rest, late, hour, 24, alphas)
-        rest = rest - by_hour[hour, 0] - np.einsum("ij,ij->i", by_hour[hour, 1:], x)
+        rest = rest - by_hour[hour, 0] - (by_hour[hour, 1:] * x).sum(axis=1)
     if 1 < count <= len(x) / _PER_SERIES:
         by_series[:count] = _grouped(x, rest, late, series, count, alphas)
+    # Digits beyond these hang on the order in which a library adds up; trees that follow must not.
+    coef, by_hour, by_series = (np.round(part, 6) for part in (coef, by_hour, by_series))
     return Linear(knots, middle, ladder, mean, spread, core, coef, by_hour, by_series)
 
 

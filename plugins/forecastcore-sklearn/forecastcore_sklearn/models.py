@@ -23,13 +23,15 @@ if TYPE_CHECKING:
 
 __all__ = ["FittedTabular", "GradientBoosting", "RandomForest", "Ridge"]
 
+_WORTH_THREADS = 20_000_000  # numbers that trees learn from
+
 
 def _matrix(features: Features, linear: Floats) -> Floats:
     """What the trees see: all features, how covariates differ from where the lags were taken, and the linear answer."""
     values = features.columns
     phases = [name for name in values if name.startswith("x") and "_phase_" in name]
     differences = [values[name.split("_", 1)[0]] - values[name] for name in phases]
-    return np.stack([*values.values(), *differences, linear]).T
+    return np.stack([*values.values(), *differences, np.round(linear, 6)]).T
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,8 @@ class FittedTabular:
         ids: series that were learned from.
         linear: the linear part.
         trees: estimator of what the linear part leaves over; None where there is none.
-        used: which columns the trees see; those that were ever known in training.
+        used: which columns the trees see; those that were known early in training.
+        share: of the trees' answer that is added.
         strategy: how later steps are reached.
     """
 
@@ -50,6 +53,7 @@ class FittedTabular:
     linear: Linear
     trees: Any
     used: npt.NDArray[np.bool_]
+    share: float
     strategy: Strategy
 
     def predict(self, context: pd.DataFrame, future: pd.DataFrame, task: Task) -> pd.DataFrame:
@@ -61,7 +65,7 @@ class FittedTabular:
 
         panel = panel_of(context, task, future)
         rows = _asked(panel, future)
-        with threadpool_limits(limits=task.threads):
+        with threadpool_limits(limits=1):
             forecast = self._direct(panel, rows) if self.strategy == "direct" else self._recursive(panel, rows)
         seen = np.where(np.isfinite(panel.y), panel.y, np.inf)
         floor = np.where(seen.min(axis=1) >= 0, 0.0, -np.inf)[rows.series]
@@ -75,7 +79,7 @@ class FittedTabular:
         own = np.array([known.get(name, len(known)) for name in panel.ids], dtype=np.int64)
         answer = self.linear.predict(features, self.plan, own[rows.series])
         if self.trees is not None:
-            answer = answer + self.trees.predict(_matrix(features, answer)[:, self.used])
+            answer = answer + self.share * self.trees.predict(_matrix(features, answer)[:, self.used])
         return features.level + features.scale * np.clip(answer, -2 * CLIP, 2 * CLIP)
 
     def _recursive(self, panel: Panel, rows: Rows) -> Floats:
@@ -83,9 +87,9 @@ class FittedTabular:
         start = int((rows.origin).min(initial=0))
         reach = max(0, start + 1 - self.plan.reach)
         panel = panel.since(reach)
-        every: Ints = np.arange(len(panel.ids), dtype=np.int64)
+        every: Ints = np.array(range(len(panel.ids)), dtype=np.int64)
         for place in range(start + 1 - reach, panel.y.shape[1]):
-            one = Rows(every, np.full_like(every, place - 1), np.ones_like(every))
+            one = Rows(every, every * 0 + (place - 1), every * 0 + 1)
             panel.y[:, place] = self._direct(panel, one)
         return np.asarray(panel.y[rows.series, rows.origin + rows.step - reach])
 
@@ -99,18 +103,37 @@ def _asked(panel: Panel, future: pd.DataFrame) -> Rows:
 
 
 def _learn(
-    lesson: Lesson, task: Task, strategy: Strategy, alpha: float | None, grow: Callable[[], Any] | None
+    lesson: Lesson, task: Task, strategy: Strategy, alpha: float | None, grow: Callable[[int], Any] | None
 ) -> FittedTabular:
     """The linear part, then an estimator of what it leaves over."""
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(limits=task.threads):
+    with threadpool_limits(limits=1):  # more threads would add up in another order, and gain little at this size
         linear = fit_linear(lesson, alpha)
         answer = linear.predict(lesson.features, lesson.plan, lesson.series)
         seen = _matrix(lesson.features, answer)
-        used = np.isfinite(seen).any(axis=0)
-        trees = None if grow is None else grow().fit(seen[:, used], lesson.target - answer)
-    return FittedTabular(lesson.plan, lesson.ids, linear, trees, used, strategy)
+        used: npt.NDArray[np.bool_] = np.asarray(np.isfinite(seen[~lesson.late]).any(axis=0))
+    trees, share = None, 0.0
+    if grow is not None:
+        with threadpool_limits(limits=_threads(seen, task)):
+            trees, share = _boost(lesson, seen[:, used], np.round(lesson.target - answer, 6), grow)
+    return FittedTabular(lesson.plan, lesson.ids, linear, trees, used, share, strategy)
+
+
+def _boost(lesson: Lesson, seen: Floats, rest: Floats, grow: Callable[[int], Any]) -> tuple[Any, float]:
+    """An estimator of what is left over, and the share of it that held on the latest part of history."""
+    repeats = max(1, round(len(rest) / lesson.targets))
+    late = lesson.late
+    if late.all() or not late.any():
+        return grow(repeats).fit(seen, rest), 1.0
+    early = grow(repeats).fit(seen[~late], rest[~late]).predict(seen[late])
+    share = float(np.clip((early @ rest[late]) / max(early @ early, 1e-12), 0.0, 1.0))
+    return grow(repeats).fit(seen, rest), round(share, 3)
+
+
+def _threads(seen: Floats, task: Task) -> int:
+    """Threads that wait for each other on a busy machine lose minutes where they could have gained a second."""
+    return task.threads if seen.size > _WORTH_THREADS else 1
 
 
 @dataclass(frozen=True)
@@ -150,7 +173,7 @@ class GradientBoosting:
         learning_rate: share of each tree that is believed.
         max_iter: trees.
         max_leaf_nodes: leaves of a tree.
-        min_samples_leaf: training rows of a leaf at least.
+        min_samples_leaf: distinct targets of a leaf at least.
         l2_regularization: penalty of leaf values.
         loss: `squared_error` aims at the mean, `absolute_error` at the median.
         strategy: as in `Ridge`.
@@ -175,7 +198,7 @@ class GradientBoosting:
             HistoryTooShort: no series is longer than the horizon.
         """
 
-        def grow() -> Any:
+        def grow(repeats: int) -> Any:
             from sklearn.ensemble import HistGradientBoostingRegressor
 
             return HistGradientBoostingRegressor(
@@ -183,7 +206,7 @@ class GradientBoosting:
                 learning_rate=self.learning_rate,
                 max_iter=self.max_iter,
                 max_leaf_nodes=self.max_leaf_nodes,
-                min_samples_leaf=self.min_samples_leaf,
+                min_samples_leaf=self.min_samples_leaf * repeats,
                 l2_regularization=self.l2_regularization,
                 early_stopping=False,
                 random_state=task.seed,
@@ -199,7 +222,7 @@ class RandomForest:
 
     Attributes:
         trees: how many.
-        min_samples_leaf: training rows of a leaf at least.
+        min_samples_leaf: distinct targets of a leaf at least.
         max_features: share of the features tried at a split.
         strategy: as in `Ridge`.
         covariates: as in `Ridge`.
@@ -221,17 +244,15 @@ class RandomForest:
         """
         lesson = lesson_of(history, task, self.strategy, self.covariates, self.max_rows)
 
-        def grow() -> Any:
+        def grow(repeats: int) -> Any:
             from sklearn.ensemble import RandomForestRegressor
 
             return RandomForestRegressor(
                 n_estimators=self.trees,
-                min_samples_leaf=self.min_samples_leaf,
+                min_samples_leaf=self.min_samples_leaf * repeats,
                 max_features=self.max_features,
-                n_jobs=task.threads,
+                n_jobs=1,  # threads would add the trees up in any order
                 random_state=task.seed,
             )
 
-        fitted = _learn(lesson, task, self.strategy, None, grow)
-        fitted.trees.set_params(n_jobs=1)  # threads would add the trees up in any order
-        return fitted
+        return _learn(lesson, task, self.strategy, None, grow)
