@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -82,6 +83,7 @@ class Result:
         errors: what its quantiles are calibrated on.
         failures: why series were served by the fallback, with the number of folds, screened series not counted.
         seconds: work time over all units.
+        remarks: what else is to be said of it.
     """
 
     candidate: Candidate
@@ -90,6 +92,7 @@ class Result:
     errors: intervals.Errors
     failures: Mapping[str, str]
     seconds: float
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,6 +200,7 @@ def backtest_unit(panel: pd.DataFrame, request_text: str) -> pd.DataFrame:
             block.insert(0, "fold", number)
             blocks.append(block)
     out = pd.concat(blocks, ignore_index=True) if blocks else pd.DataFrame()
+    out.attrs["carried"] = [reason for block in blocks for reason in block.attrs["carried"]]
     out.attrs["seconds"] = time.perf_counter() - started
     return out
 
@@ -214,14 +218,18 @@ def _fold(
     task = runtime.task(project, grid, origin, request["threads"])
     offer = project.host.offer("model", candidate.type)
     future = blank_future(list(past["unique_id"].unique()), grid, origin, task.horizon)
-    if offer.spec.capabilities.covariates:
-        future = assumptions.ahead(past, _known_part(panel, origin), future, task).frame
-    part = fit_part(project, assumptions, candidate, past, grid, origin, request["threads"])
     screened = guard.screen(past, project.config.quality.max_missing)
+    carried: set[str] = set()
+    if offer.spec.capabilities.covariates:
+        assumed = assumptions.ahead(past, _known_part(panel, origin), future, task)
+        future, carried = assumed.frame, set(assumed.reasons[~future["unique_id"].isin(list(screened))])
+    part = fit_part(project, assumptions, candidate, past, grid, origin, request["threads"])
     answer = guard.answer(offer, [part], past, future, task, screened)
     rows = guard.with_fallback(answer, past, future, task, model=candidate.type)
     rows[[quantile_column(q) for q in task.quantiles]] = answer.quantiles
-    return rows.drop(columns=["ds", "model", "status"])
+    rows = rows.drop(columns=["ds", "model", "status"])
+    rows.attrs["carried"] = sorted(carried - {""})
+    return rows
 
 
 def fit_unit(panel: pd.DataFrame, request_text: str) -> None:
@@ -397,7 +405,7 @@ def _in_order(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _result(candidate: Candidate, frames: Sequence[pd.DataFrame], rows: Backtest, levels: tuple[float, ...]) -> Result:
-    frame = _in_order(pd.concat(frames, ignore_index=True))
+    frame = _in_order(pd.concat([part for part in frames if len(part)], ignore_index=True))
     if len(frame) != len(rows.y):
         raise EngineError(f"{candidate.name}: the backtest gave {len(frame)} rows, {len(rows.y)} were asked for")
     forecast = frame["forecast"].to_numpy(dtype=float)
@@ -417,14 +425,15 @@ def _result(candidate: Candidate, frames: Sequence[pd.DataFrame], rows: Backtest
         for uid, reason in zip(failed["unique_id"], failed["reason"], strict=True)
         if uid not in rows.screened
     }
-    seconds = sum(float(part.attrs.get("seconds", 0.0)) for part in frames)
+    carried = Counter(reason for part in frames for reason in part.attrs["carried"])
     return Result(
         candidate=candidate,
         forecast=forecast,
         quantiles=intervals.leave_one_fold_out(errors, rows.fold, levels),
         errors=errors,
         failures=failures,
-        seconds=seconds,
+        seconds=sum(float(part.attrs["seconds"]) for part in frames),
+        remarks=tuple(f"covariates carried on from the last season: {reason}" for reason, _ in carried.most_common(1)),
     )
 
 
@@ -446,7 +455,7 @@ def leaderboard_row(result: Result, rows: Backtest, levels: Sequence[float], not
         model=result.candidate.type,
         params=dict(result.candidate.params),
         status=status,
-        reason="; ".join([*words, *([note] if note else [])]),
+        reason="; ".join([*words, *result.remarks, *([note] if note else [])]),
         mase=scores.mase,
         rmsse=scores.rmsse,
         wql=scores.wql,

@@ -2,8 +2,8 @@
 
 A model's quantiles, or its point forecast where it gives none, are the base; each level is moved so far from its base
 as the errors of that level say. Errors of every series are divided by the size of that series' own errors, so that
-series of any level share one shape; for each step the shape is read off the errors of that step and, where these are few, of
-the steps around it. The errors come from backtest folds in which covariates were assumed, so the assumption's error is
+series of any level share one shape; for each step the shape is read off the errors of that step and, where these are
+few, of the steps around it. The errors come from backtest folds in which covariates were assumed, so the assumption's error is
 inside the band.
 
 Source: Vovk, Gammerman & Shafer (2005); finite-sample rank as in Angelopoulos & Bates (2023), A gentle introduction;
@@ -68,7 +68,7 @@ class Conformal:
         size = known[np.fromiter((place[uid] for uid in ids), dtype=np.intp, count=len(ids))]
         size = np.where(np.isfinite(size), size, self.relative * np.abs(forecast))[:, None]
         rows = np.minimum(np.asarray(steps), len(self.offsets)) - 1
-        native = np.isfinite(own).all(axis=1)[:, None]
+        native = np.all(np.isfinite(own), axis=1, keepdims=True)
         moved = np.where(native, own + size * self.offsets[rows], forecast[:, None] + size * self.plain[rows])
         return np.asarray(np.sort(moved, axis=1))
 

@@ -134,9 +134,7 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def make_site(
-    tmp_path: Path, empty_store: Path, capsys: pytest.CaptureFixture[str]
-) -> Iterator[Callable[..., Site]]:
+def make_site(tmp_path: Path, empty_store: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Site]]:
     """Makes sites: `make_site(history, horizon=12)`; with `bare=True` there is no MLflow database yet."""
     made = 0
 
