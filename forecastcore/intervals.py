@@ -3,8 +3,8 @@
 A model's quantiles, or its point forecast where it gives none, are the base; each level is moved so far from its base
 as the errors of that level say. Errors of every series are divided by the size of that series' own errors, so that
 series of any level share one shape; for each step the shape is read off the errors of that step and, where these are
-few, of the steps around it. The errors come from backtest folds in which covariates were assumed, so the assumption's error is
-inside the band.
+few, of the steps around it. The errors come from backtest folds in which covariates were assumed, so the assumption's
+error is inside the band.
 
 Source: Vovk, Gammerman & Shafer (2005); finite-sample rank as in Angelopoulos & Bates (2023), A gentle introduction;
 moving a model's own quantiles, Romano, Patterson & Candès (2019).
