@@ -115,17 +115,18 @@ def _part(frame: pd.DataFrame, ids: Sequence[str]) -> pd.DataFrame:
 
 
 def _culprits(attempt: Callable[[Sequence[str]], Any], ids: Sequence[str]) -> dict[str, BaseException]:
-    """The series on which `attempt` raises, found by halving; all of them if that takes too many attempts."""
+    """The series on which `attempt` raises, found by halving; the rest too where many attempts and none succeeded."""
     found: dict[str, BaseException] = {}
     waiting = [list(ids)]
-    probes = 0
+    probes, fine = 0, False
     while waiting:
         part = waiting.pop()
         probes += 1
         try:
             attempt(part)
+            fine = True
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin raises becomes a reason
-            if len(part) == 1 or probes > _MAX_PROBES:
+            if len(part) == 1 or (probes > _MAX_PROBES and not fine):
                 found |= dict.fromkeys(part, error)
             else:
                 waiting += [part[: len(part) // 2], part[len(part) // 2 :]]

@@ -70,13 +70,16 @@ def naive_scale(y: Floats, series: Ints, season: int, upto: Ints, *, power: int 
     age = np.arange(len(y)) - np.repeat(series[:-1], np.diff(series))
     change[age < season] = np.nan
     fine = np.isfinite(change)
-    total = np.r_[0.0, np.cumsum(np.where(fine, change, 0.0))]
     count = np.r_[0, np.cumsum(fine)]
-    first = series[:-1, None]
+    first = np.broadcast_to(series[:-1, None], upto.shape)
     end = np.maximum(upto, first)
     n = count[end] - count[first]
-    scale = np.divide(total[end] - total[first], n, out=np.full(n.shape, np.nan), where=n > 0)
-    return np.asarray(np.where(scale > 1e-12 * np.nanmax(np.abs(y), initial=1e-300), scale, np.nan))
+    # Summed series by series: a running total over all of them would carry one's rounding into the next.
+    values = np.r_[np.where(fine, change, 0.0), 0.0]
+    total = np.add.reduceat(values, np.stack([first, end], axis=-1).ravel())[::2].reshape(n.shape)
+    scale = np.divide(total, n, out=np.full(n.shape, np.nan), where=n > 0)
+    size = np.maximum.reduceat(np.nan_to_num(np.abs(y)), series[:-1])[:, None]
+    return np.asarray(np.where(scale > np.maximum(1e-12 * size, 1e-300) ** power, scale, np.nan))
 
 
 def pinball(y: Floats, quantiles: Floats, levels: Sequence[float]) -> Floats:

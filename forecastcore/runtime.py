@@ -142,17 +142,21 @@ def history(project: Project, as_of: str | datetime | None = None) -> History:
     return replace(found, panel=panel, notes=notes)
 
 
-def future(project: Project, found: History, past: pd.DataFrame | None = None, scenario: str = "base") -> Future:
+def future(project: Project, found: History, scenario: str = "base", *, insist: bool = True) -> Future:
     """The rows to forecast after the origin, covariates filled for a scenario.
 
     An assumption that fails falls back to the last season and says so.
+
+    Args:
+        project: whose assumptions.
+        found: checked history.
+        scenario: `base` or a what-if.
+        insist: see `Assumptions.ahead`.
     """
-    panel = found.panel if past is None else past
+    panel = found.panel
     asked = task(project, found.grid, found.origin)
     blank = blank_future(list(panel["unique_id"].unique()), found.grid, found.origin, asked.horizon)
-    return assumptions(project).ahead(
-        panel, found.known, blank, asked, scenario=scenario, lenient=True, known_complete=True
-    )
+    return assumptions(project).ahead(panel, found.known, blank, asked, scenario=scenario, insist=insist)
 
 
 def task(project: Project, grid: TimeGrid, origin: pd.Timestamp, threads: int = 1) -> Task:

@@ -116,9 +116,9 @@ def leaderboard(retrained: RetrainReport | None, clock: Clock) -> Html:
     folds = words.count(retrained.folds, "past origin")
     caption = f"Leaderboard, best first: {folds} before {clock(retrained.as_of)}"
     explained = (
-        "Every candidate forecast the same rows, with only what was known at each origin. MASE and RMSSE: error"
-        " in units of the seasonal naive's error on the training data. WQL: loss of the quantiles. Skill: how much"
-        " smaller the MASE is than the best seasonal naive's."
+        "Every candidate forecast the same rows, with only what was known at each origin. MASE and RMSSE: error in"
+        " units of the seasonal naive's error on the training data. WQL: loss of the quantiles. Skill: how much smaller"
+        " the MASE is than the best seasonal naive's."
     )
     return join([table(caption, head, rows, numeric=range(2, 9)), el("p", explained, class_="note")])
 

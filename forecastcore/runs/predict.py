@@ -110,9 +110,14 @@ class _Vintage:
 def _vintage(
     project: Project, history: History, package: Package, version: ModelVersion, scenario: str, steps: Steps
 ) -> _Vintage:
-    future = steps.run(f"assume {scenario}", lambda: runtime.future(project, history, scenario=scenario))
+    needed = package.offer.spec.capabilities.covariates
+    future = steps.run(f"assume {scenario}", lambda: runtime.future(project, history, scenario, insist=needed))
     rows = steps.run(f"forecast {scenario}", lambda: package.forecast(history.panel, future.frame, history.origin))
     key = run_key(project, history, future, scenario, version, package)
+    if needed:
+        carried = (rows["status"] == "ok").to_numpy() & (future.reasons != "")
+        rows.loc[carried, "status"] = "degraded"
+        rows.loc[carried, "reason"] = future.reasons[carried]
     table = _table(project, history, future, rows, scenario, version, key)
     return _Vintage(scenario=scenario, key=key, table=table, notes=future.notes)
 
@@ -247,11 +252,6 @@ def _table(
 ) -> pa.Table:
     import pyarrow as pa
 
-    if future.fell_back:
-        touched = rows["status"] == "ok"
-        rows = rows.assign(
-            status=rows["status"].mask(touched, "degraded"), reason=rows["reason"].mask(touched, future.fell_back[:300])
-        )
     rows = rows.assign(
         project=project.config.name,
         scenario=scenario,

@@ -1,0 +1,177 @@
+"""What a run shows in Prefect: tables and words, no images; text that comes from data is never read as markup."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from flow_stages import courtesy
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+
+from forecastcore.config import has_reference
+from forecastcore.tracking.connect import mask
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from forecastcore.messages import LeaderboardRow, PredictReport, Publication, RetrainReport, SeriesCount, VersionRef
+    from forecastcore.project import Project
+
+__all__ = ["decision", "leaderboard", "plain", "show_predict", "show_retrain", "summary", "training"]
+
+#: rows and characters that are still read by people
+_ROWS, _CELL = 200, 300
+_ACTIVE = re.compile(r"([\\`*_\[\]<>|~&@]|(?<=:)//|(?<=\bwww)\.)", re.IGNORECASE)
+
+
+def show_retrain(report: RetrainReport, project: Project) -> None:
+    """Put leaderboard, decision and summary of a retrain beside its flow run."""
+    key = f"forecastcore-{report.project}"
+    with courtesy("the leaderboard"):
+        words = f"{report.folds} folds up to {report.as_of:%Y-%m-%d %H:%M} UTC, best first"
+        create_table_artifact(leaderboard(report), key=f"{key}-leaderboard", description=words)
+    with courtesy("the decision"):
+        create_markdown_artifact(decision(report), key=f"{key}-decision", description=f"{report.decision.verdict}")
+    with courtesy("the summary"):
+        create_markdown_artifact(training(report, project), key=f"{key}-training", description="What was learnt")
+
+
+def show_predict(report: PredictReport, project: Project) -> None:
+    """Put the summary of a predict beside its flow run."""
+    with courtesy("the summary"):
+        key = f"forecastcore-{report.project}-summary"
+        create_markdown_artifact(summary(report, project), key=key, description="What was forecast")
+
+
+def leaderboard(report: RetrainReport) -> list[dict[str, Any]]:
+    """One line per candidate, best first; numbers of four decimals, None where there is none."""
+    return [_line(row) for row in report.leaderboard[:_ROWS]]
+
+
+def decision(report: RetrainReport) -> str:
+    """The verdict in words, with gain, interval, guards, and who is champion now."""
+    d = report.decision
+    told = {"promote": "Promoted", "hold": "Held: the champion stays", "first": "First champion"}[d.verdict]
+    applied = report.champion_after is not None and report.champion_after == report.challenger
+    if d.verdict != "hold" and not applied:
+        told = f"Would be: {told[0].lower()}{told[1:]}; not applied"
+    gain = [f"- gain against the champion: {_percent(d.gain)}"] if d.gain is not None else []
+    if d.ci is not None:
+        gain.append(f"- {d.confidence:.0%} interval: {_percent(d.ci[0])} to {_percent(d.ci[1])}")
+    guards = [[g.name, "holds" if g.passed else "fails", g.detail] for g in d.guards]
+    return _page(
+        f"## {told}",
+        plain(d.reason),
+        "\n".join(
+            [
+                *gain,
+                f"- challenger: {_version(report.challenger)}",
+                f"- champion before: {_version(report.champion_before)}",
+                f"- champion now: {_version(report.champion_after)}",
+            ]
+        ),
+        _table(("guard", "", "detail"), guards),
+    )
+
+
+def training(report: RetrainReport, project: Project) -> str:
+    """What was learnt from what, counts by status, repairs, and the way to MLflow."""
+    return _page(
+        f"## {plain(report.project)}: learnt up to {report.as_of:%Y-%m-%d %H:%M} UTC",
+        f"{len(report.leaderboard)} candidates on {report.folds} folds, {report.seconds:.1f} s.",
+        _series(report.series),
+        _repairs(report.quality, report.notes),
+        _mlflow(project, report.run_id),
+    )
+
+
+def summary(report: PredictReport, project: Project) -> str:
+    """What was forecast for when and by which model, counts by status, assumptions, sinks, and the way to MLflow."""
+    assumed = [[n.scenario, n.covariate, n.assumption, n.rows, n.reason or "as planned"] for n in report.assumptions]
+    keys = [[scenario, key] for scenario, key in report.run_keys.items()]
+    return _page(
+        f"## {plain(report.project)}: forecast from {report.issued_at:%Y-%m-%d %H:%M} UTC",
+        f"{project.config.horizon} steps of {plain(project.config.frequency)}, {report.rows} rows by "
+        f"{plain(report.model)}, version {plain(report.model_version)}; {report.seconds:.1f} s.",
+        _series(report.series),
+        "### Assumed" if assumed else "",
+        _table(("scenario", "covariate", "by", "rows", "remark"), assumed),
+        "### Published",
+        _table(("sink", "location", "rows", "remark"), [_delivery(p) for p in report.published]),
+        _repairs(report.quality, report.notes),
+        "### Run",
+        _table(("scenario", "run key"), keys),
+        _mlflow(project, report.run_id),
+    )
+
+
+def plain(value: Any) -> str:
+    """`value` as text that Markdown and HTML show as it is, in one line."""
+    text = " ".join("".join(c if c.isprintable() else " " for c in str(value)).split())
+    text = text if len(text) <= _CELL else f"{text[: _CELL - 1]}…"
+    return _ACTIVE.sub(lambda found: "".join(f"\\{c}" for c in found.group()), text)
+
+
+def _line(row: LeaderboardRow) -> dict[str, Any]:
+    numbers = {k: getattr(row, k) for k in ("mase", "rmsse", "wql", "bias", "coverage", "skill", "seconds")}
+    rounded = {name: None if value is None else round(value, 4) for name, value in numbers.items()}
+    params = ", ".join(f"{name}={value}" for name, value in row.params.items())
+    texts = {"candidate": row.name, "model": row.model, "status": row.status}
+    return {**_cells(texts), **rounded, **_cells({"parameters": params, "remark": row.reason})}
+
+
+def _cells(texts: dict[str, str]) -> dict[str, str]:
+    # a table's cells are plain text but for links, which a space breaks
+    return {name: text[:_CELL].replace("](", "] (") for name, text in texts.items()}
+
+
+def _page(*parts: str) -> str:
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    lines = [f"| {' | '.join(plain(cell) for cell in row)} |" for row in rows]
+    rest = [f"… and {len(lines) - _ROWS} more"] if len(lines) > _ROWS else []
+    rule = f"|{'---|' * len(head)}"
+    return "\n".join([f"| {' | '.join(head)} |", rule, *lines[:_ROWS], *rest]) if lines else ""
+
+
+def _series(series: SeriesCount) -> str:
+    return _table(("series", "ok", "degraded", "failed"), [[series.total, series.ok, series.degraded, series.failed]])
+
+
+def _repairs(quality: dict[str, int], notes: Sequence[str]) -> str:
+    lines = [f"- {plain(name)}: {count}" for name, count in quality.items()] + [f"- {plain(note)}" for note in notes]
+    return "\n".join(["### Quality check", "", *lines[:_ROWS]]) if lines else ""
+
+
+def _delivery(publication: Publication) -> list[Any]:
+    remark = "there already: nothing written" if publication.already else "written"
+    remark = f"FAILED: {publication.error}" if publication.error else remark
+    return [publication.sink, publication.location, publication.rows, remark]
+
+
+def _percent(share: float | None) -> str:
+    return "not known" if share is None else f"{share:+.1%}"
+
+
+def _version(ref: VersionRef | None) -> str:
+    return f"{plain(ref.model)}, version {plain(ref.version)}" if ref else "none"
+
+
+def _mlflow(project: Project, run_id: str) -> str:
+    """The way to the run: a link, or the command that opens the database."""
+    uri = project.tracking().uri or ""
+    place = f"#/runs/{run_id}?workflowType=machine_learning"
+    parts = urlsplit(uri)
+    if parts.scheme in {"http", "https"}:
+        server = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
+        return f"### MLflow\n\n[run {run_id}](<{server}/{place}>)"
+    shown = project.config.tracking.uri if has_reference(project.config.tracking.uri) else mask(uri)
+    if uri.startswith("databricks"):
+        return f"### MLflow\n\nrun {run_id} in the workspace that `{shown}` names"
+    command = f"mlflow ui --backend-store-uri {shlex.quote(str(shown))} --host 127.0.0.1 --port 5000"
+    link = f"[run {run_id}](<http://127.0.0.1:5000/{place}>)"
+    return f"### MLflow\n\n    {' '.join(command.split())}\n\nthen {link}"

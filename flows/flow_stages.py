@@ -1,0 +1,194 @@
+"""What the flows share: stages as Prefect tasks, blocks as secrets, and a final state that tells the truth.
+
+No frame and no fitted model passes through Prefect: a stage's answer stays in this process, so there is nothing to
+hash, copy or pickle, whatever the settings of the server and of the user are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import time
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from uuid import UUID
+
+os.environ.setdefault("DO_NOT_TRACK", "1")  # Prefect reads it when it is imported
+
+from prefect import get_run_logger, task
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.settings import temporary_settings
+from prefect.states import Completed, Failed
+from pydantic import SecretBytes, SecretStr
+from pydantic.types import Secret
+
+import forecastcore as fc
+from forecastcore.errors import EngineError, ForecastCoreError
+from forecastcore.ports import Steps
+from forecastcore.tracking.connect import mask
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from prefect import Flow
+    from prefect.client.schemas.objects import State
+
+    from forecastcore.messages import SeriesCount
+    from forecastcore.project import Project
+
+__all__ = ["PLAIN", "PrefectSteps", "courtesy", "delivered", "load_project", "read_block", "run_script", "truthfully"]
+
+T = TypeVar("T")
+
+#: Options of every flow: nothing is stored; should Prefect store an error of its own, then as JSON, never as a pickle.
+PLAIN: Final[dict[str, Any]] = {"persist_result": False, "result_serializer": "json"}
+#: Settings of a run without a server, where the user has none: a busy machine takes longer than 20 s to start one.
+ALONE: Final[dict[Any, Any]] = {
+    "server.ephemeral.startup_timeout_seconds": 120,
+    "server.analytics_enabled": False,
+}
+#: What a script exits with, by the name of the final state; the same numbers as the command line's.
+EXIT_CODES: Final = {"Completed": 0, "Degraded": 3, "Held": 4}
+#: Exit code of an error that is the data's: the run is held, nothing was written.
+_HELD = 4
+_PATIENCE = 2.0
+_LONGEST = 3000
+_log = logging.getLogger(__name__)
+
+
+class PrefectSteps(Steps):
+    """Each stage is a task run of the flow run, named after the stage; its progress is an artifact of that task run."""
+
+    def __init__(self, project: str) -> None:
+        self._key = f"forecastcore-{project}-progress"
+        self._bar: UUID | None = None
+        self._told = 0.0
+
+    def run(self, name: str, work: Callable[[], T]) -> T:
+        """Do one stage as a task run; an error of the stage fails the task run, and is raised as it is."""
+        answers: list[T] = []
+        errors: list[Exception] = []
+
+        def stage() -> State[Any] | None:
+            try:
+                answers.append(work())
+            except Exception as error:  # noqa: BLE001 - raised again below; raised here, Prefect would store it
+                errors.append(error)
+                return Failed(message=_cause(error))
+            return None
+
+        self._bar, self._told = None, 0.0
+        watched: Any = task(name=name, task_run_name=lambda: name, cache_policy=NO_CACHE, **PLAIN)(stage)
+        state: State[Any] = watched(return_state=True)
+        if errors:
+            raise errors[0]
+        if not answers:
+            raise EngineError(f"Prefect did not run the stage {name!r}: {state.name} {state.message or ''}".strip())
+        return answers[0]
+
+    def progress(self, name: str, done: int, total: int) -> None:
+        """Move the stage's bar, at most every two seconds and at the end."""
+        if done < total and time.monotonic() - self._told < _PATIENCE:
+            return
+        self._told = time.monotonic()
+        share, words = 100.0 * done / max(total, 1), f"{name}: {done} of {total}"
+        with courtesy("the progress bar"):
+            if self._bar is None:
+                self._bar = cast(UUID, create_progress_artifact(share, key=self._key, description=words))
+            else:
+                update_progress_artifact(self._bar, share, description=words)
+
+
+@contextlib.contextmanager
+def courtesy(what: str) -> Iterator[None]:
+    """What a run shows beside its work: where it cannot be shown, the log says so and the run goes on."""
+    try:
+        yield
+    except Exception as error:  # noqa: BLE001 - a server that is down for a moment must not undo a delivered forecast
+        _log.warning("Prefect did not take %s: %s", what, mask(f"{type(error).__name__}: {error}"))
+
+
+def read_block(name: str) -> str:
+    """The text that `${block:TYPE/NAME}` stands for.
+
+    Args:
+        name: type slug and name of a block that holds one value, such as `secret/store-key`.
+
+    Returns:
+        The value; one that is no text, as JSON.
+
+    Raises:
+        ValueError: there is no such block.
+        TypeError: the block holds no single value.
+    """
+    from prefect.blocks.core import Block
+
+    load: Any = Block.load
+    # `Secret.get()` is not used: it reads a key such as 1e5 as a number.
+    value = getattr(load(name, _sync=True), "value", None)
+    if isinstance(value, Secret | SecretStr | SecretBytes):
+        value = value.get_secret_value()
+    if value is None:
+        raise TypeError(f"the block {name} holds no single value")
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def load_project(path: str, overrides: Sequence[str]) -> Project:
+    """A checked project whose `${block:…}` references are read from Prefect."""
+    return fc.Project.load(path, overrides=overrides, resolvers={"block": read_block})
+
+
+def truthfully(work: Callable[[], State[Any]]) -> State[Any]:
+    """Run a flow's work; an error becomes a failed state whose message begins with the cause.
+
+    Args:
+        work: returns the state to end in.
+
+    Returns:
+        That state, or `Failed`, or `Held` (of type failed, so that automations see it) where the data held the run.
+    """
+    try:
+        return work()
+    except ForecastCoreError as error:
+        return Failed(name="Held" if error.exit_code == _HELD else "Failed", message=_cause(error), data=error)
+    except Exception as error:  # noqa: BLE001 - a plugin's or a fault of ours; the state has to say so
+        get_run_logger().exception("the run failed")
+        return Failed(message=_cause(error), data=error)
+
+
+def delivered(words: str, series: SeriesCount) -> State[None]:
+    """`Completed`, or `Completed` by the name of `Degraded` where a series was served by a fallback, or not at all.
+
+    Args:
+        words: what was done.
+        series: how many were served how.
+    """
+    whole = series.ok == series.total
+    counts = f"{series.total} series: {series.ok} ok, {series.degraded} degraded, {series.failed} failed"
+    return Completed(name="Completed" if whole else "Degraded", message=f"{words}; {counts}")
+
+
+def run_script(flow: Flow[Any, Any], parameters: Mapping[str, Any]) -> int:
+    """Run a flow from the shell, with a server where Prefect's settings name one, else with one of its own.
+
+    Args:
+        flow: what to run.
+        parameters: its parameters; those that are None keep their default.
+
+    Returns:
+        The exit code: 0 completed, 1 failed, 3 degraded, 4 held.
+    """
+    run: Any = flow
+    with temporary_settings(set_defaults=ALONE):
+        state: State[Any] = run(**{k: v for k, v in parameters.items() if v is not None}, return_state=True)
+    return EXIT_CODES.get(state.name or "", 1)
+
+
+def _cause(error: Exception) -> str:
+    """The error for the reader: its sentence and what to do next, no credentials."""
+    if isinstance(error, ForecastCoreError):
+        return mask(str(error))[:_LONGEST]
+    words = f"{type(error).__name__}: {error} (a fault of forecastcore or a plugin; the run's log shows where)"
+    return mask(words)[:_LONGEST]

@@ -1,0 +1,502 @@
+"""The flows on a real Prefect server, with its scheduler, and the deployments of prefect.yaml."""
+
+import asyncio
+import html
+import itertools
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import closing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+
+import forecastcore as fc
+from forecastcore.errors import ConfigError
+from forecastcore.messages import Decision, LeaderboardRow, PredictReport, Publication, RetrainReport, SeriesCount
+from forecastcore.testing import sample_history
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def flow_modules():
+    """A flow file is a top-level module, found beside the file that is run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "flows")
+        yield
+
+
+@pytest.fixture(scope="session")
+def make_project():
+    """`make_project(folder, **changes)` writes data and project file; returns the file's path."""
+
+    def make(folder, *, data=None, **changes):
+        folder.mkdir(parents=True, exist_ok=True)
+        rows = sample_history(rows=30 * 24) if data is None else data
+        rows.to_parquet(folder / "data.parquet", index=False)
+        settings = {
+            "name": "tiny",
+            "source": {"type": "parquet", "path": "data.parquet"},
+            "frequency": "h",
+            "horizon": 24,
+            "models": [{"type": "seasonal-naive"}, {"type": "theta"}],
+            "backtest": {"folds": 2, "season": 24},
+            "sinks": [{"type": "parquet", "path": "out"}],
+            "engine": {"type": "local", "workers": 1},
+            **changes,
+        }
+        path = folder / "forecast.yaml"
+        path.write_text(json.dumps(settings))
+        return path
+
+    return make
+
+
+# -- a server
+
+
+@dataclass(frozen=True)
+class Server:
+    home: Path
+    environment: dict
+
+    def client(self):
+        from prefect.client.orchestration import get_client
+
+        return get_client(sync_client=True)
+
+    def run(self, *command, cwd=ROOT, timeout=240, **environment):
+        return subprocess.run(
+            [sys.executable, *map(str, command)],
+            cwd=cwd,
+            env={**self.environment, **environment},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    def prefect(self, *words, **options):
+        done = self.run("-m", "prefect", "--no-prompt", *words, **options)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def tasks(self, flow_run_id):
+        """State by name of the flow run's tasks; Prefect tells the server of them a moment later."""
+        from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
+
+        wanted = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id]))
+        for _ in range(100):
+            with self.client() as client:
+                runs = client.read_task_runs(flow_run_filter=wanted)
+            if runs and all(run.state and run.state.is_final() for run in runs):
+                break
+            time.sleep(0.2)
+        return {run.name: run.state for run in runs}
+
+    def artifacts(self, flow_run_id):
+        from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
+
+        with self.client() as client:
+            found = client.read_artifacts(
+                artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run_id]))
+            )
+        return {artifact.key: artifact for artifact in found}
+
+    def nothing_stored(self):
+        return not list(self.home.glob("storage/**/*"))
+
+
+def free_port():
+    with closing(socket.socket()) as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def until(told, seconds, process=None):
+    deadline = time.monotonic() + seconds
+    while not told():
+        assert process is None or process.poll() is None, "it ended"
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.3)
+
+
+def answers(url):
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return answer.status == 200
+    except OSError:
+        return False
+
+
+def end(process):
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory, flow_modules):
+    """A real server with its scheduler; in-process flows use it, and would store results if any flow let them."""
+    from prefect import settings
+
+    home = tmp_path_factory.mktemp("prefect")
+    port = free_port()
+    api = f"http://127.0.0.1:{port}/api"
+    environment = {
+        **os.environ,
+        "PREFECT_HOME": str(home),
+        "PREFECT_API_URL": api,
+        "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "2",
+        "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "true",
+    }
+    with (home / "server.log").open("w") as log:
+        command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
+        process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    try:
+        until(lambda: answers(f"{api}/health"), 180, process)
+        ours = {
+            settings.PREFECT_API_URL: api,
+            settings.PREFECT_HOME: home,
+            settings.PREFECT_LOCAL_STORAGE_PATH: home / "storage",
+            settings.PREFECT_RESULTS_PERSIST_BY_DEFAULT: True,
+            settings.PREFECT_LOGGING_TO_API_ENABLED: False,
+        }
+        with settings.temporary_settings(ours):
+            yield Server(home, environment)
+            from prefect.events.worker import EventsWorker
+
+            EventsWorker.drain_all()
+    finally:
+        end(process)
+
+
+def flow(name):
+    """As a worker loads it."""
+    from prefect.flows import load_flow_from_entrypoint
+
+    return load_flow_from_entrypoint(f"{ROOT}/flows/{name}.py:{name}")
+
+
+def run_id_of(state):
+    return state.state_details.flow_run_id
+
+
+@pytest.fixture(scope="session")
+def trained(make_project, tmp_path_factory):
+    """A project with a champion."""
+    path = make_project(tmp_path_factory.mktemp("trained"))
+    fc.retrain(fc.Project.load(path))
+    return path
+
+
+# -- runs
+
+
+def test_a_retrain_has_a_task_for_each_stage_and_shows_leaderboard_decision_and_the_way_to_mlflow(
+    server, make_project, tmp_path
+):
+    path = make_project(tmp_path)
+    state = flow("retrain")(str(path), return_state=True)
+    assert (state.type, state.name) == ("COMPLETED", "Completed")
+    assert state.message.startswith("first: ")
+    assert "3 series: 3 ok, 0 degraded, 0 failed" in state.message
+
+    tasks = server.tasks(run_id_of(state))
+    stages = {"load and check", "backtest seasonal-naive", "backtest theta", "register", "gate"}
+    assert stages < set(tasks)
+    assert {task.name for task in tasks.values()} == {"Completed"}
+
+    shown = server.artifacts(run_id_of(state))
+    board = shown["forecastcore-tiny-leaderboard"]
+    assert board.type == "table"
+    assert {"seasonal-naive", "theta"} == {row["candidate"] for row in json.loads(board.data)}
+    assert "First champion" in shown["forecastcore-tiny-decision"].data
+    assert f"mlflow ui --backend-store-uri sqlite:///{tmp_path}/mlflow.db" in shown["forecastcore-tiny-training"].data
+    assert shown["forecastcore-tiny-progress"].data == 100.0
+    assert not [one for one in shown.values() if one.type == "image" or "![" in str(one.data)]
+    assert server.nothing_stored()
+
+
+def test_a_predict_shows_what_was_published_and_a_second_one_writes_nothing_twice(server, trained):
+    first, again = (flow("predict")(str(trained), scenarios=["base"], return_state=True) for _ in range(2))
+    assert [s.name for s in (first, again)] == ["Completed", "Completed"]
+    assert first.message.startswith("72 rows from 2024-01-30 23:00 UTC by ")
+    assert "published before" not in first.message
+    assert "published before" in again.message
+    assert {"load and check", "load model", "forecast base", "publish base"} <= set(server.tasks(run_id_of(first)))
+    told = server.artifacts(run_id_of(again))["forecastcore-tiny-summary"].data
+    assert "there already: nothing written" in told
+    assert "| 3 | 3 | 0 | 0 |" in told
+    assert len(fc.forecasts(fc.Project.load(trained))) == 72
+    assert server.nothing_stored()
+
+
+def test_a_run_with_a_series_that_no_model_can_serve_is_completed_by_the_name_of_degraded(
+    server, make_project, tmp_path
+):
+    data = sample_history(rows=30 * 24)
+    data.loc[data["unique_id"] == "series-1", "y"] = 7.0
+    path = make_project(tmp_path, data=data, models=[{"type": "seasonal-naive"}])
+    fc.retrain(fc.Project.load(path))
+    state = flow("predict")(str(path), return_state=True)
+    assert (state.type, state.name) == ("COMPLETED", "Degraded")
+    assert "3 series: 2 ok, 1 degraded, 0 failed" in state.message
+
+
+def test_bad_data_holds_the_run_says_why_first_and_writes_nothing(server, make_project, tmp_path):
+    from flow_stages import run_script
+
+    data = sample_history(rows=30 * 24)
+    path = make_project(tmp_path, data=pd.concat([data, data.tail(2)]))
+    retrain = flow("retrain")
+    ended = []
+    retrain.on_failure(lambda flow, run, state: ended.append(state))
+    assert run_script(retrain, {"project": str(path), "as_of": None}) == 4
+    (state,) = ended
+    assert (state.type, state.name) == ("FAILED", "Held")
+    assert re.match(r"duplicates: .*series-2", state.message, re.DOTALL)
+    assert "Error" not in state.message
+    (task,) = server.tasks(run_id_of(state)).values()
+    assert (task.type, task.message) == ("FAILED", state.message)
+    assert {file.name for file in tmp_path.iterdir()} == {"data.parquet", "forecast.yaml"}
+    assert server.nothing_stored()
+
+
+def test_a_block_that_is_not_there_fails_the_run_with_file_line_and_key(server, make_project, tmp_path):
+    path = make_project(tmp_path, source={"type": "parquet", "path": "${block:secret/nowhere}"})
+    state = flow("predict")(str(path), return_state=True, overrides=["models=[{type: naive}]"])
+    assert (state.type, state.name) == ("FAILED", "Failed")
+    assert server.nothing_stored()
+    with pytest.raises(ConfigError, match=r"forecast\.yaml:1:\d+: source\.path: the block secret/nowhere cannot be"):
+        load_project(path).source()
+
+
+def load_project(path):
+    import flow_stages
+
+    return flow_stages.load_project(path, ())
+
+
+def test_a_block_is_read_as_it_was_typed_in_every_process_that_makes_the_project(server, make_project, tmp_path):
+    from flow_stages import read_block
+    from prefect.blocks.system import Secret
+
+    Secret(value="1e5").save("number-like")
+    Secret(value={"a": 1}).save("structured")
+    Secret(value="data.parquet").save("place")
+    assert read_block("secret/number-like") == "1e5"
+    assert read_block("secret/structured") == '{"a": 1}'
+    project = load_project(make_project(tmp_path, source={"type": "parquet", "path": "${block:secret/place}"}))
+    for made in (project, fc.Project.from_recipe(project.recipe())):
+        assert "y" in made.source().schema().names
+    assert "data.parquet" not in project.recipe()
+
+
+# -- deployments
+
+
+@pytest.fixture(scope="session")
+def deployed(server):
+    server.prefect("work-pool", "create", "local-pool", "--type", "process")
+    server.prefect("deploy", "--all")
+    with server.client() as client:
+        return {one.name: one for one in client.read_deployments()}
+
+
+def test_prefect_yaml_deploys_both_flows_to_run_from_this_clone_one_at_a_time(deployed):
+    assert set(deployed) == {"retrain", "predict"}
+    for name, one in deployed.items():
+        assert one.entrypoint == f"flows/{name}.py:{name}"
+        assert one.pull_steps == [{"prefect.deployments.steps.set_working_directory": {"directory": str(ROOT)}}]
+        assert one.work_pool_name == "local-pool"
+        assert one.global_concurrency_limit.limit == 1
+        assert one.parameters == {"project": "demo-project/forecast.yaml"}
+
+
+def test_the_scheduler_makes_runs_of_every_deployment(server, deployed):
+    from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
+
+    def scheduled(one):
+        wanted = DeploymentFilter(id=DeploymentFilterId(any_=[one.id]))
+        with server.client() as client:
+            return client.read_flow_runs(deployment_filter=wanted)
+
+    until(lambda: all(scheduled(one) for one in deployed.values()), 90)
+    assert {run.state.name for one in deployed.values() for run in scheduled(one)} == {"Scheduled"}
+
+
+def test_schedules_keep_to_the_local_clock_through_two_years_of_clock_changes(deployed):
+    from prefect.server.schemas import schedules
+
+    kinds = {"retrain": schedules.CronSchedule, "predict": schedules.IntervalSchedule}
+    hours, days = {"retrain": 4, "predict": 6}, {"retrain": 7, "predict": 1}
+    for name, one in deployed.items():
+        (planned,) = one.schedules
+        assert planned.active
+        made = kinds[name].model_validate(planned.schedule.model_dump())
+        start = datetime(2026, 12, 1, tzinfo=UTC)
+        dates = asyncio.run(made.get_dates(730 // days[name], start))
+        local = [date.astimezone(ZoneInfo("Europe/Rome")) for date in dates]
+        assert {(moment.hour, moment.minute) for moment in local} == {(hours[name], 0)}
+        gaps = {(b.date() - a.date()).days for a, b in itertools.pairwise(local)}
+        assert gaps == {days[name]}
+
+
+def test_a_flow_file_run_as_a_script_reports_to_the_server_that_the_settings_name(server, trained):
+    done = server.run("flows/predict.py", "--project", trained, "--as-of", "2024-01-29T23:00Z")
+    assert done.returncode == 0, done.stderr
+    assert "72 rows from 2024-01-29 23:00 UTC" in done.stderr + done.stdout
+    assert "temporary server" not in done.stderr + done.stdout
+    assert server.nothing_stored()
+
+
+@pytest.mark.slow
+def test_a_process_worker_runs_a_deployment(server, deployed, trained):
+    words = ("deployment", "run", "predict/predict", "-p", f"project={trained}", "-p", "as_of=2024-01-28T23:00Z")
+    said = server.prefect(*words)
+    run_id = re.search(r"UUID: (\S+)", said)[1]
+    worker = ("worker", "start", "--pool", "local-pool", "--type", "process", "--run-once")
+    server.prefect(*worker, timeout=280)
+
+    def state():
+        with server.client() as client:
+            return client.read_flow_run(run_id).state
+
+    until(lambda: state().is_final(), 120)
+    assert (state().name, state().message[:41]) == ("Completed", "72 rows from 2024-01-28 23:00 UTC by seaso")
+    assert "forecastcore-tiny-summary" in server.artifacts(run_id)
+    assert server.nothing_stored()
+
+
+@pytest.mark.slow
+def test_without_a_server_a_flow_file_brings_its_own_for_the_run(make_project, tmp_path):
+    path = make_project(tmp_path / "project", models=[{"type": "seasonal-naive"}])
+    alone = Server(tmp_path / "home", {**os.environ, "PREFECT_HOME": str(tmp_path / "home")})
+    done = alone.run("flows/retrain.py", "--project", path)
+    assert done.returncode == 0, done.stderr
+    assert "temporary server" in done.stderr + done.stdout
+    missing = alone.run("flows/retrain.py", "--project", tmp_path / "nowhere.yaml")
+    assert missing.returncode == 1
+    assert "nowhere.yaml" in missing.stderr + missing.stdout
+    assert alone.nothing_stored()
+
+
+# -- what is shown
+
+
+SEEN = st.sampled_from("ab .:/\\`*_[]()<>|~&@!#-+1\n") | st.characters(codec="utf-8", exclude_categories=["C", "Z"])
+
+
+@given(st.text(alphabet=SEEN, max_size=60))
+def test_text_of_the_data_is_shown_as_it_is_never_as_markup(flow_modules, text):
+    from flow_artifacts import plain
+
+    page = f"| x |\n|---|\n| a{plain(text)}b |\n"
+    shown = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"]).render(page)
+    wanted = html.escape(f"a{' '.join(text.split())}b", quote=False).replace('"', "&quot;")
+    assert f"<td>{wanted}</td>" in shown
+
+
+def test_text_of_the_data_cannot_hide_or_turn_around_what_is_beside_it(flow_modules):
+    from flow_artifacts import plain
+
+    assert plain("a\x00b\u202ec\x1b[2Jd") == r"a b c \[2Jd"
+    assert len(plain("x" * 10_000)) == 300
+
+
+@pytest.mark.parametrize("text", ["see http://evil.example", "www.evil.example", "WWW.evil.example", "a@evil.example"])
+def test_text_of_the_data_makes_no_link_by_itself(flow_modules, text):
+    from flow_artifacts import plain
+
+    assert not re.search(r"://|(?i:www)\.|(?<!\\)@", plain(text))
+
+
+def retrained(**changes):
+    told = {
+        "project": "tiny",
+        "run_id": "0123",
+        "as_of": datetime(2024, 1, 30, tzinfo=UTC),
+        "folds": 2,
+        "leaderboard": (LeaderboardRow(name="x", model="x", params={"a": 1}, status="ok", mase=0.123456),),
+        "challenger": {"model": "x", "version": "2"},
+        "champion_before": {"model": "y", "version": "1"},
+        "champion_after": {"model": "y", "version": "1"},
+        "decision": Decision(verdict="hold", reason="held: no gain", gain=-0.012, ci=(-0.05, 0.026)),
+        "series": SeriesCount(total=1, ok=1, degraded=0, failed=0),
+        "seconds": 1.0,
+    }
+    return RetrainReport(**{**told, **changes})
+
+
+def test_the_decision_is_told_in_words_with_gain_and_interval(flow_modules):
+    from flow_artifacts import decision
+
+    held = decision(retrained())
+    for words in ("Held: the champion stays", "held: no gain", "-1.2%", "95% interval: -5.0% to +2.6%", "version 1"):
+        assert words in held
+    dry = decision(retrained(decision=Decision(verdict="promote", reason="better")))
+    assert "Would be: promoted; not applied" in dry
+    done = decision(
+        retrained(decision=Decision(verdict="promote", reason="better"), champion_after=retrained().challenger)
+    )
+    assert "## Promoted" in done
+
+
+def test_a_cell_of_the_leaderboard_holds_no_link_and_a_number_four_decimals(flow_modules):
+    from flow_artifacts import leaderboard
+
+    row = LeaderboardRow(name="x", model="x", params={}, status="failed", mase=0.123456, reason="[a](javascript:b)")
+    (line,) = leaderboard(retrained(leaderboard=(row,)))
+    assert (line["mase"], line["remark"]) == (0.1235, "[a] (javascript:b)")
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("http://me:hunter2@127.0.0.1:5000/", "(<http://127.0.0.1:5000/#/runs/0123?workflowType=machine_learning>)"),
+        ("postgresql://me:hunter2@db/mlflow", "mlflow ui --backend-store-uri 'postgresql://***@db/mlflow'"),
+        ("postgresql://me:${env:CANARY}@db/x", "'postgresql://me:${env:CANARY}@db/x'"),
+        ("databricks", "run 0123 in the workspace"),
+    ],
+)
+def test_a_summary_leads_to_mlflow_and_holds_no_password(make_project, tmp_path, monkeypatch, flow_modules, uri, shown):
+    from flow_artifacts import summary
+
+    monkeypatch.setenv("CANARY", "hunter2")
+    project = fc.Project.load(make_project(tmp_path, tracking={"uri": uri}))
+    report = PredictReport(
+        project="tiny",
+        run_id="0123",
+        run_key="k",
+        issued_at=datetime(2024, 1, 30, tzinfo=UTC),
+        scenarios=("base",),
+        model="x",
+        model_version="1",
+        rows=72,
+        series=SeriesCount(total=3, ok=2, degraded=1, failed=0),
+        published=(Publication(sink="delta", location="out", rows=0, already=False, error="disk <full>"),),
+        seconds=1.0,
+    )
+    told = summary(report, project)
+    assert shown in told
+    assert "hunter2" not in told
+    assert r"FAILED: disk \<full\>" in told
