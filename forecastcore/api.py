@@ -317,6 +317,11 @@ def _series_of(frame: pd.DataFrame, covariates: Sequence[str]) -> dict[str, Seri
     return {str(ids[a]): Series(str(ids[a]), ds[a:b], y[a:b], x[a:b]) for a, b in zip(starts, ends, strict=False)}
 
 
+def _reason(error: Exception) -> str:
+    """A code where the error has one, such as `history-too-short`; else its type and words."""
+    return str(getattr(error, "code", "")) or f"{type(error).__name__}: {error}"
+
+
 @dataclass(frozen=True)
 class FittedPerSeries:
     """Learned parameters of a one-series model, one entry per series.
@@ -348,7 +353,7 @@ class FittedPerSeries:
                     values = values[:, None] if values.ndim == 1 else values
                     block[:, : values.shape[1]] = values
                 except Exception as error:  # noqa: BLE001 - one series never stops the others; the reason is kept
-                    failures[unique_id] = f"{type(error).__name__}: {error}"
+                    failures[unique_id] = _reason(error)
             elif unique_id not in failures:
                 failures[unique_id] = "new-series"
             blocks.append(block)
@@ -390,7 +395,7 @@ def per_series(cls: type[T]) -> type[T]:
             try:
                 params[unique_id] = self.fit_series(series, task)
             except Exception as error:  # noqa: BLE001 - one series never stops the others; the reason is kept
-                failures[unique_id] = getattr(error, "code", "") or f"{type(error).__name__}: {error}"
+                failures[unique_id] = _reason(error)
         return FittedPerSeries(self, params, failures)
 
     fit.__doc__ = "Fit each series on its own."

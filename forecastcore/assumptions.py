@@ -1,7 +1,8 @@
 """Fills what cannot be known yet: the covariates' future, as it would be assumed at an origin.
 
-Three ways a covariate gets its future: the source knows it (`known`), an archive says what was assumed when (`issued`),
-or an assumption answers from the history before the origin. Whatever the way, nothing later than the origin is handed on.
+Three ways a covariate gets its future: the source knows it (`known`), an archive says what was assumed when
+(`issued`), or an assumption answers from the history before the origin. Whatever the way, nothing later than the
+origin is handed on.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from forecastcore.api import Task
 from forecastcore.errors import AssumptionUnavailable, DataError, ForecastCoreError, PluginError
 from forecastcore.frames import offsets
 from forecastcore.messages import AssumptionNote
@@ -23,11 +23,14 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from forecastcore.api import Assumption, AssumptionSpec
+    from forecastcore.api import Assumption, AssumptionSpec, Task
     from forecastcore.timegrid import TimeGrid
 
     Floats = npt.NDArray[np.float64]
     Labels = npt.NDArray[np.object_]
+
+#: what `assumed_by` says where nobody could say more
+_CARRIED = "last-season"
 
 __all__ = ["Assumptions", "Covariate", "Future", "Made", "blank_future", "replayer"]
 
@@ -69,13 +72,13 @@ class Future:
         frame: `unique_id, ds, step, <covariates>`, sorted.
         assumed_by: per row, such as `is_holiday=calendar; temperature=weather`.
         notes: counts by covariate and assumption.
-        fell_back: why an assumption was replaced by the last season; empty where none was.
+        reasons: per row, why a covariate had to be carried on from the last season; empty where none had.
     """
 
     frame: pd.DataFrame
     assumed_by: Labels
     notes: tuple[AssumptionNote, ...] = ()
-    fell_back: str = ""
+    reasons: Labels = field(default_factory=lambda: np.empty(0, dtype=object))
 
 
 def blank_future(ids: Sequence[str], grid: TimeGrid, origin: pd.Timestamp, horizon: int) -> pd.DataFrame:
@@ -145,10 +148,9 @@ class Assumptions:
         task: Task,
         *,
         scenario: str = "base",
-        lenient: bool = False,
-        known_complete: bool = False,
+        insist: bool = False,
     ) -> Future:
-        """Every covariate at every row of `future`.
+        """Every covariate at every row of `future`; where nobody can say, the last season is carried on, with a reason.
 
         Args:
             history: the frame contract with all covariates, none later than `task.origin`.
@@ -156,40 +158,41 @@ class Assumptions:
             future: `unique_id, ds, step`.
             task: what is asked.
             scenario: whose changes apply.
-            lenient: where an assumption fails, carry the last season on and say so, instead of raising.
-            known_complete: insist that the source has every value it should know; in the past it may have gaps.
+            insist: at least one series must have all that the source should know.
 
         Raises:
-            AssumptionUnavailable: an assumption's outside source cannot answer.
-            DataError: the source lacks values that it should know.
-            PluginError: an assumption broke its contract.
+            DataError: no series has all that the source should know.
         """
         filled: dict[str, Floats] = {}
         labels: dict[str, Labels] = {}
-        fell_back = ""
+        reasons = np.full(len(future), "", dtype=object)
         for group in dict.fromkeys(c.assume for c in self.covariates):
             columns = self._columns_of(group)
             if group is None:
                 values = _lookup(known, future, columns)
-                _check_known(values, future, columns if known_complete else ())
-                by = dict.fromkeys(columns, np.full(len(future), "source", dtype=object))
+                if insist:
+                    _check_known(values, future, columns)
+                by = {column: np.full(len(future), "source", dtype=object) for column in columns}
+                why = f"covariate-missing: the source lacks future values of {', '.join(columns)}"
             else:
+                why = f"assumption-unavailable: {group} has no value"
                 try:
                     values, by = self._assumed(group, scenario, columns, history, future, task)
                 except ForecastCoreError as error:
-                    if not lenient:
-                        raise
-                    fell_back = f"assumption-unavailable: {group}: {error.message}"
-                    values = _last_season(history, future, columns, task)
-                    by = dict.fromkeys(columns, np.full(len(future), "last-season", dtype=object))
+                    why = f"assumption-unavailable: {group}: {error.message}"
+                    values = np.full((len(future), len(columns)), np.nan)
+                    by = {column: np.full(len(future), "", dtype=object) for column in columns}
+            values, holes = _without_holes(values, history, future, columns, task)
+            reasons[holes.any(axis=1) & (reasons == "")] = why[:300]
             for position, column in enumerate(columns):
+                by[column][holes[:, position]] = _CARRIED
                 filled[column], labels[column] = values[:, position], by[column]
         frame = future.assign(**{name: filled[name] for name in self.names})
         return Future(
             frame=frame,
             assumed_by=_joined(labels, len(future)),
-            notes=_notes(labels, scenario, fell_back),
-            fell_back=fell_back,
+            notes=_notes(labels, scenario, reasons),
+            reasons=reasons,
         )
 
     def _columns_of(self, assumption: str | None) -> list[str]:
@@ -253,15 +256,17 @@ class Assumptions:
 
 
 def _check_known(values: Floats, future: pd.DataFrame, columns: Sequence[str]) -> None:
+    """Some series have ended, and nobody plans for them any more; that all of them have is a fault of the source."""
     lacking = ~np.isfinite(values)
-    if not columns or not lacking.any():
-        return
     rows = lacking.any(axis=1)
+    ids = future["unique_id"].to_numpy()
+    if not rows.any() or len(set(ids[rows])) < len(set(ids)):
+        return
     row = int(np.flatnonzero(rows)[0])
     name = columns[int(np.flatnonzero(lacking[row])[0])]
     raise DataError(
         f"covariates.{name}: known is true, but the source lacks {int(lacking.sum())} of {values.size} future values"
-        f" in {future['unique_id'][rows].nunique()} series, the first at {future['ds'].iloc[row]}"
+        f" and has all of them for no series, the first missing at {future['ds'].iloc[row]}"
         f" for series {future['unique_id'].iloc[row]!r}",
         hint=f"add rows with {name} up to the horizon, shorten horizon:, or write {name}: {{assume: …}}",
     )
@@ -285,14 +290,20 @@ def _checked(got: Any, future: pd.DataFrame, columns: Sequence[str], made: Made,
         raise _breach(made, name, f"returned no frame with {lacking}")
     if len(got) != len(future):
         raise _breach(made, name, f"returned {len(got)} rows, {len(future)} were asked for")
-    values = _lookup(got, future, columns)
-    if not np.isfinite(values).all():
-        row = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
-        where = f"series {future['unique_id'].iloc[row]!r} at {future['ds'].iloc[row]}"
-        raise AssumptionUnavailable(
-            f"has no value for {where}", plugin=f"{made.spec.name} ({name})", version=made.version
-        )
-    return values
+    return _lookup(got, future, columns)
+
+
+def _without_holes(
+    values: Floats, history: pd.DataFrame, future: pd.DataFrame, columns: Sequence[str], task: Task
+) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """Missing values replaced by those of the last season (0 where there was none), and where that was."""
+    holes = ~np.isfinite(values)
+    if not holes.any():
+        return values, holes
+    touched = future["unique_id"].isin(set(future["unique_id"].to_numpy()[holes.any(axis=1)])).to_numpy()
+    season = np.zeros(values.shape)
+    season[touched] = _last_season(history, future[touched].reset_index(drop=True), columns, task)
+    return np.where(holes, season, values), holes
 
 
 def _last_season(history: pd.DataFrame, future: pd.DataFrame, columns: Sequence[str], task: Task) -> Floats:
@@ -317,11 +328,11 @@ def _joined(labels: Mapping[str, Labels], rows: int) -> Labels:
     return joined
 
 
-def _notes(labels: Mapping[str, Labels], scenario: str, fell_back: str) -> tuple[AssumptionNote, ...]:
+def _notes(labels: Mapping[str, Labels], scenario: str, reasons: Labels) -> tuple[AssumptionNote, ...]:
     notes = []
     for covariate, by in labels.items():
         for assumption, rows in pd.Series(by).value_counts(sort=False).items():
-            reason = fell_back if assumption == "last-season" else ""
+            reason = str(reasons[by == _CARRIED][0]) if assumption == _CARRIED else ""
             notes.append(
                 AssumptionNote(
                     scenario=scenario, covariate=covariate, assumption=str(assumption), rows=int(rows), reason=reason
@@ -357,7 +368,7 @@ def replayer(
             ]
             blank = blank_future(list(past["unique_id"].unique()), grid, origin, task.horizon)
             blank = blank[blank["ds"] <= task.origin].reset_index(drop=True)
-            got = assumptions.ahead(past, later, blank, replace(task, origin=origin, replay=None), lenient=True).frame
+            got = assumptions.ahead(past, later, blank, replace(task, origin=origin, replay=None)).frame
             got.insert(1, "origin", origin)
             done[origin] = got
         return done[origin]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -21,9 +22,9 @@ from forecastcore.api import quantile_column
 from forecastcore.assumptions import Assumptions, blank_future, replayer
 from forecastcore.errors import DataError, EngineError
 from forecastcore.frames import offsets
+from forecastcore.guard import Part
 from forecastcore.messages import LeaderboardRow
 from forecastcore.naive import repeat_season
-from forecastcore.guard import Part
 from forecastcore.package import Package, save_part
 from forecastcore.ports import Unit
 from forecastcore.project import Candidate, Project
@@ -78,18 +79,20 @@ class Result:
     Attributes:
         candidate: what was fitted.
         forecast: point forecasts; a series that the model could not do has its fallback's.
-        quantiles: shape (rows, levels); conformal ones come from the other folds.
-        native: which rows have the model's own quantiles.
+        quantiles: calibrated on the errors of the other folds, shape (rows, levels).
+        errors: what its quantiles are calibrated on.
         failures: why series were served by the fallback, with the number of folds, screened series not counted.
         seconds: work time over all units.
+        remarks: what else is to be said of it.
     """
 
     candidate: Candidate
     forecast: Floats
     quantiles: Floats
-    native: npt.NDArray[np.bool_]
+    errors: intervals.Errors
     failures: Mapping[str, str]
     seconds: float
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +103,7 @@ class Backtest:
         origins: oldest first.
         ids: series that existed at any origin.
         fold, series, step: numbers of each row's origin and series, and its step.
-        y: actuals, NaN where missing.
+        y: actuals, NaN where missing and for screened series.
         scale, scale2: in-sample seasonal naive error (mean absolute, mean squared) by origin and series.
         group: number of each row's (origin, series) pair.
         reference: mean MASE of the best seasonal naive.
@@ -166,20 +169,22 @@ def fit_part(
         task = replace(task, replay=replayer(assumptions, past, grid, task))
     screened = guard.screen(past, setup.config.quality.max_missing)
     fitting = past[~past["unique_id"].isin(list(screened))].reset_index(drop=True) if screened else past
+    left_out = {uid: f"not-trained: {reason}" for uid, reason in screened.items()}
     if fitting.empty:
-        return Part((), None, {})
+        return Part((), None, left_out)
     model = setup.host.make("model", candidate.type, dict(candidate.params), root=setup.root)
     fitted, failures = guard.fit(offer, model, fitting, task)
     local = offer.spec.capabilities.scope == "local"
     ids = tuple(uid for uid in fitting["unique_id"].unique() if uid not in failures)
-    return Part(ids if local else None, fitted, failures)
+    return Part(ids if local else None, fitted, {**left_out, **failures})
 
 
 def backtest_unit(panel: pd.DataFrame, request_text: str) -> pd.DataFrame:
     """Fit and forecast one candidate on some series at some origins.
 
     Returns:
-        `fold, unique_id, step, forecast, q10 …, native, reason`, and the seconds taken in `attrs`.
+        `fold, unique_id, step, forecast, q10 …, reason` with the model's own quantiles, NaN where it has none; the
+        seconds taken are in `attrs`.
     """
     request = json.loads(request_text)
     setup = _setup(request["recipe"])
@@ -195,6 +200,7 @@ def backtest_unit(panel: pd.DataFrame, request_text: str) -> pd.DataFrame:
             block.insert(0, "fold", number)
             blocks.append(block)
     out = pd.concat(blocks, ignore_index=True) if blocks else pd.DataFrame()
+    out.attrs["carried"] = [reason for block in blocks for reason in block.attrs["carried"]]
     out.attrs["seconds"] = time.perf_counter() - started
     return out
 
@@ -212,14 +218,18 @@ def _fold(
     task = runtime.task(project, grid, origin, request["threads"])
     offer = project.host.offer("model", candidate.type)
     future = blank_future(list(past["unique_id"].unique()), grid, origin, task.horizon)
-    if offer.spec.capabilities.covariates:
-        future = assumptions.ahead(past, _known_part(panel, origin), future, task).frame
-    part = fit_part(project, assumptions, candidate, past, grid, origin, request["threads"])
     screened = guard.screen(past, project.config.quality.max_missing)
+    carried: set[str] = set()
+    if offer.spec.capabilities.covariates:
+        assumed = assumptions.ahead(past, _known_part(panel, origin), future, task)
+        future, carried = assumed.frame, set(assumed.reasons[~future["unique_id"].isin(list(screened))])
+    part = fit_part(project, assumptions, candidate, past, grid, origin, request["threads"])
     answer = guard.answer(offer, [part], past, future, task, screened)
     rows = guard.with_fallback(answer, past, future, task, model=candidate.type)
-    rows["native"] = np.isfinite(answer.quantiles).all(axis=1)
-    return rows.drop(columns=["ds", "model", "status"])
+    rows[[quantile_column(q) for q in task.quantiles]] = answer.quantiles
+    rows = rows.drop(columns=["ds", "model", "status"])
+    rows.attrs["carried"] = sorted(carried - {""})
+    return rows
 
 
 def fit_unit(panel: pd.DataFrame, request_text: str) -> None:
@@ -251,7 +261,7 @@ def package_unit(panel: pd.DataFrame, request_text: str) -> pd.DataFrame:
         future = setup.assumptions.ahead(past, _known_part(panel, origin), blank, task).frame
         rows = package.forecast(past, future, origin)
         rows.insert(0, "fold", number)
-        blocks.append(rows.assign(native=True))
+        blocks.append(rows)
     return pd.concat(blocks, ignore_index=True)
 
 
@@ -307,8 +317,11 @@ def rows_of(project: Project, history: History, origins: list[pd.Timestamp]) -> 
     step = np.tile(np.arange(1, horizon + 1, dtype=np.intp), len(fold))
     actual = y[np.repeat(begin, horizon) + step - 1]
     group = np.repeat(fold * len(ids) + series, horizon)
-    best, error = _yardstick(y, starts, ends, fold, series, actual, group, scale, task)
+    histories = [y[starts[s] : ends[s, f]] for f, s in zip(fold, series, strict=True)]
+    # What no model is given is no model's merit: a broken series leaves the leaderboard as it would be without it.
     screened = guard.screen(panel, project.config.quality.max_missing)
+    actual[np.repeat(np.isin(ids, list(screened))[series], horizon)] = np.nan
+    best, error = _yardstick(histories, actual, group, scale, task)
     return Backtest(
         origins=origins,
         ids=ids,
@@ -332,24 +345,14 @@ def _upto(instants: npt.NDArray[Any], starts: npt.NDArray[np.intp], origin: pd.T
 
 
 def _yardstick(
-    y: Floats,
-    starts: npt.NDArray[np.intp],
-    ends: npt.NDArray[np.intp],
-    fold: Ints,
-    series: Ints,
-    actual: Floats,
-    group: Ints,
-    scale: Floats,
-    task: Task,
+    histories: Sequence[Floats], actual: Floats, group: Ints, scale: Floats, task: Task
 ) -> tuple[float, Floats]:
     """MASE of the best of the seasonal naives (day, week …), and its errors relative to its forecasts."""
     best, error = float("inf"), np.zeros(0)
     for season in task.seasons:
-        forecast = np.concatenate(
-            [repeat_season(y[starts[s] : ends[s, f]], season, task.horizon) for f, s in zip(fold, series, strict=True)]
-        )
+        forecast = np.concatenate([repeat_season(y, season, task.horizon) for y in histories])
         loss = metrics.group_mean(np.abs(actual - forecast), group, scale.size).reshape(scale.shape) / scale
-        mean = float(np.nanmean(loss)) if np.isfinite(loss).any() else float("nan")
+        mean = float(loss[np.isfinite(loss)].mean()) if np.isfinite(loss).any() else float("nan")
         if mean < best:
             with np.errstate(divide="ignore", invalid="ignore"):
                 best, error = mean, (actual - forecast) / np.abs(forecast)
@@ -362,7 +365,7 @@ def run(
     candidates: Sequence[Candidate],
     engine: Engine,
     rows: Backtest,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> list[Result]:
     """Backtest candidates; units of all of them share the workers.
 
@@ -379,7 +382,8 @@ def run(
     got: dict[str, list[pd.DataFrame]] = {c.name: [] for c in candidates}
     for done, (number, frame) in enumerate(engine.map(backtest_unit, history.panel, [unit for _, unit in jobs]), 1):
         got[jobs[number][0].name].append(frame)
-        progress(done, len(jobs))
+        if progress is not None:
+            progress(done, len(jobs))
     return [_result(candidate, got[candidate.name], rows, tuple(project.config.quantiles)) for candidate in candidates]
 
 
@@ -401,24 +405,35 @@ def _in_order(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _result(candidate: Candidate, frames: Sequence[pd.DataFrame], rows: Backtest, levels: tuple[float, ...]) -> Result:
-    frame = _in_order(pd.concat(frames, ignore_index=True))
+    frame = _in_order(pd.concat([part for part in frames if len(part)], ignore_index=True))
     if len(frame) != len(rows.y):
         raise EngineError(f"{candidate.name}: the backtest gave {len(frame)} rows, {len(rows.y)} were asked for")
     forecast = frame["forecast"].to_numpy(dtype=float)
-    quantiles = frame[[quantile_column(q) for q in levels]].to_numpy(dtype=float)
-    native = frame["native"].to_numpy(dtype=bool)
-    if not native.all():
-        conformal = intervals.leave_one_fold_out(forecast, rows.y, rows.step, rows.series, rows.fold, rows.ids, levels)
-        quantiles = np.where(native[:, None], quantiles, conformal)
+    own = frame[[quantile_column(q) for q in levels]].to_numpy(dtype=float)
+    errors = intervals.Errors(
+        y=rows.y,
+        forecast=forecast,
+        own=own,
+        made=(frame["reason"] == "").to_numpy(dtype=bool),
+        step=rows.step,
+        series=rows.series,
+        ids=rows.ids,
+    )
     failed = frame.loc[(frame["reason"] != "") & (frame["step"] == 1), ["unique_id", "reason"]]
     failures = {
         uid: reason
         for uid, reason in zip(failed["unique_id"], failed["reason"], strict=True)
         if uid not in rows.screened
     }
-    seconds = sum(float(part.attrs.get("seconds", 0.0)) for part in frames)
+    carried = Counter(reason for part in frames for reason in part.attrs["carried"])
     return Result(
-        candidate=candidate, forecast=forecast, quantiles=quantiles, native=native, failures=failures, seconds=seconds
+        candidate=candidate,
+        forecast=forecast,
+        quantiles=intervals.leave_one_fold_out(errors, rows.fold, levels),
+        errors=errors,
+        failures=failures,
+        seconds=sum(float(part.attrs["seconds"]) for part in frames),
+        remarks=tuple(f"covariates carried on from the last season: {reason}" for reason, _ in carried.most_common(1)),
     )
 
 
@@ -440,7 +455,7 @@ def leaderboard_row(result: Result, rows: Backtest, levels: Sequence[float], not
         model=result.candidate.type,
         params=dict(result.candidate.params),
         status=status,
-        reason="; ".join([*words, *([note] if note else [])]),
+        reason="; ".join([*words, *result.remarks, *([note] if note else [])]),
         mase=scores.mase,
         rmsse=scores.rmsse,
         wql=scores.wql,
@@ -454,7 +469,7 @@ def leaderboard_row(result: Result, rows: Backtest, levels: Sequence[float], not
 def _commonest(failures: Mapping[str, str]) -> str:
     reason, count = pd.Series(list(failures.values())).value_counts().head(1).items().__iter__().__next__()
     example = next(uid for uid, why in failures.items() if why == reason)
-    return f"{reason} ({count} ×, such as {example!r})"
+    return f"{reason} ({count} series, such as {example!r})"
 
 
 def fit_all(project: Project, history: History, candidate: Candidate, engine: Engine, folder: Path) -> list[str]:

@@ -32,7 +32,7 @@ class Rules:
         min_gain: least relative reduction of the mean loss.
         confidence: level at which the gain must be above zero (one-sided).
         worst_slice: a step bucket or segment may get worse by this share at most.
-        coverage_slack: the interval's coverage may lie this far from nominal at most, unless it is nearer than the champion's.
+        coverage_slack: coverage may lie this far from nominal at most, unless the champion's lies farther.
     """
 
     min_gain: float = 0.01

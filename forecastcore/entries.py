@@ -108,33 +108,43 @@ def _entry_faults(host: Host, entry: _Entry, root: Path) -> Iterator[Fault]:
                     yield replace(fault, path=(*entry.path, "grid", *place))
 
 
+def _targets(host: Host, entry: _Entry) -> list[str]:
+    """The assumptions that an assumption stands on: its parameter `of`, where its spec says `wraps`."""
+    wraps = any(o.name == entry.type and o.health == "ok" and o.spec.wraps for o in host.offers("assumption"))
+    of = entry.params.get("of") if wraps else None
+    return [name for name in (of if isinstance(of, list) else [of]) if isinstance(name, str)]
+
+
+def _circle(name: str, of: Mapping[str, Sequence[str]]) -> list[str]:
+    """The way from an assumption back to itself; empty where there is none."""
+    ways = [[name, target] for target in of[name]]
+    seen = set()
+    while ways:
+        way = ways.pop()
+        if way[-1] == name:
+            return way
+        if way[-1] not in seen:
+            seen.add(way[-1])
+            ways += [[*way, target] for target in of.get(way[-1], ())]
+    return []
+
+
 def _wrapped_faults(host: Host, data: Mapping[str, Any], entries: Sequence[_Entry]) -> Iterator[Fault]:
-    """Assumptions that change another one: it exists, and no two stand on each other."""
-    assumptions = data.get("assumptions")
-    known = assumptions if isinstance(assumptions, dict) else {}
-    of = {}
+    """Assumptions that stand on others: those exist, and none stands on itself."""
+    known = dict(_items(data.get("assumptions")))
+    of: dict[str, list[str]] = {}
     for entry in entries:
-        offers = [o for o in host.offers("assumption") if o.name == entry.type and o.health == "ok"]
-        target = entry.params.get("of")
-        if not offers or not offers[0].spec.wraps or not isinstance(target, str):
-            continue
-        if target not in known:
-            yield Fault(
-                path=(*entry.path, "of"),
-                message=f"no assumption is called {target!r}",
-                hint=did_you_mean(target, known),
-            )
-        elif entry.path[0] == "assumptions":
-            of[str(entry.path[-1])] = target
-    for name, target in of.items():
-        seen, here = [name], target
-        while here in of and here not in seen:
-            seen.append(here)
-            here = of[here]
-        if here == name:
-            yield Fault(
-                path=("assumptions", name, "of"), message=f"goes round in a circle: {' → '.join([*seen, name])}"
-            )
+        targets = _targets(host, entry)
+        for target in targets:
+            if target not in known:
+                hint = did_you_mean(target, known)
+                yield Fault(path=(*entry.path, "of"), message=f"no assumption is called {target!r}", hint=hint)
+        if entry.path[0] == "assumptions":
+            of[str(entry.path[-1])] = targets
+    for name in of:
+        way = _circle(name, of)
+        if way:
+            yield Fault(path=("assumptions", name, "of"), message=f"goes round in a circle: {' → '.join(way)}")
 
 
 def _file_faults(host: Host, data: Mapping[str, Any], root: Path) -> Iterator[Fault]:

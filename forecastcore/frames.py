@@ -1,14 +1,15 @@
 """The frame contract, and the quality check that every run starts with.
 
-A *panel* is a pandas frame `unique_id (str), ds (datetime64[ns, UTC]), y (float64), <covariates> (float64)`, sorted by
-series and time, on the time grid without holes: each series runs from its first row to the origin, with NaN where a value
-is missing. Everything later than the origin is cut before anything is looked at.
+A *panel* is a pandas frame `unique_id (str), ds (datetime64[ns, UTC]), y (float64), <covariates> (float64)`, sorted
+by series and time, on the time grid without holes: each series runs from its first row to the origin, with NaN where
+a value is missing. Everything later than the origin is cut before anything is looked at.
 """
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -95,7 +96,7 @@ def offsets(frame: pd.DataFrame) -> npt.NDArray[np.intp]:
     ids = frame["unique_id"].to_numpy()
     if not len(ids):
         return np.zeros(1, dtype=np.intp)
-    return np.r_[0, np.flatnonzero(ids[1:] != ids[:-1]) + 1, len(ids)]
+    return np.asarray(np.r_[0, np.flatnonzero(ids[1:] != ids[:-1]) + 1, len(ids)])
 
 
 def _say(frame: pd.DataFrame, mask: npt.NDArray[np.bool_] | pd.Series) -> list[str]:
@@ -144,9 +145,8 @@ def _wall_times(values: pd.Series, column: str, where: str) -> pd.Series:
             hint="store timestamps or ISO text; seconds and milliseconds since 1970 cannot be told apart safely",
         )
     else:
-        times = pd.to_datetime(
-            values, errors="coerce", format="ISO8601", utc=values.astype(str).str.contains(r"[+Z]|\d-\d\d:?\d\d$").any()
-        )
+        offsets_told = bool(values.astype(str).str.contains(r"[+Z]|\d-\d\d:?\d\d$").any())
+        times = pd.to_datetime(values, errors="coerce", format="ISO8601", utc=offsets_told)
     wrong = times.isna()
     if wrong.any():
         examples = [f"row {int(row) + 1}: {value!r}" for row, value in values[wrong].head(_SHOWN).items()]  # type: ignore[call-overload]  # a RangeIndex has ints
@@ -228,24 +228,21 @@ def _without_duplicates(frame: pd.DataFrame, policy: Policy, counts: dict[str, i
 def _check_on_grid(frame: pd.DataFrame, grid: TimeGrid) -> None:
     off = ~grid.on_grid(pd.DatetimeIndex(frame["ds"]))
     if off.any():
-        found = (
-            pd.infer_freq(
-                pd.DatetimeIndex(frame.loc[frame["unique_id"] == frame["unique_id"].iloc[0], "ds"])
-                .tz_convert(grid.timezone)
-                .tz_localize(None)[:200]
-            )
-            if len(frame) > 3
-            else None
-        )  # noqa: PLR2004 - pandas' own minimum
+        looks_like = _frequency_of(frame.loc[frame["unique_id"] == frame["unique_id"].iloc[0], "ds"], grid.timezone)
+        hint = f"the first series looks like frequency: {looks_like}" if looks_like else "check source.timezone: too"
         raise QualityError(
             "frequency",
             f"{int(off.sum())} timestamps are not on the grid of frequency {grid.frequency}",
             rows=int(off.sum()),
             examples=_say(frame[["unique_id", "ds"]], off),
-            hint=f"the first series looks like frequency: {found}"
-            if found
-            else "check frequency: and source.timezone:",
+            hint=hint,
         )
+
+
+def _frequency_of(ds: pd.Series[pd.Timestamp], timezone: str) -> str | None:
+    wall = pd.DatetimeIndex(ds).unique()[:200].tz_convert(timezone).tz_localize(None)
+    enough = 3  # pandas' own minimum
+    return pd.infer_freq(wall) if len(wall) >= enough else None
 
 
 def _check_mixed(
@@ -253,7 +250,7 @@ def _check_mixed(
 ) -> None:
     """A series whose rows are evenly several steps apart is of another frequency."""
     enough = 8
-    for a, b in zip(starts[:-1], starts[1:], strict=True):
+    for a, b in pairwise(starts):
         if b - a >= enough and position[a + 1] - position[a] > 1:
             gaps = np.diff(position[a:b])
             if (gaps == gaps[0]).all():
@@ -366,10 +363,10 @@ def prepare(
     past = past[past["ds"] <= origin]
     _check_clock(past, policy, columns.timezone, counts)
     values = ["unique_id", "ds", "y", *columns.observed, *columns.known]
-    keys_sorted = past["unique_id"].to_numpy(), past["ds"].to_numpy(dtype="datetime64[ns]")
-    past = past[values].sort_values(["unique_id", "ds"], kind="stable", ignore_index=True)
-    if not all(np.array_equal(a, past[c].to_numpy()) for a, c in zip(keys_sorted, ("unique_id", "ds"), strict=True)):
+    past = past[values].sort_values(["unique_id", "ds"], kind="stable")
+    if not past.index.is_monotonic_increasing:
         counts["rows_sorted"] = len(past)
+    past = past.reset_index(drop=True)
     _check_on_grid(past, grid)
     past = _without_duplicates(past, policy, counts)
     infinite = np.isinf(past["y"].to_numpy())

@@ -6,7 +6,8 @@ would have got without them. A series without a forecast is served by the season
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -114,17 +115,18 @@ def _part(frame: pd.DataFrame, ids: Sequence[str]) -> pd.DataFrame:
 
 
 def _culprits(attempt: Callable[[Sequence[str]], Any], ids: Sequence[str]) -> dict[str, BaseException]:
-    """The series on which `attempt` raises, found by halving; all of them if that takes too many attempts."""
+    """The series on which `attempt` raises, found by halving; the rest too where many attempts and none succeeded."""
     found: dict[str, BaseException] = {}
     waiting = [list(ids)]
-    probes = 0
+    probes, fine = 0, False
     while waiting:
         part = waiting.pop()
         probes += 1
         try:
             attempt(part)
+            fine = True
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a plugin raises becomes a reason
-            if len(part) == 1 or probes > _MAX_PROBES:
+            if len(part) == 1 or (probes > _MAX_PROBES and not fine):
                 found |= dict.fromkeys(part, error)
             else:
                 waiting += [part[: len(part) // 2], part[len(part) // 2 :]]
@@ -142,23 +144,23 @@ def _prepared(frame: pd.DataFrame, task: Task, offered: Offered) -> pd.DataFrame
         values = own[column].to_numpy(dtype=float, copy=True)
         if np.isfinite(values).all():
             continue
-        for a, b in zip(offsets(own)[:-1], offsets(own)[1:], strict=True):
+        for a, b in pairwise(offsets(own)):
             values[a:b] = fill_gaps(values[a:b], task.season)
         own[column] = values
     return own
 
 
 def _asked(task: Task, offered: Offered) -> Task:
-    from dataclasses import replace
-
     if offered.spec.capabilities.covariates:
         return task
     return replace(task, covariates=(), replay=None)
 
 
 def _short(history: pd.DataFrame, needed: int) -> dict[str, str]:
-    seen = history["y"].notna().groupby(history["unique_id"], sort=False).sum()
-    return {str(uid): "history-too-short" for uid in seen.index[seen < needed]}
+    starts = offsets(history)
+    seen = np.add.reduceat(history["y"].notna().to_numpy(dtype=np.int64), starts[:-1]) if len(history) else np.empty(0)
+    names = history["unique_id"].to_numpy()[starts[:-1]] if len(history) else np.empty(0)
+    return {str(uid): "history-too-short" for uid in names[seen < needed]}
 
 
 def fit(offered: Offered, model: Model, history: pd.DataFrame, task: Task) -> tuple[Fitted | None, dict[str, str]]:
@@ -287,10 +289,16 @@ def _worded(reason: str) -> str:
     return reason if plain.isalpha() and plain.islower() else f"model-error: {reason}"[:300]
 
 
+def _same_keys(one: pd.DataFrame, two: pd.DataFrame) -> bool:
+    if len(one) != len(two) or not np.array_equal(one["unique_id"].to_numpy(), two["unique_id"].to_numpy()):
+        return False
+    return bool(np.array_equal(one["ds"].to_numpy(dtype="datetime64[ns]"), two["ds"].to_numpy(dtype="datetime64[ns]")))
+
+
 def _spans(frame: pd.DataFrame) -> list[tuple[str, int, int]]:
     starts = offsets(frame)
     ids = frame["unique_id"].to_numpy()
-    return [(ids[a], int(a), int(b)) for a, b in zip(starts[:-1], starts[1:], strict=True)]
+    return [(ids[a], int(a), int(b)) for a, b in pairwise(starts)]
 
 
 def _aligned(got: Any, future: pd.DataFrame, task: Task, offered: Offered) -> tuple[Floats, Floats]:
@@ -306,12 +314,9 @@ def _aligned(got: Any, future: pd.DataFrame, task: Task, offered: Offered) -> tu
         raise breach(f"returned columns {list(got.columns)}, lacks {lacking}")
     names = [quantile_column(q) for q in task.quantiles]
     wanted = got.reindex(columns=["unique_id", "ds", "forecast", *names])
-    same = len(got) == len(future) and np.array_equal(got["unique_id"].to_numpy(), future["unique_id"].to_numpy())
-    if not same or not np.array_equal(
-        got["ds"].to_numpy(dtype="datetime64[ns]"), future["ds"].to_numpy(dtype="datetime64[ns]")
-    ):
-        if str(got["ds"].dtype) != str(future["ds"].dtype):
-            raise breach(f"returned ds as {got['ds'].dtype}, not {future['ds'].dtype}")
+    if str(got["ds"].dtype) != str(future["ds"].dtype):
+        raise breach(f"returned ds as {got['ds'].dtype}, not {future['ds'].dtype}")
+    if not _same_keys(got, future):
         if got.duplicated(["unique_id", "ds"]).any():
             raise breach("returned a row twice")
         merged = future[["unique_id", "ds"]].merge(wanted, on=["unique_id", "ds"], how="left", indicator=True)

@@ -1,7 +1,7 @@
 """Forecast errors as arrays: point, scaled, quantile, coverage, bias, skill.
 
-Scored rows are arrays of one length; `group` numbers the (series, origin) pair of a row, so that nothing here loops over
-series. A missing actual is left out of every mean.
+Scored rows are arrays of one length; `group` numbers the (series, origin) pair of a row, so that nothing here loops
+over series. A missing actual is left out of every mean.
 
 Sources: MASE, Hyndman & Koehler (2006), Another look at measures of forecast accuracy; RMSSE and WQL as in the M5
 competition; sMAPE and OWA as in the M4 competition (Makridakis et al. 2020).
@@ -49,7 +49,7 @@ def group_mean(values: Floats, group: Ints, groups: int) -> Floats:
     fine = np.isfinite(values)
     count = np.bincount(group[fine], minlength=groups)
     total = np.bincount(group[fine], weights=values[fine], minlength=groups)
-    return np.divide(total, count, out=np.full(groups, np.nan), where=count > 0)
+    return np.asarray(np.divide(total, count, out=np.full(groups, np.nan), where=count > 0))
 
 
 def naive_scale(y: Floats, series: Ints, season: int, upto: Ints, *, power: int = 1) -> Floats:
@@ -70,13 +70,16 @@ def naive_scale(y: Floats, series: Ints, season: int, upto: Ints, *, power: int 
     age = np.arange(len(y)) - np.repeat(series[:-1], np.diff(series))
     change[age < season] = np.nan
     fine = np.isfinite(change)
-    total = np.r_[0.0, np.cumsum(np.where(fine, change, 0.0))]
     count = np.r_[0, np.cumsum(fine)]
-    first = series[:-1, None]
+    first = np.broadcast_to(series[:-1, None], upto.shape)
     end = np.maximum(upto, first)
     n = count[end] - count[first]
-    scale = np.divide(total[end] - total[first], n, out=np.full(n.shape, np.nan), where=n > 0)
-    return np.asarray(np.where(scale > 1e-12 * np.nanmax(np.abs(y), initial=1e-300), scale, np.nan))
+    # Summed series by series: a running total over all of them would carry one's rounding into the next.
+    values = np.r_[np.where(fine, change, 0.0), 0.0]
+    total = np.add.reduceat(values, np.stack([first, end], axis=-1).ravel())[::2].reshape(n.shape)
+    scale = np.divide(total, n, out=np.full(n.shape, np.nan), where=n > 0)
+    size = np.maximum.reduceat(np.nan_to_num(np.abs(y)), series[:-1])[:, None]
+    return np.asarray(np.where(scale > np.maximum(1e-12 * size, 1e-300) ** power, scale, np.nan))
 
 
 def pinball(y: Floats, quantiles: Floats, levels: Sequence[float]) -> Floats:

@@ -16,7 +16,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticInvalidForJsonSchema
 from typing_extensions import TypedDict  # pydantic wants this one before Python 3.12
 
-from forecastcore.config.words import Fault, did_you_mean, explain
+from forecastcore.config.words import Fault, did_you_mean, explain, is_secret, without_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -105,7 +105,9 @@ def _fault(factory: Callable[..., Any], error: Mapping[str, Any]) -> Fault:
         message = f"is no parameter; there are {', '.join(valid)}" if valid else "is no parameter; there is none"
         return Fault(path=path, message=message, hint=did_you_mean(str(path[0]), valid), at_key=True)
     message, hint = explain(error)
-    return Fault(path=path, message=message, hint=hint, at_key=error["type"] == "missing")
+    if any(is_secret(str(part)) for part in path):
+        message, hint = without_value(message), None
+    return Fault(path=path, message=message, hint=hint, at_key=error["type"] == "missing" and len(path) == 1)
 
 
 def check(factory: Callable[..., Any], params: Mapping[str, Any], *, lax: bool = False) -> list[Fault]:

@@ -5,8 +5,9 @@ The adapters (`tracking`, `engines`) follow them; nothing below the use cases im
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Engine", "ModelStore", "Run", "Steps", "Unit"]
 
 T = TypeVar("T")
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,11 @@ class Run(Protocol):
         """The tracker's id."""
         ...
 
-    def __enter__(self) -> Run:
+    def __enter__(self) -> Self:
         """Start the run."""
         ...
 
-    def __exit__(self, *exc: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         """End it truthfully: FAILED with the error's words in a tag when one passes through."""
         ...
 
@@ -112,7 +114,7 @@ class ModelStore(Protocol):
         ...
 
     def fetch(self, version: ModelVersion) -> Path:
-        """A local folder with the version's files, byte for byte as registered: digests are checked before any is parsed.
+        """A local folder with the version's files as registered; digests are checked before any file is parsed.
 
         Raises:
             StateError: a file is missing or is not what was registered.
@@ -162,7 +164,8 @@ class Steps:
 
     def run(self, name: str, work: Callable[[], T]) -> T:
         """Do one stage and return what it returns."""
+        _log.info("%s", name)
         return work()
 
     def progress(self, name: str, done: int, total: int) -> None:
-        """Be told how far a stage is."""
+        """Be told how far the stage `name` is."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import itertools
 import json
-import re
 import sys
 from collections import Counter
 from dataclasses import asdict, dataclass, replace
@@ -21,6 +20,7 @@ from forecastcore.config import (
     did_you_mean,
     redact,
     resolve,
+    without_value,
 )
 from forecastcore.entries import plugin_faults
 from forecastcore.errors import ConfigError, PluginError, Problem, UsageError
@@ -268,7 +268,7 @@ class Project:
         if not known:
             return self.host.make(kind, entry.type, params, root=self.root)
         checked = self.host.check(kind, entry.type, params, lax=True)
-        told = [replace(f, path=(*path, *f.path), message=re.split(r"[,;] got ", f.message)[0]) for f in checked]
+        told = [replace(f, path=(*path, *f.path), message=without_value(f.message)) for f in checked]
         self._raise(told, known)
         try:
             return self.host.make(kind, entry.type, params, root=self.root, lax=True)

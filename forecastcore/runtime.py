@@ -142,14 +142,21 @@ def history(project: Project, as_of: str | datetime | None = None) -> History:
     return replace(found, panel=panel, notes=notes)
 
 
-def future(project: Project, found: History, past: pd.DataFrame | None = None, scenario: str = "base") -> Future:
-    """The rows to forecast after the origin, covariates filled for a scenario; a failing assumption falls back and says so."""
-    panel = found.panel if past is None else past
+def future(project: Project, found: History, scenario: str = "base", *, insist: bool = True) -> Future:
+    """The rows to forecast after the origin, covariates filled for a scenario.
+
+    An assumption that fails falls back to the last season and says so.
+
+    Args:
+        project: whose assumptions.
+        found: checked history.
+        scenario: `base` or a what-if.
+        insist: see `Assumptions.ahead`.
+    """
+    panel = found.panel
     asked = task(project, found.grid, found.origin)
     blank = blank_future(list(panel["unique_id"].unique()), found.grid, found.origin, asked.horizon)
-    return assumptions(project).ahead(
-        panel, found.known, blank, asked, scenario=scenario, lenient=True, known_complete=True
-    )
+    return assumptions(project).ahead(panel, found.known, blank, asked, scenario=scenario, insist=insist)
 
 
 def task(project: Project, grid: TimeGrid, origin: pd.Timestamp, threads: int = 1) -> Task:
@@ -191,8 +198,9 @@ def store(project: Project) -> ModelStore:
     """The model store that `tracking:` names."""
     from forecastcore.tracking import open_store
 
-    tracking = project.tracking()
-    return open_store(project=project.config.name, uri=tracking.uri, experiment=tracking.experiment, root=project.root)
+    name, tracking = project.config.name, project.tracking()
+    uri = tracking.uri or f"sqlite:///{project.root / 'mlflow.db'}"
+    return open_store(project=name, uri=uri, experiment=tracking.experiment or name, root=project.root)
 
 
 def unused_by(project: Project, candidate: Candidate) -> str:

@@ -1,8 +1,8 @@
 """Frequency, origin and horizon as instants.
 
 A frequency below a day (`30min`, `1h`) is a fixed duration: its grid is even in UTC, so a local day has 23, 24 or 25
-hours. A frequency of days or more (`D`, `W-MON`, `MS`, `QS`) follows the local calendar: its instants are local midnights,
-and two of them are 23, 24 or 25 hours apart where the clocks change.
+hours. A frequency of days or more (`D`, `W-MON`, `MS`, `QS`) follows the local calendar: its instants are local
+midnights, and two of them are 23, 24 or 25 hours apart where the clocks change.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -18,11 +18,22 @@ import pandas as pd
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["TimeGrid", "parse_frequency", "seasons_of"]
+__all__ = ["TimeGrid", "nanoseconds", "parse_frequency", "seasons_of"]
 
 _DAY = pd.Timedelta(days=1)
+_NO_PHASE = pd.Timedelta(0)
 _SEASONS = {"D": (7,), "B": (5,), "W": (52,), "M": (12,), "Q": (4,), "Y": (1,)}
 _OLD = {"T": "min", "H": "h", "S": "s", "M": "ME", "Q": "QE", "Y": "YE", "A": "YE", "BM": "BME", "AS": "YS"}
+
+
+def nanoseconds(instants: pd.DatetimeIndex) -> npt.NDArray[np.int64]:
+    """Nanoseconds since 1970; of UTC where the instants have a zone."""
+    return instants.to_numpy(dtype="datetime64[ns]").astype(np.int64)
+
+
+def _duration(offset: pd.offsets.BaseOffset) -> pd.Timedelta | None:
+    """The offset as a duration; None of offsets that have none, such as months."""
+    return pd.Timedelta(offset.nanos, "ns") if isinstance(offset, pd.offsets.Tick) else None
 
 
 def parse_frequency(alias: str) -> pd.offsets.BaseOffset:
@@ -53,8 +64,9 @@ def seasons_of(alias: str) -> tuple[int, ...]:
     The yearly season of data finer than a week is left out; models learn it from the calendar.
     """
     offset = parse_frequency(alias)
-    if isinstance(offset, pd.offsets.Tick) and pd.Timedelta(offset) < _DAY:
-        day, odd = divmod(_DAY, pd.Timedelta(offset))
+    duration = _duration(offset)
+    if duration is not None and duration < _DAY:
+        day, odd = divmod(_DAY, duration)
         return (1,) if odd else (int(day), 7 * int(day)) if day > 1 else (7,)
     step = _SEASONS.get(
         offset.rule_code.split("-")[0].removesuffix("S").removesuffix("E").removeprefix("B") or "B", (1,)
@@ -77,7 +89,7 @@ class TimeGrid:
 
     frequency: str
     timezone: str = "UTC"
-    phase: pd.Timedelta = pd.Timedelta(0)
+    phase: pd.Timedelta = _NO_PHASE
 
     @cached_property
     def offset(self) -> pd.offsets.BaseOffset:
@@ -87,12 +99,13 @@ class TimeGrid:
     @cached_property
     def fixed(self) -> bool:
         """Whether a step is a fixed duration, so that the grid is even in UTC."""
-        return isinstance(self.offset, pd.offsets.Tick) and pd.Timedelta(self.offset) < _DAY
+        duration = _duration(self.offset)
+        return duration is not None and duration < _DAY
 
     @cached_property
     def _length(self) -> pd.Timedelta:
         """The step as a duration; only of offsets that have one."""
-        return pd.Timedelta(cast(pd.offsets.Tick, self.offset))
+        return pd.Timedelta(self.offset.nanos, "ns")
 
     def anchored_at(self, first: pd.Timestamp) -> TimeGrid:
         """The same grid with the phase that makes `first` (UTC) one of its instants, where a phase can do that."""
@@ -108,7 +121,7 @@ class TimeGrid:
         return instants.tz_convert(self.timezone).tz_localize(None) - self.phase
 
     def _utc(self, wall: pd.DatetimeIndex) -> pd.DatetimeIndex:
-        # A local midnight that the clocks skip starts when they have moved on; one that happens twice starts the first time.
+        # A midnight that the clocks skip starts when they have moved on; one that happens twice starts the first time.
         first = np.ones(len(wall), dtype=bool)
         local = (wall + self.phase).tz_localize(self.timezone, nonexistent="shift_forward", ambiguous=first)
         return local.tz_convert("UTC")
@@ -117,13 +130,13 @@ class TimeGrid:
         """Which instants (UTC) are on the grid."""
         if self.fixed:
             step = self._length.value
-            return np.asarray((instants.as_unit("ns").asi8 - self.phase.value) % step == 0)
+            return np.asarray((nanoseconds(instants) - self.phase.value) % step == 0)
         wall = self._wall(instants)
         unique, back = np.unique(wall.to_numpy(), return_inverse=True)
         days = pd.DatetimeIndex(unique)
         anchors = days.normalize()
         if isinstance(self.offset, pd.offsets.Tick):  # days: every midnight, or every n-th from the epoch
-            good = (anchors.asi8 // _DAY.value) % self._length.days == 0
+            good = (nanoseconds(anchors) // _DAY.value) % self._length.days == 0
         else:
             good = np.fromiter((self.offset.is_on_offset(day) for day in anchors), dtype=bool, count=len(anchors))
         skipped = self._utc(anchors) == self._utc(days)
@@ -140,14 +153,14 @@ class TimeGrid:
             days = self._length.days
             anchor = wall - ((wall.value // _DAY.value) % days) * _DAY
         else:
-            anchor = self.offset.rollback(wall)
+            anchor = pd.Timestamp(self.offset.rollback(wall))
         found = self._utc(pd.DatetimeIndex([anchor]))[0]
         return found if found <= instant else self.shift(found, -1)
 
     def shift(self, instant: pd.Timestamp, steps: int) -> pd.Timestamp:
         """The instant `steps` after (or before) one of the grid."""
         if self.fixed:
-            return instant + steps * self._length
+            return pd.Timestamp(instant + steps * self._length)
         wall = self._wall(pd.DatetimeIndex([instant]))[0].round("D")
         return self._utc(pd.DatetimeIndex([wall + steps * self.offset]))[0]
 

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from forecastcore.compare import Evidence, Rules, decide, gain_interval
 
@@ -40,6 +39,8 @@ def test_a_challenger_five_percent_better_is_promoted_nine_times_in_ten():
 
 
 def test_the_interval_is_the_paired_t_interval_when_origins_do_not_overlap():
+    from scipy import stats
+
     rng = np.random.default_rng(9)
     champion, challenger = rng.gamma(9, 1, (8, 1)), rng.gamma(8, 1, (8, 1))
     gain, low, high = gain_interval(champion, challenger, 0.95)

@@ -174,6 +174,8 @@ MISTAKES = [
     ("grid: {rate: [0.05, 0.1]", "grid: {rate: 0.05", "21:42: models.1.grid.rate: expected a list, got 0.05"),
     ("grid: {rate: [0.05, 0.1]", "grid: {depth: [1, 2]", "21:36: models.1.grid.depth: 'depth' is set beside the grid too"),
     ("grid: {rate: [0.05, 0.1]", "grid: {rate: []", "21:42: models.1.grid.rate: needs at least one entry"),
+    ("  - type: seasonal-naive", "  - type: seasonal-naive\n  - {type: seasonal-naive}", "21:5: models.1: is the same as models.0 (keep one of them)"),
+    ("  max_missing: 0.5", "  max_missing: " + "9" * 400, "8:16: quality.max_missing: "),
     ("backtest: {folds: 4,", "backtest: {folds: 0,", "22:19: backtest.folds: must be at least 1, got 0"),
     ("backtest: {folds: 4,", "backtest: {fold: 4,", "22:12: backtest.fold: is not a known key; expected one of folds, stride, metric, season (did you mean 'folds'?)"),
     ("metric: mase", "metric: MASE", "22:43: backtest.metric: expected one of mase, rmsse, wql; got 'MASE' (did you mean 'mase'?)"),
@@ -294,6 +296,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
 def test_hostile_text_is_refused_quickly(write, text):
+    config.load(write(MINIMAL))  # libraries are imported now, outside the time
     path = write(text)
     started = time.process_time()
     assert problems(path)

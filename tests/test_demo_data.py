@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 import forecastcore.demo
+from forecastcore import Project
 
 PROJECT = Path(forecastcore.demo.__file__).parent / "project"
 COLUMNS = ["unique_id", "ds", "y", "temperature", "rain_mm", "humidity", "windspeed_kmh"]
@@ -52,3 +53,9 @@ def test_the_project_file_names_columns_and_a_file_that_are_there(data):
     assert (PROJECT / project["source"]["path"]).is_file()
     assert assumed <= set(data.columns)
     assert {how["assume"] for how in project["covariates"].values()} <= set(project["assumptions"])
+
+
+def test_the_project_file_is_valid_with_the_plugins_of_the_shelf():
+    project = Project.load(PROJECT / "forecast.yaml")
+    assert project.config.name == "ferrara-water"
+    assert project.config.horizon == 7 * 24

@@ -233,6 +233,43 @@ def test_a_block_marked_with_a_reason_is_not_run(page):
     works(page, "<!-- not run: it would serve for ever -->\n\n```bash\nexit 7\n```")
 
 
+def test_a_part_of_a_project_file_is_valid_when_the_demo_s_file_is_with_it(page):
+    works(page, "```yaml\nhorizon: 24\nmodels:\n  - type: seasonal-naive\n```")
+    assert "horizon: 168" in (page.folder / "forecast.yaml").read_text()
+
+
+def test_a_whole_project_file_stands_alone_and_can_be_written_for_the_blocks_that_follow(page):
+    works(
+        page,
+        """
+        <!-- file: small/forecast.yaml -->
+        ```yaml
+        name: small
+        source: {type: parquet, path: ../data/ferrara-water.parquet}
+        frequency: h
+        horizon: 24
+        ```
+        ```python
+        import forecastcore as fc
+        assert fc.Project.load("small/forecast.yaml").config.horizon == 24
+        ```
+        """,
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "```yaml\nhorizont: 24\n```",
+        "```yaml\nmodels:\n  - type: gradient-bosting\n```",
+        "```yaml\nname: alone\nsource: {type: parquet, path: x.parquet}\n```",
+    ],
+)
+def test_a_project_file_with_a_mistake_fails_its_page_and_names_the_place(page, text):
+    with pytest.raises(pytest.fail.Exception, match=r"page\.md:1: "):
+        works(page, text)
+
+
 @pytest.mark.parametrize(
     "text",
     [

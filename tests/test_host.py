@@ -272,6 +272,22 @@ def test_a_single_file_is_a_plugin(tmp_path):
     assert [o.health for o in listed(Host.discover(files=[file], block=["my model"]), "my model.py")] == ["blocked"]
 
 
+def test_a_file_that_is_named_twice_is_one_plugin_and_two_of_one_name_are_two(tmp_path):
+    (tmp_path / "a").mkdir()
+    first, second = tmp_path / "mine.py", tmp_path / "a" / "mine.py"
+    first.write_text(MODEL)
+    second.write_text(MODEL.replace('"flat"', '"steep"'))
+    host = Host.discover(files=[first, second, str(first)])
+    flat, steep = host.offer("model", "flat"), host.offer("model", "steep")
+    assert flat.spec.factory.__module__ != steep.spec.factory.__module__
+
+
+def test_damaged_metadata_stops_nobody(site):
+    site.add("acme-flat", MODEL)
+    (site.folder / "acme_flat-1.2.3.dist-info" / "METADATA").unlink()
+    assert Host.discover().offer("model", "flat").health == "ok"
+
+
 def test_a_file_that_is_missing_or_fails_is_listed_as_broken(tmp_path):
     bad = tmp_path / "bad.py"
     bad.write_text("1 / 0")

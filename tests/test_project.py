@@ -9,6 +9,8 @@ import sys
 
 import pytest
 import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from forecastcore.errors import ConfigError, PluginError, PluginNotFoundError, UsageError
 from forecastcore.project import Project
@@ -49,6 +51,7 @@ class Tree:
     rate: float
     depth: int = 3
     leaves: tuple[int, ...] = ()
+    order: tuple[int, int] = (1, 0)
     def __post_init__(self):
         if self.rate > 1:
             raise ValueError("rate above one")
@@ -205,16 +208,18 @@ MISTAKES = [
     ("type: weather, days: 10", "type: wether", "11:15: assumptions.sky.type: no plugin offers assumption 'wether'"),
     ("of: sky, add: 2}", "of: skye}", "12:28: assumptions.warmer.of: no assumption is called 'skye' (did you mean 'sky'?)"),
     ("of: sky, add: 2}", "of: warmer}", "12:28: assumptions.warmer.of: goes round in a circle: warmer → warmer"),
+    ("sky: {type: weather, days: 10}", "sky: {type: move, of: warmer}", "11:25: assumptions.sky.of: goes round in a circle: sky → warmer → sky"),
     ("add: 5.0", "ad: 5.0", "14:37: scenarios.heat.sky.ad: is no parameter; there are of, add (did you mean 'add'?)"),
     ("of: sky, add: 5.0", "add: 5.0", "14:10: scenarios.heat.sky.of: is required"),
     ("- type: seasonal-naive", "- type: seasonal_naive", "18:11: models.2.type: no plugin offers model 'seasonal_naive'; there are seasonal-naive, tree (did you mean 'seasonal-naive'?)"),
     ("{type: tree, rate: 0.1}", "{type: tree}", "16:5: models.0.rate: is required"),
     ("{type: tree, rate: 0.1}", "{type: tree, rate: 0.1, leaves: [1, x]}", "16:41: models.0.leaves.1: expected a whole number, got 'x'"),
     ("{type: tree, rate: 0.1}", "{type: tree, rate: 2}", "16:5: models.0: tree 0+"),
-    ("{type: tree, rate: 0.1}", "{type: tree, rate: 0.1, gird: {}}", "16:29: models.0.gird: is no parameter; there are rate, depth, leaves (did you mean 'grid'?)"),
+    ("{type: tree, rate: 0.1}", "{type: tree, rate: 0.1, gird: {}}", "16:29: models.0.gird: is no parameter; there are rate, depth, leaves, order (did you mean 'grid'?)"),
     ("rate: [0.2, 0.3]", "rate: [0.2, x]", "17:37: models.1.grid.rate.1: expected a number, got 'x'"),
     ("rate: [0.2, 0.3]", "rate: [0.2, 3]", "17:37: models.1.grid.rate.1: tree 0+"),
-    ("depth: [4, 5]", "dept: [4, 5]", "17:43: models.1.grid.dept: is no parameter; there are rate, depth, leaves (did you mean 'depth'?)"),
+    ("depth: [4, 5]", "order: [[1, 2], [3]]", "17:59: models.1.grid.order.1.1: is required"),
+    ("depth: [4, 5]", "dept: [4, 5]", "17:43: models.1.grid.dept: is no parameter; there are rate, depth, leaves, order (did you mean 'depth'?)"),
     ("path: out/a", "path: 3", "20:24: sinks.0.path: expected text, got 3"),
     ("type: drop, path: out/a", "type: dorp, path: out/a", "20:12: sinks.0.type: no plugin offers sink 'dorp'; there are drop (did you mean 'drop'?)"),
     ("load: [plugin.py]", "load: [plugn.py]", "22:29: plugins.load.0: ImportError: there is no file"),
@@ -225,6 +230,11 @@ MISTAKES = [
 def test_a_wrong_plugin_entry_is_told_with_its_place(folder, old, new, expected):
     told = problems(folder, old, new)
     assert any(text.startswith(expected) for text in told), told
+
+
+def test_a_secret_that_stands_in_the_file_is_not_repeated(folder):
+    (problem,) = problems(folder, "  mode: slow", "  password: [hunter2]")
+    assert problem == "5:13: source.password: expected text"
 
 
 def test_faults_of_the_file_and_of_plugins_are_told_at_once(folder):
@@ -339,6 +349,29 @@ def test_resolvers_travel_by_name_where_they_have_one(folder, monkeypatch):
 def test_objects_of_a_single_file_plugin_can_be_pickled(folder):
     source = load(folder).source()
     assert pickle.loads(pickle.dumps(source)) == source
+
+
+names = st.sampled_from(
+    ["lake", "drop", "tree", "weather", "move", "sky", "of", "rate", "path", "type", "grid", "load", "block"]
+)
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | names,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=4),
+    max_leaves=10,
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.dictionaries(st.sampled_from(list(yaml.safe_load(GOOD))), values, max_size=4))
+def test_random_projects_load_or_raise_a_config_error(folder, data):
+    text = yaml.safe_dump({**yaml.safe_load(GOOD), **data}, allow_unicode=True)
+    (folder / "forecast.yaml").write_bytes(text.encode("utf-8", "replace"))
+    told = ()
+    try:
+        project = Project.load(folder)
+    except ConfigError as error:
+        told = error.problems
+    assert told or project.candidates()
 
 
 def test_the_representation_says_what_the_project_does(folder):

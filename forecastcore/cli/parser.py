@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 __all__ = ["build"]
 
+_WHAT = "Forecasting in production: prepare, assume, predict, deliver; learn anew, compare, swap only for the better."
+
 _OVERVIEW = """\
 examples:
   forecastcore demo                            a project with real data, trained and forecast
@@ -83,7 +85,7 @@ def build() -> argparse.ArgumentParser:
     """The parser of `forecastcore`; a parsed command line has `command`, and for a group `action`."""
     parser = _Parser(
         prog="forecastcore",
-        description="Forecasting in production: prepare, assume, predict, deliver; learn anew, compare, swap only for the better.",
+        description=_WHAT,
         epilog=_OVERVIEW,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         parents=[_shared(top=True)],

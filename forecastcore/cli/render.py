@@ -91,9 +91,10 @@ def _predict(document: Document) -> str:
         f"  {n['scenario']}: {n['covariate']} by {n['assumption']}{' (' + n['reason'] + ')' if n['reason'] else ''}"
         for n in document["assumptions"]
     ]
+    made_by = f"{document['model']}, version {document['model_version']}"
     to = [f"  {p['sink']}: {_published(p)}" for p in document["published"]]
     lines = [
-        f"{document['project']} from {document['issued_at']}: {document['rows']} rows by {document['model']}, version {document['model_version']}",
+        f"{document['project']} from {document['issued_at']}: {document['rows']} rows by {made_by}",
         _series(document["series"]),
         *_quality(document),
         *(["assumed:", *by] if by else []),
@@ -163,10 +164,9 @@ def _models_compare(document: Document) -> str:
 def _models_history(document: Document) -> str:
     if not document["ledger"]:
         return f"{document['project']} has no decision on record yet"
-    return "\n".join(
-        f"{e['seq']:>3}  {e['at'][:16]}  {e['action']:<8} version {e['version']:<4} champion {e['champion'] or '-':<4} {e['reason']}"
-        for e in document["ledger"]
-    )
+    head = ("", "at", "action", "version", "champion", "why")
+    rows = [[e["seq"], e["at"][:16], e["action"], e["version"], e["champion"], e["reason"]] for e in document["ledger"]]
+    return table(head, rows)
 
 
 def _entry(document: Document) -> str:

@@ -21,7 +21,7 @@ from forecastcore.config.models import (
     digest,
 )
 from forecastcore.config.references import Resolver, has_reference, redact, resolve
-from forecastcore.config.words import Fault, did_you_mean, explain, nearest
+from forecastcore.config.words import Fault, did_you_mean, explain, nearest, without_value
 
 __all__ = [
     "FILE_NAME",
@@ -50,4 +50,5 @@ __all__ = [
     "read",
     "redact",
     "resolve",
+    "without_value",
 ]

@@ -92,6 +92,19 @@ def _grids(data: Mapping[str, Any]) -> Iterator[Fault]:
             yield Fault(path=("models", position, "grid"), message=message, hint="list fewer values", at_key=True)
 
 
+def _twice(data: Mapping[str, Any]) -> Iterator[Fault]:
+    """Candidates and sinks that stand in the file more than once."""
+    for section in ("models", "sinks"):
+        entries = data.get(section)
+        listed = entries if isinstance(entries, list) else []
+        for position, entry in enumerate(listed[:_MAX_COMBINATIONS]):
+            first = listed.index(entry)
+            if first < position and isinstance(entry, dict):
+                yield Fault(
+                    path=(section, position), message=f"is the same as {section}.{first}", hint="keep one of them"
+                )
+
+
 def _engine(data: Mapping[str, Any]) -> Iterator[Fault]:
     engine = _mapping(data.get("engine"))
     kind = engine.get("type", "local")
@@ -127,4 +140,5 @@ def cross_check(data: Mapping[str, Any]) -> Iterator[Fault]:
     yield from _covariates(data)
     yield from _scenarios(data)
     yield from _grids(data)
+    yield from _twice(data)
     yield from _engine(data)

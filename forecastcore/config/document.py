@@ -170,8 +170,9 @@ class _Reader:
 
     def read(self, node: yaml.Node, path: Path, key: yaml.Node | None = None) -> Any:
         self.nodes += 1
-        if self.nodes > _MAX_NODES or len(path) > _MAX_DEPTH:  # only aliases get here: the text itself is bounded
-            raise yaml.MarkedYAMLError(problem="aliases expand to too much", problem_mark=node.start_mark)
+        if self.nodes > _MAX_NODES or len(path) > _MAX_DEPTH:  # an alias may reach its own inside
+            words = f"more than {_MAX_NODES} values, or too deep, with aliases written out"
+            raise yaml.MarkedYAMLError(problem=words, problem_mark=node.start_mark)
         self.document.places[path] = Place(self.document.file, _spot(key) if key else None, _spot(node))
         if isinstance(node, yaml.MappingNode) and node.tag == _TAG + "map":
             return self._mapping(node, path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +13,7 @@ from pydantic_core import PydanticCustomError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-__all__ = ["Fault", "custom_error", "did_you_mean", "explain", "nearest", "shown"]
+__all__ = ["Fault", "custom_error", "did_you_mean", "explain", "is_secret", "nearest", "shown", "without_value"]
 
 _SHOWN = 60
 
@@ -55,6 +56,19 @@ def shown(value: Any) -> str:
     """A value as the reader wrote it, cut to a few words."""
     text = json.dumps(value, ensure_ascii=False, default=str) if not isinstance(value, str) else repr(value)
     return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
+
+
+def without_value(message: str) -> str:
+    """The message without the value that it shows."""
+    return re.split(r"[,;] got ", message, maxsplit=1)[0]
+
+
+def is_secret(name: str) -> bool:
+    """Whether a parameter of that name is likely to hold what must not be told."""
+    return (
+        re.search(r"password|passwd|secret|token|credential|connection|dsn|sas|(^|_)(key|pwd)$", name.lower())
+        is not None
+    )
 
 
 def custom_error(message: str, hint: str | None = None) -> PydanticCustomError:

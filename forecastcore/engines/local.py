@@ -10,6 +10,7 @@ import os
 import tempfile
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from forecastcore.ports import Unit
 
 __all__ = ["LocalEngine"]
+
+# Idle OpenMP threads sleep instead of spinning: on a busy machine spinning costs a hundred times the work.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 T = TypeVar("T")
 Spans = tuple[tuple[int, int], ...]
@@ -89,7 +93,7 @@ class LocalEngine:
 def _spans(panel: pd.DataFrame) -> dict[str, tuple[int, int]]:
     starts = offsets(panel)
     ids = panel["unique_id"].to_numpy()
-    return {str(ids[a]): (int(a), int(b)) for a, b in zip(starts[:-1], starts[1:], strict=True)}
+    return {str(ids[a]): (int(a), int(b)) for a, b in pairwise(starts)}
 
 
 def _of(unit: Unit, spans: dict[str, tuple[int, int]]) -> Spans:

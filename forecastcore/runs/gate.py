@@ -1,7 +1,7 @@
 """Champion against challenger on the same origins, none of which either was fitted on.
 
-On an origin after the champion's training its stored artefact is scored, as it serves today; on an earlier one its recipe
-is refitted at that origin, as the challenger's is.
+On an origin after the champion's training its stored artefact is scored, as it serves today; on an earlier one its
+recipe is refitted at that origin, as the challenger's is.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def judge(
     return decide(evidence, rules, overlap=-(-project.config.horizon // stride))
 
 
-def _evidence(  # noqa: PLR0913, PLR0917 - what the gate looks at comes from all sides
+def _evidence(
     project: Project,
     history: History,
     engine: Engine,
@@ -124,14 +124,16 @@ def _origins_after_training(rows: Backtest, champion: ModelVersion) -> list[int]
 def _slices(rows: Backtest, champion: Floats, challenger: Floats) -> dict[str, tuple[float, float]]:
     """Mean scaled loss of both by quarter of the horizon, and by quarter of the series ordered by size."""
     scale = rows.scale.ravel()[rows.group]
-    size = np.nan_to_num(group_mean(np.abs(rows.y), rows.series, len(rows.ids)))
-    quarter = np.argsort(np.argsort(size, kind="stable"), kind="stable") * _SLICES // len(rows.ids)
+    size = group_mean(np.abs(rows.y), rows.series, len(rows.ids))
+    scored = np.flatnonzero(np.isfinite(size))
+    quarter = np.full(len(rows.ids), -1)
+    quarter[scored[np.argsort(size[scored], kind="stable")]] = np.arange(len(scored)) * _SLICES // max(len(scored), 1)
     horizon = int(rows.step.max())
     hits = {
         f"steps {b * horizon // _SLICES + 1}-{(b + 1) * horizon // _SLICES}": (rows.step - 1) * _SLICES // horizon == b
         for b in range(_SLICES if horizon >= _SLICES else 0)
     }
-    if len(rows.ids) >= 2 * _SLICES:
+    if len(scored) >= 2 * _SLICES:
         hits |= {f"series of size {b + 1} of {_SLICES}": quarter[rows.series] == b for b in range(_SLICES)}
     ours, theirs = (np.abs(forecast - rows.y) / scale for forecast in (champion, challenger))
     return {name: (_mean(ours[hit]), _mean(theirs[hit])) for name, hit in hits.items()}

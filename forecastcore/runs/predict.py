@@ -1,7 +1,7 @@
 """Forecast with the champion's stored parameters, and deliver.
 
-latest history as context → assumptions for the unknown future → stored parameters applied, nothing re-estimated → checked
-table → sinks.
+latest history as context → assumptions for the unknown future → stored parameters applied, nothing re-estimated →
+checked table → sinks.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
     from forecastcore.assumptions import Future
     from forecastcore.frames import History
-    from forecastcore.messages import ModelVersion
+    from forecastcore.messages import AssumptionNote, ModelVersion
     from forecastcore.ports import ModelStore, Run
     from forecastcore.project import Project
 
@@ -49,7 +50,7 @@ def predict(
 
     Args:
         project: what to forecast, and where to.
-        as_of: the origin; nothing later is used. Times without a zone are in the source's zone. Default: the newest value.
+        as_of: the origin; nothing later is used. Default: the newest value. Without a zone it is in the source's.
         scenarios: `base` and names under `scenarios:` of the project file.
         model: `champion`, `challenger`, a version or a run id.
         steps: how to run and watch the stages.
@@ -70,32 +71,20 @@ def predict(
     package = steps.run("load model", lambda: Package.load(store.fetch(version), project.host, version.digest or None))
     _check_same_question(project, package, version)
     with store.run(f"predict {history.origin:%Y-%m-%d %H:%M}", tags={"forecastcore.command": "predict"}) as tracked:
-        keys, tables, futures = {}, {}, {}
-        for scenario in scenarios:
-            future = steps.run(f"assume {scenario}", lambda s=scenario: runtime.future(project, history, scenario=s))
-            rows = steps.run(
-                f"forecast {scenario}", lambda f=future: package.forecast(history.panel, f.frame, history.origin)
-            )
-            key = run_key(project, history, future, scenario, version, package)
-            tables[scenario] = _table(project, history, future, rows, scenario, version, key)
-            keys[scenario], futures[scenario] = key, future
-        published = [
-            p
-            for scenario in scenarios
-            for p in steps.run(f"publish {scenario}", lambda s=scenario: _publish(project, tables[s], keys[s]))
-        ]
+        vintages = [_vintage(project, history, package, version, scenario, steps) for scenario in scenarios]
+        published = [p for vintage in vintages for p in _delivered(project, vintage, steps)]
         report = PredictReport(
             project=project.config.name,
             run_id=tracked.run_id,
-            run_key=keys[scenarios[0]],
-            run_keys=keys,
+            run_key=vintages[0].key,
+            run_keys={vintage.scenario: vintage.key for vintage in vintages},
             issued_at=history.origin.to_pydatetime(),
             scenarios=tuple(scenarios),
             model=version.model,
             model_version=version.version,
-            rows=sum(len(table) for table in tables.values()),
-            series=_count(tables[scenarios[0]]),
-            assumptions=tuple(note for future in futures.values() for note in future.notes),
+            rows=sum(len(vintage.table) for vintage in vintages),
+            series=_count(vintages[0].table),
+            assumptions=tuple(note for vintage in vintages for note in vintage.notes),
             published=tuple(published),
             quality=dict(history.counts),
             notes=history.notes,
@@ -106,6 +95,35 @@ def predict(
     if published and all(p.error for p in published):
         raise SinkError("; ".join(f"{p.sink} {p.location}: {p.error}" for p in published))
     return report
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Vintage:
+    """All rows of one origin and scenario, ready to be delivered."""
+
+    scenario: str
+    key: str
+    table: pa.Table
+    notes: tuple[AssumptionNote, ...]
+
+
+def _vintage(
+    project: Project, history: History, package: Package, version: ModelVersion, scenario: str, steps: Steps
+) -> _Vintage:
+    needed = package.offer.spec.capabilities.covariates
+    future = steps.run(f"assume {scenario}", lambda: runtime.future(project, history, scenario, insist=needed))
+    rows = steps.run(f"forecast {scenario}", lambda: package.forecast(history.panel, future.frame, history.origin))
+    key = run_key(project, history, future, scenario, version, package)
+    if needed:
+        carried = (rows["status"] == "ok").to_numpy() & (future.reasons != "")
+        rows.loc[carried, "status"] = "degraded"
+        rows.loc[carried, "reason"] = future.reasons[carried]
+    table = _table(project, history, future, rows, scenario, version, key)
+    return _Vintage(scenario=scenario, key=key, table=table, notes=future.notes)
+
+
+def _delivered(project: Project, vintage: _Vintage, steps: Steps) -> list[Publication]:
+    return steps.run(f"publish {vintage.scenario}", lambda: _publish(project, vintage.table, vintage.key))
 
 
 def forecasts(
@@ -139,7 +157,8 @@ def forecasts(
 
 def _read(sink: Any, moment: pd.Timestamp | None) -> pd.DataFrame:
     table: pa.Table = sink.read(moment.to_pydatetime() if moment is not None else None)
-    return table.to_pandas()
+    frame: pd.DataFrame = table.to_pandas()
+    return frame
 
 
 def _check_scenarios(project: Project, scenarios: Sequence[str]) -> None:
@@ -233,11 +252,6 @@ def _table(
 ) -> pa.Table:
     import pyarrow as pa
 
-    if future.fell_back:
-        touched = rows["status"] == "ok"
-        rows = rows.assign(
-            status=rows["status"].mask(touched, "degraded"), reason=rows["reason"].mask(touched, future.fell_back[:300])
-        )
     rows = rows.assign(
         project=project.config.name,
         scenario=scenario,
@@ -258,7 +272,8 @@ def _audit(table: pa.Table, history: History, project: Project) -> None:
     frame = table.select(["unique_id", "step", "forecast", "status"]).to_pandas()
     if len(frame) != len(history.ids) * project.config.horizon or frame.duplicated(["unique_id", "step"]).any():
         raise EngineError(
-            f"the forecast has {len(frame)} rows for {len(history.ids)} series × {project.config.horizon} steps; nothing was published"
+            f"the forecast has {len(frame)} rows for {len(history.ids)} series of {project.config.horizon} steps;"
+            " nothing was published"
         )
     empty = ~np.isfinite(frame["forecast"].to_numpy()) & (frame["status"] != "failed").to_numpy()
     if empty.any():
@@ -284,11 +299,11 @@ def _publish(project: Project, table: pa.Table, key: str) -> list[Publication]:
 
 
 def _count(table: pa.Table) -> SeriesCount:
-    worst = table.select(["unique_id", "status"]).to_pandas()
-    rank = worst["status"].map({"ok": 0, "degraded": 1, "failed": 2}).groupby(worst["unique_id"]).max()
-    return SeriesCount(
-        total=len(rank), ok=int((rank == 0).sum()), degraded=int((rank == 1).sum()), failed=int((rank == 2).sum())
-    )  # noqa: PLR2004 - the ranks above
+    rows = table.select(["unique_id", "status"]).to_pandas()
+    bad = {status: set(rows.loc[rows["status"] == status, "unique_id"]) for status in ("degraded", "failed")}
+    total, failed = rows["unique_id"].nunique(), len(bad["failed"])
+    degraded = len(bad["degraded"] - bad["failed"])
+    return SeriesCount(total=total, ok=total - degraded - failed, degraded=degraded, failed=failed)
 
 
 def _track(tracked: Run, report: PredictReport) -> None:

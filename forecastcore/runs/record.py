@@ -1,4 +1,4 @@
-"""What MLflow is told of a retrain: the setting, every candidate as a child run, tables instead of thousands of metrics."""
+"""What MLflow is told of a retrain: the setting, a child run per candidate, tables instead of thousands of metrics."""
 
 from __future__ import annotations
 

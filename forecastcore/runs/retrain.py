@@ -17,7 +17,6 @@ from forecastcore import __version__, runtime
 from forecastcore.backtest import fit_all, fold_origins
 from forecastcore.intervals import calibrate
 from forecastcore.messages import RetrainReport, VersionRef
-from forecastcore.metrics import group_mean
 from forecastcore.package import Manifest, Package, PluginStamp
 from forecastcore.ports import Steps
 from forecastcore.runs.contest import hold_contest
@@ -53,7 +52,7 @@ def retrain(
 
     Args:
         project: what to forecast, from what, with which candidates.
-        as_of: the origin; nothing later is used. A time without a zone is in the source's zone. Default: the newest value.
+        as_of: the origin; nothing later is used. Default: the newest value. Without a zone it is in the source's.
         promote: False records the decision but leaves the champion as it is.
         steps: how to run and watch the stages.
 
@@ -141,13 +140,13 @@ def _refit(project: Project, history: History, contest: Contest, engine: Engine,
         season=task.season,
         seasons=task.seasons,
         covariates=task.covariates,
-        metrics={name: getattr(contest.winner, name) for name in METRICS},
+        # not the seconds: equal models have equal digests
+        metrics={name: getattr(contest.winner, name) for name in METRICS if name != "seconds"},
         fallback_spread=_spread(rows.reference_error, config.quantiles),
+        max_missing=config.quality.max_missing,
         parts=tuple(parts),
     )
-    level_of = group_mean(np.abs(rows.y), rows.series, len(rows.ids))
-    errors = rows.y - contest.best.forecast
-    learned = calibrate(errors, rows.step, rows.series, rows.ids, config.horizon, config.quantiles, level_of=level_of)
+    learned = calibrate(contest.best.errors, config.horizon, config.quantiles)
     Package.seal(folder, manifest, learned)
 
 

@@ -10,6 +10,7 @@ import hashlib
 import os
 import re
 import shutil
+import stat
 import tempfile
 import time
 from pathlib import Path
@@ -47,11 +48,11 @@ class ModelCache:
         import platformdirs
 
         named = os.environ.get("FORECASTCORE_CACHE")
-        return _private(Path(named) if named else platformdirs.user_cache_path("forecastcore", appauthor=False))
+        return Path(named) if named else platformdirs.user_cache_path("forecastcore", appauthor=False)
 
     def get(self, digest: str) -> Path | None:
         """The folder of a digest; None where it is not there or is not what it should be."""
-        folder = self.root / "models" / _hex(digest)
+        folder = _private(self.root / "models") / _hex(digest)
         if not folder.is_dir():
             return None
         try:
@@ -69,7 +70,7 @@ class ModelCache:
             StateError: what was downloaded is not what was registered; nothing is kept.
         """
         home = _private(self.root / "models")
-        with tempfile.TemporaryDirectory(dir=self.root, prefix="incoming-") as incoming:
+        with tempfile.TemporaryDirectory(dir=_private(self.root / "incoming")) as incoming:
             got = download(Path(incoming))
             _lock_down(got)
             self._check(got, digest)
@@ -114,8 +115,13 @@ def _hex(digest: str) -> str:
 
 
 def _private(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if folder.stat().st_mode & 0o077:
+    """The folder, made for this user only; somebody else's is not used, whoever named it."""
+    folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    folder.mkdir(exist_ok=True, mode=0o700)
+    found = folder.lstat()
+    if stat.S_ISLNK(found.st_mode) or (hasattr(os, "getuid") and found.st_uid != os.getuid()):
+        raise StateError(f"{folder} is not a folder of yours", hint="name another with FORECASTCORE_CACHE")
+    if found.st_mode & 0o077:
         folder.chmod(0o700)
     return folder
 

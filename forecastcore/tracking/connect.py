@@ -46,7 +46,7 @@ CONNECT_SECONDS: Final = 5.0
 REST_SECONDS: Final = 20.0
 _PORTS: Final = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
 _SECRET: Final = re.compile(
-    r"(?i)([\w.-]*(?:passw(?:or)?d|pwd|token|secret|api[_-]?key|account[_-]?key|access[_-]?key|signature|\bsig)"
+    r"(?i)((?:passw(?:or)?d|pwd|token|secret|api[_-]?key|account[_-]?key|access[_-]?key|signature|\bsig)"
     r"[\"']?\s*[=:]\s*)(\"[^\"]*\"|'[^']*'|[^\s,;&\"']+)"
 )
 _BEARER: Final = re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]+|\bdapi[0-9a-f]{16,}(?:-\d+)?")

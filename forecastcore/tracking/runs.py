@@ -85,11 +85,13 @@ class TrackedRun:
         self._run_id = run.info.run_id
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+    def __exit__(self, *exc: object) -> None:
         """End it truthfully; a store that is gone by now does not hide the error on its way."""
-        status = "FINISHED" if kind is None else "FAILED" if issubclass(kind, Exception) else "KILLED"
+        error = next((part for part in exc if isinstance(part, BaseException)), None)
+        status = "FINISHED" if error is None else "FAILED" if isinstance(error, Exception) else "KILLED"
+        words = "" if error is None else f"{type(error).__name__}: {error}"
         try:
-            _end(self._connection, self.run_id, status, error=f"{kind.__name__}: {error}" if kind else "")
+            _end(self._connection, self.run_id, status, error=words)
         except TrackingError as failure:
             _log.warning("run %s ended as %s, but MLflow was not told: %s", self._name, status, failure)
 

@@ -1,7 +1,7 @@
 """Processes that publish sample vintages, and are killed at a named point if they are told to.
 
 The kill is a real SIGKILL, from inside a function of the standard library or of the format's library: the code under
-test knows nothing of it. A nursery imports the libraries once and forks each process from there, before any thread exists.
+test knows nothing of it. A nursery imports the libraries once and forks each process from there, before any thread.
 """
 
 from __future__ import annotations

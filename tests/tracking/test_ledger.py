@@ -127,6 +127,7 @@ class TestRaces:
         _race(home, client, registered, processes=2, threads=4, rounds=8)
 
     @pytest.mark.slow
+    @pytest.mark.timeout(1500)
     def test_of_twenty_processes_with_one_base_one_wins_in_each_of_a_hundred_rounds(self, home, client, registered):
         _race(home, client, registered, processes=20, threads=1, rounds=100)
 
@@ -143,7 +144,7 @@ def _race(home, client, registered, *, processes, threads, rounds):
     ]
     for worker in workers:
         worker.start()
-    wins = [win for _ in workers for win in answers.get(timeout=280)]
+    wins = [win for _ in workers for win in answers.get(timeout=1400)]
     for worker in workers:
         worker.join()
     assert [worker.exitcode for worker in workers] == [0] * processes

@@ -389,7 +389,7 @@ class TestFetching:
         with pytest.raises((StateError, TrackingError)):
             store.fetch(version)
         assert list((cache / "models").iterdir()) == []
-        assert [path.name for path in cache.iterdir() if path.name.startswith("incoming")] == []
+        assert list((cache / "incoming").iterdir()) == []
 
     def test_what_was_fetched_is_at_hand_while_the_artifact_store_is_down(self, registered, store, home):
         version = registered(3.0)
@@ -401,6 +401,23 @@ class TestFetching:
             store.fetch(version)
         (home / "gone").rename(home / "mlartifacts")
         assert (store.fetch(version) / "state" / "level.json").read_text() == "3.0"
+
+    def test_a_shared_folder_named_as_cache_stays_as_it_is_and_what_is_in_it_is_private(
+        self, registered, store, tmp_path, monkeypatch
+    ):
+        shared = tmp_path / "shared"
+        shared.mkdir()
+        shared.chmod(0o777)
+        monkeypatch.setenv("FORECASTCORE_CACHE", str(shared))
+        store.fetch(registered())
+        assert shared.stat().st_mode & 0o777 == 0o777
+        assert {path.stat().st_mode & 0o777 for path in shared.rglob("*")} <= {0o700, 0o600}
+
+    def test_a_cache_that_leads_elsewhere_is_not_used(self, registered, store, tmp_path, cache):
+        cache.mkdir()
+        (cache / "models").symlink_to(tmp_path)
+        with pytest.raises(StateError, match="not a folder of yours"):
+            store.fetch(registered())
 
     def test_a_champion_whose_registered_digest_was_changed_is_refused(self, registered, store, client, home):
         version, other = registered(1.0), registered(2.0)

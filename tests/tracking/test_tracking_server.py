@@ -15,8 +15,6 @@ from forecastcore.errors import LedgerConflict, TrackingError
 from forecastcore.messages import LedgerEntry
 from forecastcore.tracking import open_store
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.fixture
 def server(tmp_path):

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from forecastcore.errors import AssumptionUnavailable
-from forecastcore.timegrid import TimeGrid
+from forecastcore.timegrid import TimeGrid, nanoseconds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -131,7 +131,7 @@ class Clock:
 
     def wall(self, ds: Ints) -> Ints:
         """Local wall-clock time, ns since 1970."""
-        return np.asarray(self.grid.local(pd.DatetimeIndex(ds, tz="UTC")).as_unit("ns").asi8)
+        return nanoseconds(self.grid.local(pd.DatetimeIndex(ds, tz="UTC")))
 
     def time_of_day(self, wall: Ints) -> Ints:
         """Number of the local time of day, 0 … bins - 1."""
@@ -150,7 +150,7 @@ class Clock:
             return (ds - origin.as_unit("ns").value) // self.step
         ends = [*ds.tolist(), origin.as_unit("ns").value]
         first, last = (self.grid.floor(pd.Timestamp(end, tz="UTC")) for end in (min(ends), max(ends)))
-        grid = self.grid.between(first, last).asi8
+        grid = nanoseconds(self.grid.between(first, last))
         return np.asarray(np.searchsorted(grid, ds, side="right") - np.searchsorted(grid, ends[-1], side="right"))
 
 
@@ -165,7 +165,7 @@ def _mean(groups: npt.NDArray[np.intp], values: Floats, count: int) -> Floats:
 
 
 def _instants(frame: pd.DataFrame) -> Ints:
-    return np.asarray(pd.DatetimeIndex(frame["ds"]).as_unit("ns").asi8)
+    return nanoseconds(pd.DatetimeIndex(frame["ds"]))
 
 
 def _arrays(history: pd.DataFrame, future: pd.DataFrame, task: Task) -> tuple[Past, Asked]:
@@ -174,7 +174,7 @@ def _arrays(history: pd.DataFrame, future: pd.DataFrame, task: Task) -> tuple[Pa
     x = np.where(np.isinf(x), np.nan, x) if np.isinf(x).any() else x
     past = Past(codes.astype(np.int64), _instants(history), x, len(names) + 1)
     late = past.ds > task.origin.as_unit("ns").value
-    asked = pd.Index(names).get_indexer(future["unique_id"].to_numpy())
+    asked = pd.Index(names).get_indexer(pd.Index(future["unique_id"]))
     asked = np.where(asked < 0, len(names), asked)
     return (past.take(~late) if late.any() else past), Asked(asked.astype(np.int64), _instants(future))
 

@@ -43,7 +43,7 @@ class FittedSeasonalNaive:
             observed value; a series without any observation gets NaN.
         """
         ids, names = pd.factorize(context["unique_id"].to_numpy())
-        asked = pd.Index(names).get_indexer(future["unique_id"].to_numpy())
+        asked = pd.Index(names).get_indexer(pd.Index(future["unique_id"]))
         steps, y = future["step"].to_numpy(), context["y"].to_numpy(dtype=float)
         own = np.array([self.seasons.get(uid, self.season) for uid in names] + [self.season])[asked]
         forecast = np.full(len(future), np.nan)
@@ -77,7 +77,7 @@ def _loss(ids: npt.NDArray[np.intp], y: Floats, season: int, horizon: int) -> Fl
         fine = np.isfinite(error) & (ids[lag:] == ids[:-lag])
         total += np.bincount(ids[lag:][fine], weights=error[fine], minlength=series)
         count += np.bincount(ids[lag:][fine], minlength=series)
-    return np.divide(total, count, out=np.full(series, np.inf), where=count > 0)
+    return np.asarray(np.divide(total, count, out=np.full(series, np.inf), where=count > 0))
 
 
 @dataclass(frozen=True)

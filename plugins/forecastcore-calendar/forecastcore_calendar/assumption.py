@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from forecastcore.errors import PluginError
-from forecastcore.timegrid import TimeGrid
+from forecastcore.timegrid import TimeGrid, nanoseconds
 from forecastcore_calendar.days import check_country, days_of
 from forecastcore_calendar.features import FEATURES, Moments
 
@@ -87,7 +87,7 @@ class Holidays:
         features = {name: self._feature(name) for name in task.covariates}
         if not len(future):
             return future[["unique_id", "ds"]].assign(**dict.fromkeys(features, np.empty(0)))
-        instants, rows = np.unique(pd.DatetimeIndex(future["ds"]).as_unit("ns").asi8, return_inverse=True)
+        instants, rows = np.unique(nanoseconds(pd.DatetimeIndex(future["ds"])), return_inverse=True)
         moments = self._moments(instants, TimeGrid(task.frequency, self.timezone or task.timezone))
         columns = {name: FEATURES[feature](moments)[rows] for name, feature in features.items()}
         return future[["unique_id", "ds"]].assign(**columns)
@@ -114,7 +114,7 @@ class Holidays:
 
 
 def _wall(instants: Ints, grid: TimeGrid) -> Ints:
-    return np.asarray(grid.local(pd.DatetimeIndex(instants, tz="UTC")).as_unit("ns").asi8)
+    return nanoseconds(grid.local(pd.DatetimeIndex(instants, tz="UTC")))
 
 
 def _periods(instants: Ints, day: Ints, grid: TimeGrid) -> tuple[Ints, Ints]:
@@ -125,9 +125,9 @@ def _periods(instants: Ints, day: Ints, grid: TimeGrid) -> tuple[Ints, Ints]:
     if code in _DAYS:  # a week begins on whatever day the instant is
         return day, day + _DAYS[code] * grid.offset.n
     first, last = (grid.floor(pd.Timestamp(int(at), tz="UTC")) for at in (instants[0], instants[-1]))
-    marks = grid.between(grid.shift(first, -1), grid.shift(last, 1))
-    place = np.searchsorted(marks.asi8, instants, side="right")  # of the next mark
-    days = _wall(marks.asi8, grid) // _DAY
+    marks = nanoseconds(grid.between(grid.shift(first, -1), grid.shift(last, 1)))
+    place = np.searchsorted(marks, instants, side="right")  # of the next mark
+    days = _wall(marks, grid) // _DAY
     return (days[place - 2] + 1, day + 1) if code in _PERIOD_ENDS else (day, days[place])
 
 

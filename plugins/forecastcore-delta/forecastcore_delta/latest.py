@@ -1,6 +1,6 @@
 """`forecast_latest`: a Delta table beside the vintages, overwritten whole in one transaction.
 
-The transaction remembers which version of the vintages it was made of. So the next run adds what came since, whoever
+The transaction remembers which version of which table it was made of. So the next run adds what came since, whoever
 wrote it, and a run that was killed in between is made good.
 """
 
@@ -46,7 +46,10 @@ def check_owner(path: Path) -> None:
 
 
 def refresh(path: Path, fresh: dict[str, pa.Table]) -> None:
-    """Bring `forecast_latest` up to the newest version of the table at `path`.
+    """Bring `forecast_latest` up to the version that the table at `path` has now, or a newer one.
+
+    Of several writers at a time one succeeds, and takes with it what the others have committed by then; so it is not
+    the newest version that a loser waits for, only the one that holds its own vintage.
 
     Args:
         path: the table of vintages.
@@ -58,15 +61,16 @@ def refresh(path: Path, fresh: dict[str, pa.Table]) -> None:
     from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
     from deltalake.exceptions import CommitFailedError
 
+    wanted = DeltaTable(path).version()
     for attempt in range(_ATTEMPTS):
         vintages = DeltaTable(path)
-        version = vintages.version()
+        version, table_id = vintages.version(), str(vintages.metadata().id)
         latest = _existing(path.parent / NAME) or _created(path.parent / NAME, vintages, path.name)
-        done = latest.transaction_version(path.name)
-        if done is not None and done >= version:
+        done = latest.transaction_version(table_id)
+        if done is not None and done >= wanted:
             return
         rows = _rows(path, vintages, latest, done, fresh)
-        remember = CommitProperties(app_transactions=[Transaction(path.name, version)], max_commit_retries=0)
+        remember = CommitProperties(app_transactions=[Transaction(table_id, version)], max_commit_retries=0)
         try:
             write_deltalake(latest, rows, mode="overwrite", commit_properties=remember)
         except CommitFailedError:

@@ -1,8 +1,8 @@
 """Forecasts as a Delta table, each vintage in one transaction.
 
 A vintage is written to a file in the table's folder, flushed and hashed. The transaction that makes it part of the
-table carries the run key as its application id, so that Delta itself refuses it a second time. What a killed run leaves is a
-file that no version names; `vacuum` removes it.
+table carries the run key as its application id, so that Delta itself refuses it a second time. What a killed run
+leaves is a file that no version names; `vacuum` removes it.
 """
 
 from __future__ import annotations
@@ -89,7 +89,12 @@ class DeltaSink:
         return int(DeltaTable(self.path).to_pyarrow_dataset().count_rows(filter=mine))
 
     def _after_failure(self, run_key: str) -> str:
-        delta = _existing(self.path)
+        from deltalake.exceptions import DeltaError
+
+        try:
+            delta = _existing(self.path)
+        except (DeltaError, OSError):
+            return "the table cannot be opened; publish again once it can, nothing will be there twice"
         if delta is None or delta.transaction_version(run_key) is None:
             return "nothing of this vintage is visible; what was published before is still served"
         return "the vintage is visible, but forecast_latest may lack it; run again to mend it"
@@ -120,6 +125,11 @@ def _created(path: Path, schema: pa.Schema) -> DeltaTable:
 
 
 def _check_columns(delta: DeltaTable, table: pa.Table, path: Path) -> None:
+    if (reader := delta.protocol().min_reader_version) > 1:
+        raise SinkError(
+            f"the table {path} needs readers of version {reader}, such as for column mapping or deletion vectors",
+            hint="only tables that every reader can read are written to; publish to a new path",
+        )
     has = {field.name: _type_name(field.type) for field in pa.schema(delta.schema().to_arrow())}
     brings = {field.name: _type_name(field.type) for field in table.schema}
     faults = [f"it lacks {name}" for name in brings if name not in has]

@@ -103,12 +103,10 @@ def _versions(path: Path) -> str:
 
 
 def _read(delta: DeltaTable, columns: list[str]) -> pa.Table:
-    from deltalake.exceptions import DeltaProtocolError
-
-    try:
-        return delta.to_pyarrow_dataset().to_table(columns=columns)
-    except DeltaProtocolError:  # deletion vectors or column mapping: the slower engine knows them
+    if delta.protocol().min_reader_version > 1:
+        # deletion vectors or column mapping: the dataset refuses the one and reads nulls for the other
         return pa.table(delta.scan(columns=columns))
+    return delta.to_pyarrow_dataset().to_table(columns=columns)
 
 
 def _plain(schema: pa.Schema) -> pa.Schema:

@@ -1,4 +1,5 @@
 import os
+import shutil
 import threading
 from datetime import UTC, datetime
 
@@ -7,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake  # noqa: TID253 - the tests are about it
 from forecastcore_delta import DeltaSink
 
 from forecastcore.api import Sink
@@ -83,7 +84,7 @@ def test_the_log_remembers_the_run_key_when_its_old_entries_are_gone(sink):
     publish(sink, *days(1, 2))
     delta = DeltaTable(sink.path)
     delta.create_checkpoint()
-    for entry in (sink.path / "_delta_log").glob("*.json"):
+    for entry in sorted((sink.path / "_delta_log").glob("*.json"))[:-1]:
         entry.unlink()
     assert [answer.already for answer in publish(sink, *days(1, 2, 3))] == [True, True, False]
     assert sink.read().num_rows == 3 * days(1)[0].num_rows
@@ -135,10 +136,16 @@ def test_a_vintage_that_is_published_late_does_not_replace_a_newer_one(sink):
 
 def test_latest_is_made_again_when_it_was_removed(sink):
     publish(sink, *days(1, 2))
-    for file in sorted((sink.path.parent / "forecast_latest").rglob("*"), reverse=True):
-        file.rmdir() if file.is_dir() else file.unlink()
+    shutil.rmtree(sink.path.parent / "forecast_latest")
     assert publish(sink, *days(1))[0].already
     assert latest(sink).equals(newest(days(1, 2)))
+
+
+def test_latest_is_made_again_when_the_table_was_made_anew(sink):
+    publish(sink, *days(1, 2, 3))
+    shutil.rmtree(sink.path)
+    publish(sink, *days(5))
+    assert latest(sink).equals(newest(days(5)))
 
 
 def test_latest_follows_rows_that_were_deleted_and_files_that_were_compacted(sink):
@@ -180,13 +187,18 @@ def test_a_vintage_with_other_columns_than_the_table_is_refused_with_the_differe
 
 
 def test_a_column_of_another_type_in_the_table_is_named(sink):
-    from deltalake import write_deltalake
-
     [vintage] = days(1)
     wide = vintage.set_column(5, "step", vintage["step"].cast(pa.int64()))
     write_deltalake(sink.path, wide)
     with pytest.raises(SinkError, match="step is int64 there, int32 in the vintage"):
         publish(sink, *days(2))
+
+
+def test_a_table_that_not_every_reader_can_read_is_not_written_to(sink):
+    naive = pa.table({"ds": pa.array([datetime(2024, 1, 1)], pa.timestamp("us"))})  # noqa: DTZ001 - needs version 3
+    write_deltalake(sink.path, naive)
+    with pytest.raises(SinkError, match="needs readers of version 3"):
+        publish(sink, *days(1))
 
 
 @pytest.mark.parametrize("run_key", ["", "../../etc/passwd", "a" * 65, "ABCDEF01", "abc", "0123456g"])
@@ -237,7 +249,7 @@ def test_an_answer_that_is_lost_after_the_commit_does_not_cost_the_vintage(sink,
 def test_a_folder_that_cannot_be_a_table_is_a_sink_error(sink):
     sink.path.parent.mkdir(parents=True)
     sink.path.write_text("a file")
-    with pytest.raises(SinkError, match="cannot publish"):
+    with pytest.raises(SinkError, match=r"cannot publish.*cannot be opened"):
         publish(sink, *days(1))
 
 

@@ -1,8 +1,8 @@
 """What is known at an origin about a later instant, as numbers; the heart of every model here.
 
 A row is (series, origin, step). Its values are read from the panel at or before the origin, from the calendar of the
-target instant, and from covariates as they are known or assumed. Values of the target stand as (value - level) / scale of
-the series at the origin, so that one model serves all levels, follows trends, and takes negative values.
+target instant, and from covariates as they are known or assumed. A series' own values stand as (value - level) / scale
+of it at the origin, so that one model serves all levels, follows trends, and takes negative values.
 
 Lags follow the wall clock: one week before 08:00 is 08:00, also where the clocks changed in between.
 """
@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from forecastcore_sklearn.panel import Floats, Ints, Panel
 
 __all__ = ["Features", "Plan", "Rows", "features_of", "plan_of"]
 
 _WEEKS = 4  # same-phase values that are looked back on
-_CLIP = 20.0
+_FLAT = 1e-6  # a spread below this share of the values is rounding
+_DAILY = 1.5  # days between instants, at most, where a year is looked back as 52 weeks
+_NEAR = 3  # latest values and shortest window
 
 
 @dataclass(frozen=True)
@@ -51,13 +51,18 @@ class Plan:
         """Window of the level: the longest season, at least 4."""
         return max(4, *self.seasons) if self.seasons else 4
 
+    @property
+    def reach(self) -> int:
+        """How far back from the origin any feature looks, in steps."""
+        return 2 * _WEEKS * self.long + max(self.long, self.year) + 2
+
 
 def plan_of(panel: Panel, seasons: tuple[int, ...], horizon: int) -> Plan:
     """Choose lags and windows for what the panel holds."""
     rows = panel.y.shape[1]
     days = (panel.instants[-1] - panel.instants[0]).total_seconds() / 86_400 / max(1, rows - 1)
     used = tuple(season for season in seasons if 1 < season < rows)
-    year = round(364 / days) if 0 < days < 2 else 0
+    year = round(364 / days) if 0 < days <= _DAILY else 0
     return Plan(
         seasons=used,
         year=year if year > max(used, default=1) and rows > 1.2 * year + horizon else 0,
@@ -84,18 +89,28 @@ class Rows:
     ahead: Floats | None = None
     vintage: Ints | None = None
 
+    def of_block(self, here: Ints, start: int, end: int) -> Rows:
+        """Some of the rows, all of series start … end - 1, counted from start."""
+        return Rows(
+            self.series[here] - start,
+            self.origin[here],
+            self.step[here],
+            None if self.ahead is None else self.ahead[:, start:end],
+            None if self.vintage is None else self.vintage[here],
+        )
+
 
 @dataclass(frozen=True)
 class Features:
     """Named columns, and what turns the model's answer into units.
 
     Attributes:
-        values: column by name, each of shape (rows,), NaN where unknown.
+        columns: values by name, each of shape (rows,), NaN where unknown.
         level: of the series at the origin; NaN where it has no history.
-        scale: likewise, above 0.
+        scale: likewise; 0 where it never changed, and the level is all there is to say.
     """
 
-    values: dict[str, Floats]
+    columns: dict[str, Floats]
     level: Floats
     scale: Floats
 
@@ -151,14 +166,15 @@ class _Past:
     def level_scale(self, row: Ints, end: Ints, plan: Plan) -> tuple[Floats, Floats]:
         """Centred level and the scale at positions; both of shape (rows,)."""
         total, count = self.sums.between(row, end + 1 - plan.long, end + 1)
-        ever, ever_count = self.sums.between(row, 0 * end, end + 1)
-        level = np.where(count > 0, _ratio(total, count), _ratio(ever, ever_count))
-        near = self._spread(row, end + 1 - (4 if plan.year else 2) * plan.long, end)
-        ever_spread = self._spread(row, 0 * end, end)
-        scale = np.fmax(near, 0.1 * ever_spread)
-        return level, np.where(scale > 1e-9 * (1 + np.abs(level + self.center[row])), scale, 1.0)
+        total_ever, count_ever = self.sums.between(row, 0 * end, end + 1)
+        level = np.where(count > 0, _ratio(total, count), _ratio(total_ever, count_ever))
+        near = self.spread(row, end + 1 - (4 if plan.year else 2) * plan.long, end)
+        ever = self.spread(row, 0 * end, end)
+        scale = np.fmax(near, 0.1 * ever)
+        size = np.abs(level) + np.abs(level + self.center[row])
+        return level, np.where(scale > _FLAT * size, scale, 0.0)
 
-    def _spread(self, row: Ints, start: Ints, end: Ints) -> Floats:
+    def spread(self, row: Ints, start: Ints, end: Ints) -> Floats:
         total, count = self.sums.between(row, start, end + 1)
         squares, _ = self.squares.between(row, start, end + 1)
         mean = _ratio(total, count)
@@ -189,8 +205,22 @@ def features_of(panel: Panel, rows: Rows, plan: Plan) -> Features:
         rows: what is asked.
         plan: which lags and windows.
     """
+    values: dict[str, Floats] = {}
+    level, scale = np.full(len(rows.step), np.nan), np.zeros(len(rows.step))
+    for start, block in panel.blocks():
+        end = start + len(block.ids)
+        here = np.flatnonzero((rows.series >= start) & (rows.series < end))
+        part = _block(block, rows.of_block(here, start, end), plan)
+        level[here], scale[here] = part.level, part.scale
+        for name, column in part.columns.items():
+            values.setdefault(name, np.empty(len(rows.step)))[here] = column
+    return Features(values, level, scale)
+
+
+def _block(panel: Panel, rows: Rows, plan: Plan) -> Features:
     past = _Past(panel, plan)
-    level, scale = past.level_scale(rows.series, rows.origin, plan)
+    level, spread = past.level_scale(rows.series, rows.origin, plan)
+    scale = np.where(spread > 0, spread, 1.0)
     values = _steps(rows, plan) | _recent(past, rows, plan, level, scale)
     phases = {season: _phases(panel, rows, season) for season in plan.seasons}
     for season, places in phases.items():
@@ -203,7 +233,7 @@ def features_of(panel: Panel, rows: Rows, plan: Plan) -> Features:
     values |= _calendar(panel, rows, plan)
     for number in range(plan.covariates):
         values |= _covariate(panel, rows, plan, number, phases)
-    return Features(values, level + past.center[rows.series], scale)
+    return Features(values, level + past.center[rows.series], spread)
 
 
 def _phases(panel: Panel, rows: Rows, season: int) -> list[Ints]:
@@ -220,15 +250,15 @@ def _steps(rows: Rows, plan: Plan) -> dict[str, Floats]:
 def _recent(past: _Past, rows: Rows, plan: Plan, level: Floats, scale: Floats) -> dict[str, Floats]:
     """Where the series stands at the origin, against its level and against its own season."""
     row, end = rows.series, rows.origin
-    values = {f"last_{back}": (_at(past.y, row, end - back) - level) / scale for back in range(3)}
-    windows = sorted({3, *(s for s in (plan.short // 4, plan.short, plan.long) if s > 3)})
+    values = {f"last_{back}": (_at(past.y, row, end - back) - level) / scale for back in range(_NEAR)}
+    windows = sorted({_NEAR, *(s for s in (plan.short // 4, plan.short, plan.long) if s > _NEAR)})
     for width in windows:
         values[f"mean_{width}"] = (past.sums.mean(row, end, width) - level) / scale
         values[f"surprise_mean_{width}"] = past.surprises.mean(row, end, width) / scale
     values["surprise_0"] = _at(past.surprise, row, end) / scale
     for back in (1, 2, 4):
         values[f"drift_{back}"] = (level - past.sums.mean(row, end - back * plan.long, plan.long)) / scale
-    values["spread"] = past._spread(row, end + 1 - plan.long, end) / scale  # noqa: SLF001 - a helper of this module
+    values["spread"] = past.spread(row, end + 1 - plan.long, end) / scale
     values["relative"] = scale / np.maximum(np.abs(level + past.center[row]), 1e-3 * scale)
     return values
 
@@ -237,7 +267,7 @@ def _seasonal(
     past: _Past, rows: Rows, season: int, places: list[Ints], level: Floats, scale: Floats
 ) -> dict[str, Floats]:
     parts = [(_at(past.y, rows.series, place) - level) / scale for place in places]
-    values = {f"lag_{season}_{number}": part for number, part in enumerate(parts[:3], 1)}
+    values = {f"lag_{season}_{number}": part for number, part in enumerate(parts[:_NEAR], 1)}
     values[f"phase_{season}"] = _mean(parts)
     return values
 
@@ -248,9 +278,10 @@ def _analogue(past: _Past, rows: Rows, plan: Plan, lag: int, place: Ints, name: 
     then = rows.origin - (rows.origin + rows.step - place)
     safe = np.maximum(then, 0)
     level, scale = past.level_scale(row, safe, plan)
+    known = (then >= 0) & (scale > 0)
+    scale = np.where(known, scale, 1.0)
     value = (_at(past.y, row, place) - level) / scale
     day = (past.sums.mean(row, np.minimum(place + plan.short // 2, rows.origin), plan.short) - level) / scale
-    known = then >= 0
     values = {f"{name}_ago": np.where(known, value, np.nan)}
     if plan.short > 1 and lag > plan.short:
         values[f"{name}_ago_smooth"] = np.where(known, day, np.nan)

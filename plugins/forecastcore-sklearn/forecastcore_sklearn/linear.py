@@ -7,6 +7,7 @@ Answers are summed column by column, so that a row's answer never depends on the
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,14 +16,16 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from forecastcore_sklearn.features import Features, Plan
+    from forecastcore_sklearn.lesson import Lesson
     from forecastcore_sklearn.panel import Floats, Ints
 
 __all__ = ["Linear", "fit_linear"]
 
 _CLIP = 10.0
+_CONSTANT = 1e-9
 _ALPHAS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 _KNOTS = (0.05, 0.25, 0.5, 0.75, 0.95)
-_HOLDOUT = 0.2
+_PER_SERIES = 500  # training rows of a series, on average, that make a correction of its own worth while
 
 
 @dataclass(frozen=True)
@@ -54,9 +57,9 @@ class Linear:
     def predict(self, features: Features, plan: Plan, series: Ints) -> Floats:
         """Answer in units of scale above level, shape (rows,)."""
         columns = _columns(features, plan, self.knots, self.middle, self.ladder)
-        hour = features.values["hour"].astype(np.int64)
+        hour = features.columns["hour"].astype(np.int64)
         position = {int(column): number for number, column in enumerate(self.core, 1)}
-        out = self.coef[0] + self.by_hour[hour, 0] + self.by_series[series, 0]
+        out: Floats = self.coef[0] + self.by_hour[hour, 0] + self.by_series[series, 0]
         for number, (_, column) in enumerate(columns):
             weight = np.full(len(out), self.coef[number + 1])
             if number in position:
@@ -68,30 +71,30 @@ class Linear:
 def _hats(x: Floats, knots: Floats) -> list[Floats]:
     """Piecewise linear basis that sums to 1."""
     eye = np.eye(len(knots))
-    return [np.interp(x, knots, row) for row in eye]
+    return [np.asarray(np.interp(x, knots, row)) for row in eye]
 
 
 def _columns(
     features: Features, plan: Plan, knots: Floats, middle: Floats, ladder: Floats
 ) -> list[tuple[bool, Floats]]:
     """The design: (whether corrections use it, column)."""
-    values = features.values
+    values = features.columns
     out: list[tuple[bool, Floats]] = []
-    lags = _lags(features, plan)
+    lags = _lags(features)
     hats = _hats(np.log(values["step"]), ladder)
     for lag in lags:
         out.append((True, lag))
         out += [(False, lag * hat) for hat in hats] if len(hats) > 1 else []
     out += [(False, hat) for hat in hats[1:]]
-    out += _calendar(features, plan)
+    out += _calendar(features)
     for number in range(plan.covariates):
         out += [(True, column) for column in _covariate(values, number, knots[number], middle[number])]
     return out
 
 
-def _lags(features: Features, plan: Plan) -> list[Floats]:
+def _lags(features: Features) -> list[Floats]:
     """Lag and level columns, a missing one read as the mean of its phase, else as the level."""
-    values = features.values
+    values = features.columns
     names = ("last_", "mean_", "surprise", "drift", "lag_", "phase_", "season_", "year_")
     out = []
     for name, column in values.items():
@@ -102,13 +105,13 @@ def _lags(features: Features, plan: Plan) -> list[Floats]:
     return out
 
 
-def _calendar(features: Features, plan: Plan) -> list[tuple[bool, Floats]]:
-    hour, weekday = features.values["hour"], features.values["weekday"]
+def _calendar(features: Features) -> list[tuple[bool, Floats]]:
+    hour, weekday = features.columns["hour"], features.columns["weekday"]
     half = np.floor(2 * hour)
     out = [(False, (half == slot).astype(float)) for slot in range(48)]
     out += [(True, (weekday == day).astype(float)) for day in range(7)]
-    if "yearday" in features.values:
-        turn = 2 * np.pi * features.values["yearday"]
+    if "yearday" in features.columns:
+        turn = 2 * np.pi * features.columns["yearday"]
         out += [(wave == 1, part(wave * turn)) for wave in (1, 2, 3, 4, 5, 6) for part in (np.sin, np.cos)]
     return out
 
@@ -133,7 +136,7 @@ def _covariate(values: dict[str, Floats], number: int, knots: Floats, middle: fl
 
 def _ladder(plan: Plan, horizon: int) -> Floats:
     steps = {1, plan.short // 4, plan.short, 2 * plan.short, 4 * plan.short, horizon}
-    return np.log(np.array(sorted(step for step in steps if 1 <= step <= horizon), dtype=float))
+    return np.asarray(np.log(sorted(step for step in steps if 1 <= step <= horizon)))
 
 
 def _knots(values: dict[str, Floats], plan: Plan) -> tuple[Floats, Floats]:
@@ -149,48 +152,35 @@ def _knots(values: dict[str, Floats], plan: Plan) -> tuple[Floats, Floats]:
     return knots, middle
 
 
-def fit_linear(
-    features: Features,
-    plan: Plan,
-    target: Floats,
-    late: npt.NDArray[np.bool_],
-    series: Ints,
-    count: int,
-    horizon: int,
-    alpha: float | None = None,
-) -> Linear:
+def fit_linear(lesson: Lesson, alpha: float | None = None) -> Linear:
     """Learn coefficients.
 
     Args:
-        features: of the rows.
-        plan: lags and windows.
-        target: in units of scale above level.
-        late: rows of the latest part of history, on which penalties are chosen.
-        series: number of each row's series.
-        count: of series.
-        horizon: longest step.
-        alpha: penalty per row of the standardised columns; None chooses.
+        lesson: rows to learn from.
+        alpha: penalty per row of the standardised columns; None chooses on the late rows.
     """
-    knots, middle = _knots(features.values, plan)
-    ladder = _ladder(plan, horizon)
-    columns = _columns(features, plan, knots, middle, ladder)
-    core = np.array([number for number, (used, _) in enumerate(columns) if used], dtype=np.int64)
+    features, series, late, count = lesson.features, lesson.series, lesson.late, len(lesson.ids)
+    knots, middle = _knots(features.columns, lesson.plan)
+    ladder = _ladder(lesson.plan, lesson.horizon)
+    columns = _columns(features, lesson.plan, knots, middle, ladder)
+    core = np.flatnonzero([used for used, _ in columns]).astype(np.int64)
     x = np.stack([column for _, column in columns], axis=1)
     mean, spread = x.mean(axis=0), x.std(axis=0)
-    spread = np.where(spread > 1e-9, spread, 1.0)
+    spread = np.where(spread > _CONSTANT, spread, 1.0)
     x = (x - mean) / spread
     alphas = _ALPHAS if alpha is None else (alpha,)
-    coef = _ridge(x, target, late, alphas)
-    rest = target - coef[0] - x @ coef[1:]
-    hour = features.values["hour"].astype(np.int64)
-    by_hour = np.zeros((24, 1 + len(core)))
+    coef = _ridge(x, lesson.target, late, alphas)
+    rest = lesson.target - coef[0] - x @ coef[1:]
+    hour = features.columns["hour"].astype(np.int64)
+    by_hour, by_series = np.zeros((24, 1 + len(core))), np.zeros((count + 1, 1 + len(core)))
     x = x[:, core]
     if len(np.unique(hour)) > 1:
         by_hour = _grouped(x, rest, late, hour, 24, alphas)
-        rest = rest - by_hour[hour, 0] - np.einsum("ij,ij->i", by_hour[hour, 1:], x)
-    by_series = np.zeros((count + 1, 1 + len(core)))
-    if count > 1:
+        rest = rest - by_hour[hour, 0] - (by_hour[hour, 1:] * x).sum(axis=1)
+    if 1 < count <= len(x) / _PER_SERIES:
         by_series[:count] = _grouped(x, rest, late, series, count, alphas)
+    # Digits beyond these hang on the order in which a library adds up; trees that follow must not.
+    coef, by_hour, by_series = (np.round(part, 6) for part in (coef, by_hour, by_series))
     return Linear(knots, middle, ladder, mean, spread, core, coef, by_hour, by_series)
 
 
@@ -227,7 +217,7 @@ def _grouped(
     """Corrections per group; one penalty for all groups, which may be so strong that nothing is corrected."""
     order = np.argsort(group, kind="stable")
     ends = np.searchsorted(group[order], np.arange(count + 1))
-    parts = [order[a:b] for a, b in zip(ends[:-1], ends[1:], strict=True)]
+    parts = [order[a:b] for a, b in pairwise(ends)]
     early = [_moments(x[part][~late[part]], y[part][~late[part]]) for part in parts]
     last = [_moments(x[part][late[part]], y[part][late[part]]) for part in parts]
 

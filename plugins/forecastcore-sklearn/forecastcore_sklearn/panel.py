@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Clock", "Panel", "panel_of"]
 
-_BLOCK = 4_000_000  # values of y worked on at a time: bounds memory, changes no result
+_BLOCK = 2_000_000  # values of y worked on at a time: bounds memory, changes no result
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Clock:
         """Read the clock of `grid.timezone` at instants (UTC)."""
         wall = grid.local(instants)
         ahead = (wall.as_unit("ns").asi8 - instants.as_unit("ns").asi8) // 10**9
-        step = int(pd.Timedelta(grid.offset).total_seconds()) if grid.fixed else 0
+        step = int(pd.Timedelta(grid.offset).total_seconds()) if grid.fixed else 0  # type: ignore[arg-type]  # fixed means Tick
         return Clock(
             hour=wall.hour.to_numpy() + wall.minute.to_numpy() / 60.0 + wall.second.to_numpy() / 3600.0,
             weekday=wall.weekday.to_numpy().astype(np.int64),
@@ -80,6 +80,14 @@ class Panel:
         for start in range(0, len(self.ids), size):
             part = slice(start, start + size)
             yield start, replace(self, ids=self.ids[part], y=self.y[part], x=self.x[:, part])
+
+    def since(self, start: int) -> Panel:
+        """The panel from a position of the time axis on; a copy of `y`, which may be written to."""
+        now = self.clock
+        clock = Clock(now.hour[start:], now.weekday[start:], now.yearday[start:], now.offset[start:])
+        return replace(
+            self, y=self.y[:, start:].copy(), x=self.x[..., start:], clock=clock, instants=self.instants[start:]
+        )
 
     def only(self, keep: npt.NDArray[np.bool_]) -> Panel:
         """The panel with some of its series."""
@@ -121,6 +129,7 @@ def _places(ds: pd.Series, instants: pd.DatetimeIndex, frequency: str) -> Ints:
     places = np.minimum(np.searchsorted(axis, stamps), len(axis) - 1)
     off = np.flatnonzero(axis[places] != stamps)
     if len(off):
-        msg = f"{len(off)} instants are not on the grid of {frequency}, the first is {pd.Timestamp(stamps[off[0]], tz='UTC')}"
+        first = pd.Timestamp(stamps[off[0]], tz="UTC")
+        msg = f"{len(off)} instants are not on the grid of {frequency}, the first is {first}"
         raise PluginError(msg, hook="fit", hint="hand the model a frame that stands on the grid without holes")
     return np.asarray(places, dtype=np.int64)

@@ -12,6 +12,7 @@ from forecastcore_sklearn.features import Rows
 
 if TYPE_CHECKING:
     from forecastcore.api import Task
+    from forecastcore_sklearn.features import Plan
     from forecastcore_sklearn.panel import Floats, Ints, Panel
 
 __all__ = ["replayed", "sample", "training_origins"]
@@ -21,13 +22,14 @@ _REPLAYS = 128  # origins that assumptions are replayed for
 _REPLAY_VALUES = 4_000_000
 
 
-def training_origins(panel: Panel, horizon: int, max_rows: int, *, replay: bool) -> Ints:
+def training_origins(panel: Panel, plan: Plan, horizon: int, max_rows: int, *, replay: bool) -> Ints:
     """Positions of past origins, ascending; every one has at least one known step after it.
 
-    They are counted back from the end, and stand at changing times of day.
+    They are counted back from the end, stand at changing times of day, and leave the first season (the first third of a
+    short history) to be looked back on.
     """
     rows = panel.y.shape[1]
-    possible = rows - 1
+    possible = max(1, rows - 1 - max(1, min(plan.long, rows // 3)))
     size = max(1.0, np.isfinite(panel.y).sum() / max(1, rows))  # series, counted by what they hold
     wanted = max_rows / size
     if replay:

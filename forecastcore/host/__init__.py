@@ -7,14 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import hashlib
-import importlib.metadata
-import importlib.resources
-import importlib.util
 import json
-import re
-import sys
-from collections import Counter
 from dataclasses import dataclass, is_dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,11 +17,10 @@ import pluggy
 from forecastcore import api, hookspecs, parameters
 from forecastcore.config.words import did_you_mean
 from forecastcore.errors import PluginError, PluginNotFoundError
+from forecastcore.host.finding import Candidate, installed, normal, single_files
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-    from importlib.resources.abc import Traversable
-    from types import ModuleType
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from forecastcore.config.words import Fault
 
@@ -79,109 +71,19 @@ class Offer:
         return f"{self.distribution} {self.version} ({self.location})"
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Candidate:
-    """A plugin that was found, not yet loaded."""
-
-    name: str
-    distribution: str
-    version: str
-    source: str
-    location: str
-    load: Callable[[], Any]
-    digest: Callable[[], str]
-
-    def offer(self, health: Health, reason: str, *, digest: str = "") -> Offer:
-        return Offer(
-            kind="plugin",
-            name=self.name,
-            distribution=self.distribution,
-            version=self.version,
-            source=self.source,
-            location=self.location,
-            health=health,
-            reason=reason,
-            digest=digest,
-        )
-
-
-def _normal(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def _installed() -> Iterator[_Candidate]:
-    points = importlib.metadata.entry_points(group=hookspecs.GROUP)
-    for point in sorted(points, key=lambda point: (point.dist.name if point.dist else "", point.name)):
-        yield _Candidate(
-            name=point.name,
-            distribution=point.dist.name if point.dist else "unknown",
-            version=point.dist.version if point.dist else "",
-            source="installed",
-            location=f"{point.name} = {point.value}",
-            load=point.load,
-            digest=functools.partial(_digest, re.split(r"[.:\s]", point.value, maxsplit=1)[0]),
-        )
-
-
-def _single_files(paths: Sequence[str | Path]) -> Iterator[_Candidate]:
-    stems: Counter[str] = Counter()
-    for path in (Path(path).absolute() for path in paths):
-        stem = re.sub(r"[^A-Za-z0-9_]", "_", path.stem)
-        stems[stem] += 1
-        # Called alike in every process and after every edit, so that workers and stored models find its classes.
-        name = f"forecastcore_file_{stem}" + (f"_{stems[stem]}" if stems[stem] > 1 else "")
-        digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
-        yield _Candidate(
-            name=path.stem,
-            distribution=path.name,
-            version=f"0+{digest[:8]}" if digest else "0",
-            source="file",
-            location=str(path),
-            load=functools.partial(_import_file, name, path, digest),
-            digest=functools.partial(str, digest),
-        )
-
-
-def _import_file(name: str, path: Path, digest: str) -> ModuleType:
-    """Import a file as module `name`; the one imported before where it is the same file with the same content."""
-    known = sys.modules.get(name)
-    if known is not None and (known.__file__, getattr(known, "_forecastcore_digest", "")) == (str(path), digest):
-        return known
-    spec = importlib.util.spec_from_file_location(name, path)
-    if not digest or spec is None or spec.loader is None:
-        raise ImportError(f"{path} is no Python file" if path.exists() else f"there is no file {path}")
-    module = importlib.util.module_from_spec(spec)
-    vars(module)["_forecastcore_digest"] = digest
-    sys.modules[name] = module  # dataclasses look their module up
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
-
-
-def _python_files(folder: Traversable, prefix: str = "") -> Iterator[tuple[str, bytes]]:
-    for entry in folder.iterdir():
-        if entry.name.endswith(".py"):
-            yield prefix + entry.name, entry.read_bytes()
-        elif entry.is_dir() and entry.name != "__pycache__":
-            yield from _python_files(entry, f"{prefix}{entry.name}/")
-
-
-def _digest(package: str) -> str:
-    """SHA-256 over names and contents of a package's Python files; also where they lie in an archive."""
-    module = sys.modules.get(package)
-    if module is None:
-        return ""
-    if hasattr(module, "__path__"):
-        files = sorted(_python_files(importlib.resources.files(module)))
-    else:
-        files = [("", Path(module.__file__).read_bytes())] if module.__file__ else []
-    total = hashlib.sha256()
-    for name, content in files:
-        total.update(f"{name}\0{len(content)}\0".encode() + content)
-    return total.hexdigest()
+def _offer(candidate: Candidate, health: Health, reason: str, *, digest: str = "") -> Offer:
+    """A plugin as a whole, before what it offers is known."""
+    return Offer(
+        kind="plugin",
+        name=candidate.name,
+        distribution=candidate.distribution,
+        version=candidate.version,
+        source=candidate.source,
+        location=candidate.location,
+        health=health,
+        reason=reason,
+        digest=digest,
+    )
 
 
 def _words(error: BaseException) -> str:
@@ -268,26 +170,26 @@ class Host:
             files: single Python files to load as plugins.
         """
         host = cls(block=block, allow=allow, files=[Path(path).absolute() for path in files])
-        singles = list(_single_files(files))
-        allowed = None if allow is None else {_normal(name) for name in allow}
+        singles = list(single_files(files))
+        allowed = None if allow is None else {normal(name) for name in allow}
         found: list[Offer] = []
-        for candidate in [*_installed(), *singles]:
-            if {_normal(candidate.name), _normal(candidate.distribution)} & {_normal(name) for name in block}:
-                found.append(candidate.offer("blocked", "blocked by plugins.block; it was not imported"))
-            elif allowed is not None and candidate not in singles and _normal(candidate.distribution) not in allowed:
-                found.append(candidate.offer("blocked", "not among plugins.allow; it was not imported"))
+        for candidate in [*installed(), *singles]:
+            if {normal(candidate.name), normal(candidate.distribution)} & {normal(name) for name in block}:
+                found.append(_offer(candidate, "blocked", "blocked by plugins.block; it was not imported"))
+            elif allowed is not None and candidate not in singles and normal(candidate.distribution) not in allowed:
+                found.append(_offer(candidate, "blocked", "not among plugins.allow; it was not imported"))
             else:
                 found += host._load(candidate)
         host._offers = tuple(sorted(_judged(found, block), key=lambda o: (o.kind, o.name, o.distribution)))
         return host
 
-    def _load(self, candidate: _Candidate) -> list[Offer]:
+    def _load(self, candidate: Candidate) -> list[Offer]:
         plugin = None
         try:
             plugin = candidate.load()
-            name = f"{candidate.distribution}:{candidate.name}"
+            name = f"{candidate.distribution} {candidate.version} ({candidate.location})"
             if self._manager.register(plugin, name) is None:
-                return [candidate.offer("broken", "it was registered before")]
+                return [_offer(candidate, "broken", "it was registered before")]
             self._manager.check_pending()
             offers = self._ask(candidate, plugin)
         except pluggy.PluginValidationError as error:
@@ -298,7 +200,7 @@ class Host:
             return offers
         if plugin is not None and self._manager.is_registered(plugin):
             self._manager.unregister(plugin)
-        return [candidate.offer("broken", reason)]
+        return [_offer(candidate, "broken", reason)]
 
     def _misspelt(self, plugin: Any) -> str:
         hooks = [name for name in vars(hookspecs) if name.startswith("forecastcore_")]
@@ -308,7 +210,7 @@ class Host:
                 return f"there is no hook {caller.name!r}" + (f" ({hint})" if hint else "")
         return ""
 
-    def _ask(self, candidate: _Candidate, plugin: Any) -> list[Offer]:
+    def _ask(self, candidate: Candidate, plugin: Any) -> list[Offer]:
         """What one plugin offers.
 
         Raises:
@@ -329,7 +231,7 @@ class Host:
                     fault = _spec_fault(kind, spec)
                     if fault:
                         raise TypeError(fault)
-                    blank = candidate.offer("ok", "", digest=digest)
+                    blank = _offer(candidate, "ok", "", digest=digest)
                     offers.append(replace(blank, kind=kind, name=spec.name, spec=spec))
         return offers
 
