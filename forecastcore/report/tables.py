@@ -166,8 +166,10 @@ def assumed(predicted: PredictReport | None, project: Project) -> Html:
         return Html("")
     if not predicted.assumptions:
         return el("p", "Nothing: the project has no covariates.")
-    types = {name: a.type for name, a in project.config.assumptions.items()}
-    listed = ", ".join(f"{name} is {kind}" for name, kind in types.items() if name != kind)
+    told = [f"{name} is {a.type}" for name, a in project.config.assumptions.items() if name != a.type]
+    changed = {scenario: project.config.scenarios.get(scenario, {}) for scenario in predicted.scenarios}
+    told += [f"{name} is {a.type} in {scenario}" for scenario, names in changed.items() for name, a in names.items()]
+    listed = ", ".join(told)
     rows = [
         [note.covariate, note.scenario, note.assumption, f"{note.rows:,}", note.reason or words.NOTHING]
         for note in predicted.assumptions
