@@ -358,6 +358,12 @@ def prepare(
     past = frame[frame["ds"] <= limit] if limit is not pd.NaT else frame
     if past.empty:
         raise DataError(f"{where} has no rows at or before {limit}", hint=f"it starts at {frame['ds'].min()}")
+    if not np.isfinite(past["y"].to_numpy()).any():
+        raise DataError(
+            f"column {columns.target!r} of {where} has no value"
+            + (f" at or before {limit}" if as_of is not None else ""),
+            hint="check source.target and that the export has finished",
+        )
     grid = TimeGrid(frequency, columns.timezone).anchored_at(past["ds"].min())
     origin = grid.floor(past["ds"].max() if as_of is None else limit)
     past = past[past["ds"] <= origin]

@@ -180,7 +180,7 @@ def test_an_origin_before_all_data_says_when_it_starts():
 def test_nothing_after_the_origin_is_seen(position, seed):
     rng = np.random.default_rng(seed)
     origin = HOURS[position].tz_localize("UTC")
-    clean = two_series().to_pandas()
+    clean = two_series().to_pandas().astype({"y": float})
     later = clean["ds"].dt.tz_localize("UTC") > origin
     spoilt = clean.assign(y=clean["y"].where(~later, rng.choice([np.nan, np.inf, -1e9, 0.0], len(clean))))
     extra = pd.DataFrame({"unique_id": ["new", "a"], "ds": [HOURS[-1], HOURS[-1]], "y": [1.0, 2.0]})

@@ -148,7 +148,7 @@ def build() -> argparse.ArgumentParser:
 
     _models(commands)
 
-    plugins = _group(commands, "plugins", "what is installed")
+    plugins = _group(commands, "plugins", "what is installed", ("plugins list",))
     _command(plugins, "list", "installed plugins with their health", ("plugins list", "--json plugins list"))
 
     _command(
@@ -161,7 +161,12 @@ def build() -> argparse.ArgumentParser:
 
 
 def _models(commands: Any) -> None:
-    models = _group(commands, "models", "the registry, and who was champion when")
+    models = _group(
+        commands,
+        "models",
+        "the registry, and who was champion when",
+        ("models list", "models compare champion challenger", "models rollback"),
+    )
     _command(models, "list", "all versions", ("models list", "--json models list"))
     show = _command(models, "show", "one version", ("models show 3", "models show champion"))
     show.add_argument("version", metavar="V", help="a version, alias or run id")
@@ -205,6 +210,6 @@ def _command(commands: Any, name: str, summary: str, examples: Sequence[str]) ->
     return made
 
 
-def _group(commands: Any, name: str, summary: str) -> Any:
-    group = commands.add_parser(name, help=summary, description=summary, parents=[_shared(top=False)])
+def _group(commands: Any, name: str, summary: str, examples: Sequence[str]) -> Any:
+    group = _command(commands, name, summary, examples)
     return group.add_subparsers(dest="action", metavar="ACTION", parser_class=_Parser, required=True)

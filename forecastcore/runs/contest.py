@@ -88,7 +88,7 @@ def hold_contest(
     if not np.isfinite(loss(board[best])):
         raise DataError(
             "no candidate could be scored: "
-            + "; ".join(f"{row.name}: {row.reason or 'no finite error'}" for row in board),
+            + "; ".join(f"{row.name}: {row.reason or 'no finite error'}" for row in board[: len(candidates)]),
             hint="forecastcore validate --data tells which series have enough values",
         )
     return Contest(rows=rows, results=results, leaderboard=sorted(board, key=loss), best=results[best])

@@ -130,7 +130,10 @@ def _slices(rows: Backtest, champion: Floats, challenger: Floats) -> dict[str, t
     quarter[scored[np.argsort(size[scored], kind="stable")]] = np.arange(len(scored)) * _SLICES // max(len(scored), 1)
     horizon = int(rows.step.max())
     hits = {
-        f"steps {b * horizon // _SLICES + 1}-{(b + 1) * horizon // _SLICES}": (rows.step - 1) * _SLICES // horizon == b
+        f"steps {-(-b * horizon // _SLICES) + 1}-{-(-(b + 1) * horizon // _SLICES)}": (rows.step - 1)
+        * _SLICES
+        // horizon
+        == b
         for b in range(_SLICES if horizon >= _SLICES else 0)
     }
     if len(scored) >= 2 * _SLICES:

@@ -64,7 +64,8 @@ def predict(
         SinkError: no sink could be delivered to.
     """
     steps, started = steps or Steps(), time.perf_counter()
-    _check_scenarios(project, scenarios)
+    scenarios = _known(project, scenarios)
+    runtime.instant(project, as_of)  # a moment that is none is told first
     store = runtime.store(project)
     version = _chosen(store, model)
     history = steps.run("load and check", lambda: runtime.history(project, as_of))
@@ -161,13 +162,15 @@ def _read(sink: Any, moment: pd.Timestamp | None) -> pd.DataFrame:
     return frame
 
 
-def _check_scenarios(project: Project, scenarios: Sequence[str]) -> None:
+def _known(project: Project, scenarios: Sequence[str]) -> tuple[str, ...]:
+    """The scenarios, each once."""
     known = ("base", *project.config.scenarios)
     unknown = [name for name in scenarios if name not in known]
     if unknown or not scenarios:
         raise UsageError(
             f"unknown scenario {', '.join(map(repr, unknown))}", hint=f"the project has {', '.join(known)}"
         )
+    return tuple(dict.fromkeys(scenarios))
 
 
 def _chosen(store: ModelStore, model: str) -> ModelVersion:
