@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
 __all__ = ["Html", "badge", "el", "join", "table"]
 
 _VOID = {"br", "meta"}
+#: control characters and lone surrogates, which no file may hold, and those that turn the direction of what follows
+_UNFIT = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
 
 
 class Html(str):
@@ -20,9 +23,7 @@ class Html(str):
 
 
 def _escaped(text: str) -> str:
-    # A lone surrogate or a control character from the data would make the file unreadable as UTF-8 or as HTML.
-    clean = "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
-    return html.escape(clean, quote=True)
+    return html.escape(_UNFIT.sub("\N{REPLACEMENT CHARACTER}", text), quote=True)
 
 
 def _markup(child: object) -> str:

@@ -82,7 +82,7 @@ def _page(
     clock = Clock(history.grid.timezone, history.grid.fixed)
     name = project.config.name
     sections = [
-        ("attention", "Needs attention", tables.attention(views)),
+        ("attention", "Needs attention", tables.attention(views, vintage)),
         ("forecast", "Forecast", pictures.forecast(views, vintage, clock)),
         ("series", "All series", tables.all_series(views, opened=len(views) <= pictures.CHARTS)),
         ("earlier", "An earlier forecast, and what came", pictures.earlier(vintages, vintage, history, clock)),

@@ -82,6 +82,8 @@ def _figure(view: View, vintage: Vintage, clock: Clock, number: int) -> Html:
 
 
 def _caption(view: View, vintage: Vintage) -> Html:
+    if not np.isfinite(view.level):
+        return join(["no forecast"])
     span = words.duration(vintage.main["ds"].max() - vintage.issued_at)
     parts: list[object] = [join(["mean ", el("b", words.number(view.level))])]
     if np.isfinite(view.before):

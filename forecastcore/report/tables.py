@@ -24,33 +24,38 @@ __all__ = ["all_series", "assumed", "attention", "decided", "delivery", "leaderb
 _LISTED = 5000
 
 
-def attention(views: Sequence[View]) -> Html:
-    """Series that a fallback served or that have no forecast, and why."""
-    wrong = [view for view in views if view.status != "ok"]
+def attention(views: Sequence[View], vintage: Vintage) -> Html:
+    """Series that are not served as they should be, in any scenario, and why."""
+    main = next(iter(vintage.scenarios))
+    wrong = [(view.unique_id, main, view.status, view.model, view.reason) for view in views if view.status != "ok"]
+    wrong += _only_elsewhere(vintage, {uid for uid, *_ in wrong})
     if not wrong:
         return el("p", f"Nothing: the model served all {words.count(len(views), 'series', 'series')}.", class_="good")
+    counts = {word: sum(status == word for _, _, status, *_ in wrong) for word in ("failed", "degraded")}
+    told = ", ".join(f"{words.count(n, 'series', 'series')} {word}" for word, n in counts.items() if n)
     shown = wrong[:_LISTED]
     rows = [
-        [view.unique_id, badge(view.status), view.reason or words.NOTHING, view.model or words.NOTHING]
-        for view in shown
+        [uid, scenario, badge(status), model or words.NOTHING, reason or words.NOTHING]
+        for uid, scenario, status, model, reason in shown
     ]
-    failed = sum(view.status == "failed" for view in wrong)
-    told = [
-        f"{words.count(len(wrong) - failed, 'series', 'series')} served by a fallback" if len(wrong) > failed else ""
-    ]
-    told += [f"{words.count(failed, 'series', 'series')} without a forecast" if failed else ""]
+    head = ("Series", "Scenario", "Status", "Made by", "Reason")
     return join(
         [
-            el("p", "; ".join(filter(None, told)) + ". The other series are not touched by it."),
-            table(
-                "Series that the model did not serve",
-                ("Series", "Status", "Reason", "Served by"),
-                rows,
-                hide_caption=True,
-            ),
+            el("p", f"{told}. The other series are not touched by it."),
+            table("Series that are not served as they should be", head, rows, hide_caption=True),
             _left_out(len(wrong), len(shown)),
         ]
     )
+
+
+def _only_elsewhere(vintage: Vintage, known: set[str]) -> list[tuple[str, str, str, str, str]]:
+    """Series that are well in the main scenario, but not in another one."""
+    found = []
+    for scenario, rows in list(vintage.scenarios.items())[1:]:
+        bad = rows[(rows["status"] != "ok") & ~rows["unique_id"].isin(known)].drop_duplicates("unique_id")
+        texts = bad[["unique_id", "status", "model", "reason"]].fillna("").astype(str)
+        found += [(uid, scenario, status, model, why) for uid, status, model, why in texts.itertuples(index=False)]
+    return found
 
 
 def _left_out(there: int, shown: int) -> Html | None:

@@ -111,7 +111,7 @@ def levels_of(table: pd.DataFrame) -> tuple[str, str] | None:
 def nominal(bounds: tuple[str, str]) -> str:
     """The share of actuals that two quantiles should hold between them."""
     low, high = (float(name[1:].replace("_", ".")) for name in bounds)
-    return f"{high - low:g} %"
+    return f"{high - low:g}\N{NO-BREAK SPACE}%"
 
 
 def made_by(vintage: Vintage) -> str:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["NOTHING", "Clock", "change", "count", "duration", "frequency", "moment", "number", "share"]
 
 NOTHING = "\N{EN DASH}"
+_PERCENT = "\N{NO-BREAK SPACE}%"
 
 _UNITS = {"s": "second", "min": "minute", "h": "hour", "D": "day", "B": "working day", "W": "week"}
 _UNITS |= {"M": "month", "Q": "quarter", "Y": "year"}
@@ -34,14 +35,18 @@ def number(value: float | None) -> str:
 
 def share(value: float | None, digits: int = 0) -> str:
     """A share as percent."""
-    return NOTHING if value is None or not math.isfinite(value) else f"{100 * value:.{digits}f} %"
+    return (
+        NOTHING
+        if value is None or not math.isfinite(value)
+        else f"{round(100 * value, digits) + 0.0:.{digits}f}{_PERCENT}"
+    )
 
 
 def change(after: float, before: float) -> str:
     """A relative change with its sign."""
     if not (math.isfinite(after) and math.isfinite(before)) or before == 0:
         return NOTHING
-    return f"{100 * (after - before) / abs(before):+.1f} %"
+    return f"{round(100 * (after - before) / abs(before), 1) + 0.0:+.1f}{_PERCENT}"
 
 
 def count(quantity: int, noun: str, plural: str = "") -> str:
