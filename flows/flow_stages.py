@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import logging
 import os
 import time
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
@@ -55,7 +54,6 @@ EXIT_CODES: Final = {"Completed": 0, "Degraded": 3, "Held": 4}
 _HELD = 4
 _PATIENCE = 2.0
 _LONGEST = 3000
-_log = logging.getLogger(__name__)
 
 
 class PrefectSteps(Steps):
@@ -107,7 +105,7 @@ def courtesy(what: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # noqa: BLE001 - a server that is down for a moment must not undo a delivered forecast
-        _log.warning("Prefect did not take %s: %s", what, mask(f"{type(error).__name__}: {error}"))
+        get_run_logger().warning("Prefect did not take %s: %s", what, mask(f"{type(error).__name__}: {error}"))
 
 
 def read_block(name: str) -> str:

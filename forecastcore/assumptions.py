@@ -127,6 +127,10 @@ class Assumptions:
         base = self.made["base"]
         return tuple(c.name for c in self.covariates if c.assume and base[c.assume].spec.generates)
 
+    def only(self, names: Sequence[str]) -> Assumptions:
+        """The same for some of the covariates."""
+        return replace(self, covariates=tuple(c for c in self.covariates if c.name in set(names)))
+
     def with_generated(self, panel: pd.DataFrame, task: Task) -> pd.DataFrame:
         """The panel with all covariate columns, in order; the generated ones filled for its own instants."""
         if self.generated:
@@ -344,7 +348,7 @@ def _notes(labels: Mapping[str, Labels], scenario: str, reasons: Labels) -> tupl
 def replayer(
     assumptions: Assumptions, panel: pd.DataFrame, grid: TimeGrid, task: Task
 ) -> Callable[[Sequence[pd.Timestamp]], pd.DataFrame] | None:
-    """What `Task.replay` is: covariates as they would have been assumed at past origins, each origin worked out once.
+    """What `Task.replay` is: covariates as they would have been assumed at past origins.
 
     Args:
         assumptions: all that the project assumes.
@@ -355,25 +359,70 @@ def replayer(
     Returns:
         None where no covariate is assumed: the actual ones are then what will be known.
     """
-    if not any(c.assume for c in assumptions.covariates):
+    guessed = [c.name for c in assumptions.covariates if c.assume and c.name not in assumptions.generated]
+    if not guessed:
         return None
-    instants = panel["ds"].to_numpy(dtype="datetime64[ns]")
-    done: dict[pd.Timestamp, pd.DataFrame] = {}
+    replay = _Replay(assumptions, panel, grid, task, guessed)
+    return lambda origins: pd.concat([replay.at(origin) for origin in origins], ignore_index=True)
 
-    def at(origin: pd.Timestamp) -> pd.DataFrame:
-        if origin not in done:
-            past = panel[instants <= origin.to_datetime64()]
-            later = panel[
-                (instants > origin.to_datetime64()) & (instants <= grid.shift(origin, task.horizon).to_datetime64())
-            ]
-            blank = blank_future(list(past["unique_id"].unique()), grid, origin, task.horizon)
-            blank = blank[blank["ds"] <= task.origin].reset_index(drop=True)
-            got = assumptions.ahead(past, later, blank, replace(task, origin=origin, replay=None)).frame
-            got.insert(1, "origin", origin)
-            done[origin] = got
-        return done[origin]
 
-    def replay(origins: Sequence[pd.Timestamp]) -> pd.DataFrame:
-        return pd.concat([at(origin) for origin in origins], ignore_index=True)
+class _Replay:
+    """Past origins, one after the other.
 
-    return replay
+    Weather is often the same in all series; it is then asked for once and not for each of them, if at the first origin
+    that makes no difference to the answer.
+    """
+
+    def __init__(
+        self, assumptions: Assumptions, panel: pd.DataFrame, grid: TimeGrid, task: Task, guessed: list[str]
+    ) -> None:
+        self._assumptions, self._panel, self._grid, self._task, self._guessed = assumptions, panel, grid, task, guessed
+        self._instants = panel["ds"].to_numpy(dtype="datetime64[ns]")
+        self._one = self._longest()
+        self._same: bool | None = None if self._all_alike() else False
+
+    def at(self, origin: pd.Timestamp) -> pd.DataFrame:
+        """`unique_id, origin, ds, step, <covariates>` of the rows after an origin that the panel has."""
+        rows = self._later(self._panel, self._instants, origin)
+        ahead = pd.DatetimeIndex(rows["ds"]).unique().sort_values()
+        step = (ahead.get_indexer(pd.DatetimeIndex(rows["ds"])) + 1).astype(np.int32)
+        if self._same is None:
+            self._same = np.array_equal(self._alike(origin, rows), self._each(origin, rows), equal_nan=True)
+        values = self._alike(origin, rows) if self._same else self._each(origin, rows)
+        rows = rows.assign(**{name: values[:, n] for n, name in enumerate(self._guessed)})
+        rows.insert(1, "origin", origin)
+        rows.insert(3, "step", step)
+        return rows[["unique_id", "origin", "ds", "step", *self._assumptions.names]]
+
+    def _longest(self) -> pd.DataFrame:
+        starts = offsets(self._panel)
+        longest = int(np.argmax(np.diff(starts)))
+        return self._panel.iloc[starts[longest] : starts[longest + 1]].reset_index(drop=True)
+
+    def _all_alike(self) -> bool:
+        place = np.searchsorted(self._one["ds"].to_numpy(dtype="datetime64[ns]"), self._instants)
+        one, every = (frame[self._guessed].to_numpy(dtype=float) for frame in (self._one, self._panel))
+        return bool(np.array_equal(one[place], every, equal_nan=True))
+
+    def _later(self, panel: pd.DataFrame, instants: npt.NDArray[Any], origin: pd.Timestamp) -> pd.DataFrame:
+        """Rows within the horizon after an origin, of the series that had begun by then."""
+        last = self._grid.shift(origin, self._task.horizon).to_datetime64()
+        begun = set(panel["unique_id"].to_numpy()[instants == origin.to_datetime64()].tolist())
+        rows = panel[(instants > origin.to_datetime64()) & (instants <= last)]
+        return rows[rows["unique_id"].isin(begun)].drop(columns="y").reset_index(drop=True)
+
+    def _ask(self, origin: pd.Timestamp, panel: pd.DataFrame, rows: pd.DataFrame) -> Floats:
+        past = panel[panel["ds"] <= origin]
+        known = rows[["unique_id", "ds", *(c for c in rows.columns if c in self._assumptions.names)]]
+        blank = rows[["unique_id", "ds"]].assign(step=rows.groupby("unique_id").cumcount().to_numpy(np.int32) + 1)
+        asked = replace(self._task, origin=origin, replay=None)
+        got = self._assumptions.only(self._guessed).ahead(past, known, blank, asked)
+        return got.frame[self._guessed].to_numpy(dtype=float)
+
+    def _each(self, origin: pd.Timestamp, rows: pd.DataFrame) -> Floats:
+        return self._ask(origin, self._panel, rows)
+
+    def _alike(self, origin: pd.Timestamp, rows: pd.DataFrame) -> Floats:
+        one = self._later(self._one, self._one["ds"].to_numpy(dtype="datetime64[ns]"), origin)
+        answer = self._ask(origin, self._one, one)
+        return np.tile(answer, (len(rows) // max(len(one), 1), 1))

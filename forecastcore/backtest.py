@@ -79,8 +79,8 @@ class Result:
     Attributes:
         candidate: what was fitted.
         forecast: point forecasts; a series that the model could not do has its fallback's.
-        quantiles: shape (rows, levels); conformal ones come from the other folds.
-        native: which rows have the model's own quantiles.
+        quantiles: calibrated on the errors of the other folds, shape (rows, levels).
+        errors: what its quantiles are calibrated on.
         failures: why series were served by the fallback, with the number of folds, screened series not counted.
         seconds: work time over all units.
         remarks: what else is to be said of it.
@@ -89,7 +89,7 @@ class Result:
     candidate: Candidate
     forecast: Floats
     quantiles: Floats
-    native: npt.NDArray[np.bool_]
+    errors: intervals.Errors
     failures: Mapping[str, str]
     seconds: float
     remarks: tuple[str, ...] = ()
@@ -183,7 +183,8 @@ def backtest_unit(panel: pd.DataFrame, request_text: str) -> pd.DataFrame:
     """Fit and forecast one candidate on some series at some origins.
 
     Returns:
-        `fold, unique_id, step, forecast, q10 …, native, reason`, and the seconds taken in `attrs`.
+        `fold, unique_id, step, forecast, q10 …, reason` with the model's own quantiles, NaN where it has none; the
+        seconds taken are in `attrs`.
     """
     request = json.loads(request_text)
     setup = _setup(request["recipe"])
@@ -225,8 +226,8 @@ def _fold(
     part = fit_part(project, assumptions, candidate, past, grid, origin, request["threads"])
     answer = guard.answer(offer, [part], past, future, task, screened)
     rows = guard.with_fallback(answer, past, future, task, model=candidate.type)
-    native = np.asarray(np.isfinite(answer.quantiles).all(axis=1))
-    rows = rows.drop(columns=["ds", "model", "status"]).assign(native=native)
+    rows[[quantile_column(q) for q in task.quantiles]] = answer.quantiles
+    rows = rows.drop(columns=["ds", "model", "status"])
     rows.attrs["carried"] = sorted(carried - {""})
     return rows
 
@@ -260,7 +261,7 @@ def package_unit(panel: pd.DataFrame, request_text: str) -> pd.DataFrame:
         future = setup.assumptions.ahead(past, _known_part(panel, origin), blank, task).frame
         rows = package.forecast(past, future, origin)
         rows.insert(0, "fold", number)
-        blocks.append(rows.assign(native=True))
+        blocks.append(rows)
     return pd.concat(blocks, ignore_index=True)
 
 
@@ -408,11 +409,16 @@ def _result(candidate: Candidate, frames: Sequence[pd.DataFrame], rows: Backtest
     if len(frame) != len(rows.y):
         raise EngineError(f"{candidate.name}: the backtest gave {len(frame)} rows, {len(rows.y)} were asked for")
     forecast = frame["forecast"].to_numpy(dtype=float)
-    quantiles = frame[[quantile_column(q) for q in levels]].to_numpy(dtype=float)
-    native = frame["native"].to_numpy(dtype=bool)
-    if not native.all():
-        conformal = intervals.leave_one_fold_out(forecast, rows.y, rows.step, rows.series, rows.fold, rows.ids, levels)
-        quantiles = np.where(native[:, None], quantiles, conformal)
+    own = frame[[quantile_column(q) for q in levels]].to_numpy(dtype=float)
+    errors = intervals.Errors(
+        y=rows.y,
+        forecast=forecast,
+        own=own,
+        made=(frame["reason"] == "").to_numpy(dtype=bool),
+        step=rows.step,
+        series=rows.series,
+        ids=rows.ids,
+    )
     failed = frame.loc[(frame["reason"] != "") & (frame["step"] == 1), ["unique_id", "reason"]]
     failures = {
         uid: reason
@@ -423,8 +429,8 @@ def _result(candidate: Candidate, frames: Sequence[pd.DataFrame], rows: Backtest
     return Result(
         candidate=candidate,
         forecast=forecast,
-        quantiles=quantiles,
-        native=native,
+        quantiles=intervals.leave_one_fold_out(errors, rows.fold, levels),
+        errors=errors,
         failures=failures,
         seconds=sum(float(part.attrs["seconds"]) for part in frames),
         remarks=tuple(f"covariates carried on from the last season: {reason}" for reason, _ in carried.most_common(1)),

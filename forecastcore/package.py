@@ -105,6 +105,7 @@ def _conformal_bytes(conformal: Conformal) -> bytes:
         out,
         levels=np.asarray(conformal.levels),
         offsets=conformal.offsets,
+        plain=conformal.plain,
         ids=np.asarray(list(conformal.sizes), dtype=np.str_),
         sizes=np.asarray(list(conformal.sizes.values()), dtype=float),
         relative=np.asarray(conformal.relative),
@@ -115,7 +116,8 @@ def _conformal_bytes(conformal: Conformal) -> bytes:
 def _conformal_from(data: bytes) -> Conformal:
     with np.load(io.BytesIO(data), allow_pickle=False) as kept:
         sizes = dict(zip(kept["ids"].tolist(), kept["sizes"].tolist(), strict=True))
-        return Conformal(tuple(kept["levels"].tolist()), kept["offsets"], sizes, float(kept["relative"]))
+        levels = tuple(kept["levels"].tolist())
+        return Conformal(levels, kept["offsets"], kept["plain"], sizes, float(kept["relative"]))
 
 
 @dataclass(frozen=True)
@@ -179,10 +181,9 @@ class Package:
         answer = guard.answer(
             self.offer, self.parts, context, future, task, guard.screen(context, self.manifest.max_missing)
         )
-        bare = ~np.isfinite(answer.quantiles).all(axis=1) & np.isfinite(answer.forecast)
-        if bare.any():
-            ids, steps = future["unique_id"].to_numpy()[bare], future["step"].to_numpy()[bare]
-            answer.quantiles[bare] = self.conformal.quantiles(list(ids), steps, answer.forecast[bare])
+        made = np.isfinite(answer.forecast)
+        ids, steps = future["unique_id"].to_numpy()[made].tolist(), future["step"].to_numpy()[made]
+        answer.quantiles[made] = self.conformal.quantiles(ids, steps, answer.forecast[made], answer.quantiles[made])
         spread = np.asarray(self.manifest.fallback_spread) if self.manifest.fallback_spread else None
         return guard.with_fallback(answer, context, future, task, model=self.manifest.model, spread=spread)
 

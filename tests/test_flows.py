@@ -290,6 +290,37 @@ def test_a_block_that_is_not_there_fails_the_run_with_file_line_and_key(server, 
         load_project(path).source()
 
 
+def test_a_sink_that_fails_beside_one_that_does_not_fails_the_run_and_shows_both(server, trained):
+    sinks = "sinks=[{type: parquet, path: out}, {type: csv, path: data.parquet/no}]"
+    state = flow("predict")(str(trained), as_of="2024-01-27T23:00Z", overrides=[sinks], return_state=True)
+    assert (state.type, state.name) == ("FAILED", "Failed")
+    assert state.message.startswith("csv ")
+    assert "run it again" in state.message
+    told = server.artifacts(run_id_of(state))["forecastcore-tiny-summary"].data
+    assert "| 72 | written |" in told
+    assert "| 0 | FAILED: " in told
+
+
+def test_an_error_that_nobody_foresaw_is_told_and_a_bar_that_cannot_be_shown_stops_nothing(server):
+    import flow_stages
+    from prefect import flow
+
+    steps = flow_stages.PrefectSteps("no key of Prefect's")
+
+    def work():
+        assert steps.run("fine", lambda: steps.progress("fine", 1, 2) or 42) == 42
+        return steps.run("odd", lambda: {}["token=hunter2"])
+
+    state = flow(name="surprise", **flow_stages.PLAIN)(lambda: flow_stages.truthfully(work))(return_state=True)
+    assert state.message.startswith("KeyError: ")
+    assert "hunter2" not in state.message
+    assert {name: task.name for name, task in server.tasks(run_id_of(state)).items()} == {
+        "fine": "Completed",
+        "odd": "Failed",
+    }
+    assert server.nothing_stored()
+
+
 def load_project(path):
     import flow_stages
 
@@ -370,20 +401,20 @@ def test_a_flow_file_run_as_a_script_reports_to_the_server_that_the_settings_nam
 
 
 @pytest.mark.slow
-def test_a_process_worker_runs_a_deployment(server, deployed, trained):
-    words = ("deployment", "run", "predict/predict", "-p", f"project={trained}", "-p", "as_of=2024-01-28T23:00Z")
-    said = server.prefect(*words)
+def test_a_process_worker_runs_a_deployment_and_a_champion_that_stays_is_no_failure(server, deployed, trained):
+    given = (f"project={trained}", 'overrides=["engine.workers=2"]')
+    said = server.prefect("deployment", "run", "retrain/retrain", *(word for one in given for word in ("-p", one)))
     run_id = re.search(r"UUID: (\S+)", said)[1]
-    worker = ("worker", "start", "--pool", "local-pool", "--type", "process", "--run-once")
-    server.prefect(*worker, timeout=280)
+    server.prefect("worker", "start", "--pool", "local-pool", "--type", "process", "--run-once", timeout=280)
 
     def state():
         with server.client() as client:
             return client.read_flow_run(run_id).state
 
     until(lambda: state().is_final(), 120)
-    assert (state().name, state().message[:41]) == ("Completed", "72 rows from 2024-01-28 23:00 UTC by seaso")
-    assert "forecastcore-tiny-summary" in server.artifacts(run_id)
+    assert (state().type, state().name) == ("COMPLETED", "Completed"), state().message
+    assert state().message.startswith("held: ")
+    assert "the champion stays" in server.artifacts(run_id)["forecastcore-tiny-decision"].data
     assert server.nothing_stored()
 
 

@@ -1,11 +1,13 @@
 """Conformal quantiles: ordered, calibrated by step, honest about folds."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forecastcore.intervals import calibrate, leave_one_fold_out
+from forecastcore.intervals import Errors, calibrate, leave_one_fold_out
 from forecastcore.metrics import coverage
 
 LEVELS = (0.1, 0.5, 0.9)
@@ -18,12 +20,23 @@ def errors(rng, series=20, folds=6, horizon=24):
     return (rng.normal(size=shape) * spread).ravel(), fold, which, step + 1
 
 
+def rows(error, step, series, ids, *, level=100.0, own=None):
+    forecast = np.full(len(error), level)
+    base = nothing(len(error)) if own is None else own
+    made = np.ones(len(error), dtype=bool)
+    return Errors(y=forecast + error, forecast=forecast, own=base, made=made, step=step, series=series, ids=ids)
+
+
+def nothing(count):
+    return np.full((count, len(LEVELS)), np.nan)
+
+
 def test_eighty_percent_bands_cover_eighty_percent_out_of_fold_at_every_step():
     rng = np.random.default_rng(1)
     error, fold, series, step = errors(rng)
     ids = [f"s{n}" for n in range(20)]
     forecast = np.full(len(error), 100.0)
-    got = leave_one_fold_out(forecast, forecast + error, step, series, fold, ids, LEVELS)
+    got = leave_one_fold_out(rows(error, step, series, ids), fold, LEVELS)
     assert coverage(forecast + error, got[:, 0], got[:, -1]) == pytest.approx(0.8, abs=0.02)
     for bucket in np.array_split(np.arange(1, 25), 4):
         hit = np.isin(step, bucket)
@@ -34,33 +47,47 @@ def test_each_series_has_a_band_of_its_own_size():
     rng = np.random.default_rng(2)
     error, _, series, step = errors(rng)
     ids = [f"s{n}" for n in range(20)]
-    learned = calibrate(error, step, series, ids, 24, LEVELS, level_of=np.full(20, 100.0))
-    small, large = learned.quantiles(["s0", "s3"], np.array([1, 1]), np.zeros(2))
+    learned = calibrate(rows(error, step, series, ids), 24, LEVELS)
+    small, large = learned.quantiles(["s0", "s3"], np.array([1, 1]), np.zeros(2), nothing(2))
     assert (large[-1] - large[0]) / (small[-1] - small[0]) > 100
 
 
 def test_a_new_series_takes_a_band_relative_to_its_level():
-    learned = calibrate(
-        np.array([-1.0, 1.0, 2.0]),
-        np.ones(3, dtype=int),
-        np.zeros(3, dtype=int),
-        ["a"],
-        1,
-        LEVELS,
-        level_of=np.array([10.0]),
-    )
-    band = learned.quantiles(["new"], np.array([1]), np.array([1000.0]))[0]
+    one = np.ones(3, dtype=int)
+    learned = calibrate(rows(np.array([-1.0, 1.0, 2.0]), one, 0 * one, ["a"], level=10.0), 1, LEVELS)
+    band = learned.quantiles(["new"], np.array([1]), np.array([1000.0]), nothing(1))[0]
     assert band[0] < 1000 < band[-1]
+
+
+def test_a_models_own_quantiles_are_widened_where_they_cover_too_little():
+    rng = np.random.default_rng(3)
+    error, fold, series, step = errors(rng)
+    ids = [f"s{n}" for n in range(20)]
+    narrow = 100.0 + np.array([-0.01, 0.0, 0.01])[None, :] * np.ones((len(error), 1))
+    given = rows(error, step, series, ids, own=narrow)
+    assert coverage(given.y, narrow[:, 0], narrow[:, -1]) < 0.1
+    got = leave_one_fold_out(given, fold, LEVELS)
+    assert coverage(given.y, got[:, 0], got[:, -1]) == pytest.approx(0.8, abs=0.02)
+
+
+def test_a_small_series_with_few_errors_is_not_given_the_band_of_a_large_one():
+    error = np.r_[np.random.default_rng(4).normal(size=400) * 1e6, [0.1, -0.1, 0.1]]
+    series = np.r_[np.zeros(400, dtype=int), np.ones(3, dtype=int)]
+    y = np.where(series == 0, 1e8, 10.0)
+    given = replace(rows(error, np.ones(403, dtype=int), series, ["large", "small"]), y=y, forecast=y - error)
+    assert calibrate(given, 1, LEVELS).sizes["small"] < 1
 
 
 @settings(deadline=None)
 @given(st.integers(0, 2**31), st.integers(1, 40), st.integers(1, 12))
-def test_quantiles_never_cross(seed, rows, horizon):
+def test_quantiles_never_cross(seed, count, horizon):
     rng = np.random.default_rng(seed)
-    step = rng.integers(1, horizon + 1, rows)
-    series = rng.integers(0, 3, rows)
-    error = np.where(rng.random(rows) < 0.2, np.nan, rng.standard_cauchy(rows))
-    learned = calibrate(error, step, series, ["a", "b", "c"], horizon, LEVELS, level_of=np.ones(3))
-    band = learned.quantiles(["a", "z"], np.array([1, horizon]), rng.normal(size=2))
+    step = rng.integers(1, horizon + 1, count)
+    series = rng.integers(0, 3, count)
+    error = np.where(rng.random(count) < 0.2, np.nan, rng.standard_cauchy(count))
+    own = np.where(rng.random((count, 1)) < 0.5, np.nan, rng.normal(size=(count, len(LEVELS))))
+    learned = calibrate(rows(error, step, series, ["a", "b", "c"], own=own), horizon, LEVELS)
+    own = np.array([[np.nan] * 3, [0.0, 1.0, 2.0]])
+    band = learned.quantiles(["a", "z"], np.array([1, horizon]), rng.normal(size=2), own)
     assert np.isfinite(band).all()
     assert (np.diff(band, axis=1) >= 0).all()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import shutil
 import sys
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,12 +81,12 @@ def _contest(report: RetrainReport, grid: TimeGrid) -> list[str]:
                 "bias": row.bias,
                 "coverage": row.coverage,
                 "skill": row.skill,
-                "seconds": round(row.seconds or 0.0, 1),
+                "seconds": row.seconds,
                 "status": row.status,
             }
             for row in report.leaderboard
         ]
-    )
+    ).astype(dict.fromkeys(("mase", "wql", "bias", "coverage", "skill", "seconds"), float))
     until = words.moment(report.as_of, grid.timezone)
     champion = report.champion_after
     return [
@@ -118,12 +120,23 @@ def _forecast(report: PredictReport, table: pd.DataFrame, grid: TimeGrid) -> lis
 
 
 def _aligned(frame: pd.DataFrame) -> list[str]:
-    return [f"  {line}" for line in frame.to_string(index=False, float_format="{:.3f}".format, na_rep="-").splitlines()]
+    """Columns side by side under their names: text to the left, numbers to the right."""
+    columns = []
+    for name in frame:
+        numeric = pd.api.types.is_numeric_dtype(frame[name])
+        cells = [str(name), *(_cell(value) for value in frame[name])]
+        width = max(map(len, cells))
+        columns.append([cell.rjust(width) if numeric else cell.ljust(width) for cell in cells])
+    return ["  " + "  ".join(row).rstrip() for row in zip(*columns, strict=True)]
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.3f}" if math.isfinite(value) else "-"
+    return str(value)
 
 
 def _wrapped(text: str) -> list[str]:
-    import textwrap
-
     return textwrap.wrap(text, 100, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 

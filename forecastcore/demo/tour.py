@@ -1,8 +1,8 @@
 """A project with real data, taken through a month of its life: a first champion, a challenger, and two forecasts.
 
-1. Retrain as of four weeks before the data ends: the first champion.
+1. Retrain as of four weeks before the data ends, when the project had two candidates and two folds: the first champion.
 2. Predict a week from there, whose actuals have come since.
-3. Retrain on all data: the winner is compared with the champion on newer origins.
+3. Retrain on all data, with a third candidate: the winner is compared with the champion on newer origins.
 4. Predict the week after the data's end, once as assumed and once in a heatwave.
 """
 
@@ -42,6 +42,8 @@ T = TypeVar("T")
 #: how long before the end of the data the story begins, in horizons
 _BEFORE = 4
 _SCENARIOS = ("base", "heatwave")
+#: the project of parts 1 and 2, before boosting came in
+_AT_FIRST = ("models=[{type: seasonal-naive}, {type: ridge}]", "backtest.folds=2")
 
 
 class _Chapter(Steps):
@@ -80,7 +82,7 @@ def run_demo(folder: Path, steps: Steps, *, overrides: Sequence[str] = ()) -> di
     _copy(folder)
     project = Project.load(folder, overrides=overrides)
     history = steps.run("read the data", lambda: runtime.history(project))
-    retrained = _trained(project, history, folder / "out" / "retrain.json", steps)
+    retrained = _trained(project, history, folder / "out" / "retrain.json", steps, overrides)
     predicted = predict(project, scenarios=_SCENARIOS, steps=_Chapter(4, steps))
     table = forecasts(project, None)
     page = steps.run(
@@ -128,13 +130,14 @@ def _is_ours(file: Path) -> bool:
     return isinstance(there, dict) and there.get("name") == yaml.safe_load(packaged)["name"]
 
 
-def _trained(project: Project, history: History, kept: Path, steps: Steps) -> RetrainReport:
+def _trained(project: Project, history: History, kept: Path, steps: Steps, overrides: Sequence[str]) -> RetrainReport:
     """Parts 1 to 3; a report that is kept stands for all of them."""
     if kept.is_file() and runtime.store(project).resolve("champion") is not None:
         return RetrainReport.model_validate(json.loads(kept.read_text(encoding="utf-8")))
     start = history.grid.shift(history.origin, -_BEFORE * project.config.horizon)
-    retrain(project, start, steps=_Chapter(1, steps))
-    predict(project, start, steps=_Chapter(2, steps))
+    at_first = Project.load(project.path, overrides=(*_AT_FIRST, *overrides))
+    retrain(at_first, start, steps=_Chapter(1, steps))
+    predict(at_first, start, steps=_Chapter(2, steps))
     report = retrain(project, steps=_Chapter(3, steps))
     kept.parent.mkdir(parents=True, exist_ok=True)
     partial = kept.with_name(f".{kept.name}.{os.getpid()}")

@@ -75,10 +75,10 @@ def _lines(axes: Axes, view: View) -> None:
         edges, low, high = _thin(view.ds, view.low, view.high)
         axes.fill_between(edges, low, high, color=_INKS["band"], alpha=0.2, linewidth=0, clip_on=False)
     axes.plot(view.past_ds, view.past_y, color=_INKS["past"], linewidth=1.1, **style)
+    axes.plot(view.ds, view.forecast, color=_INKS["forecast"], linewidth=1.6, **style)
     for number, values in enumerate(view.scenarios.values()):
         ink, dashes = SCENARIO_STYLES[number % len(SCENARIO_STYLES)]
         axes.plot(view.ds, values, color=_INKS[ink], linewidth=1.2, dashes=dashes, clip_on=False)
-    axes.plot(view.ds, view.forecast, color=_INKS["forecast"], linewidth=1.6, **style)
     if np.isfinite(view.actual).any():
         axes.plot(view.ds, view.actual, color=_INKS["actual"], linewidth=0.9, **style)
     for ds, values, ink in ((view.past_ds, view.past_y, "past"), (view.ds, view.forecast, "forecast")):

@@ -79,7 +79,7 @@ def table(
     )
     shown = el(
         "table",
-        el("caption", caption, class_="unseen" if hide_caption else None),
+        el("caption", el("span", caption), class_="unseen" if hide_caption else None),
         el("thead", top),
         el("tbody", body),
     )

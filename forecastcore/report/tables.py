@@ -117,8 +117,8 @@ def leaderboard(retrained: RetrainReport | None, clock: Clock) -> Html:
     caption = f"Leaderboard, best first: {folds} before {clock(retrained.as_of)}"
     explained = (
         "Every candidate forecast the same rows, with only what was known at each origin. MASE and RMSSE: error in"
-        " units of the seasonal naive's error on the training data. WQL: loss of the quantiles. Skill: how much smaller the"
-        " MASE is than the best seasonal naive's."
+        " units of the seasonal naive's error on the training data. WQL: loss of the quantiles. Skill: how much smaller"
+        " the MASE is than the best seasonal naive's."
     )
     return join([table(caption, head, rows, numeric=range(2, 9)), el("p", explained, class_="note")])
 
@@ -166,8 +166,10 @@ def assumed(predicted: PredictReport | None, project: Project) -> Html:
         return Html("")
     if not predicted.assumptions:
         return el("p", "Nothing: the project has no covariates.")
-    types = {name: a.type for name, a in project.config.assumptions.items()}
-    listed = ", ".join(f"{name} is {kind}" for name, kind in types.items() if name != kind)
+    told = [f"{name} is {a.type}" for name, a in project.config.assumptions.items() if name != a.type]
+    changed = {scenario: project.config.scenarios.get(scenario, {}) for scenario in predicted.scenarios}
+    told += [f"{name} is {a.type} in {scenario}" for scenario, names in changed.items() for name, a in names.items()]
+    listed = ", ".join(told)
     rows = [
         [note.covariate, note.scenario, note.assumption, f"{note.rows:,}", note.reason or words.NOTHING]
         for note in predicted.assumptions

@@ -17,7 +17,6 @@ from forecastcore import __version__, runtime
 from forecastcore.backtest import fit_all, fold_origins
 from forecastcore.intervals import calibrate
 from forecastcore.messages import RetrainReport, VersionRef
-from forecastcore.metrics import group_mean
 from forecastcore.package import Manifest, Package, PluginStamp
 from forecastcore.ports import Steps
 from forecastcore.runs.contest import hold_contest
@@ -147,9 +146,7 @@ def _refit(project: Project, history: History, contest: Contest, engine: Engine,
         max_missing=config.quality.max_missing,
         parts=tuple(parts),
     )
-    level_of = group_mean(np.abs(rows.y), rows.series, len(rows.ids))
-    errors = rows.y - contest.best.forecast
-    learned = calibrate(errors, rows.step, rows.series, rows.ids, config.horizon, config.quantiles, level_of=level_of)
+    learned = calibrate(contest.best.errors, config.horizon, config.quantiles)
     Package.seal(folder, manifest, learned)
 
 
