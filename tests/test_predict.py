@@ -1,0 +1,315 @@
+"""Predict applies what was learned to what is new; it estimates nothing and writes each vintage once."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from forecastcore.errors import DataError, UsageError
+from forecastcore.testing import sample_history
+
+COVARIATES = {
+    "covariates": {"temp": {"assume": "weather"}},
+    "assumptions": {"weather": {"type": "persistence"}},
+    "scenarios": {"heat": {"weather": {"type": "shift", "of": "weather", "add": 5.0}}},
+}
+MODELS = [
+    "seasonal-naive",
+    "naive",
+    "theta",
+    "ets",
+    "sarimax",
+    "unobserved-components",
+    "ridge",
+    "gradient-boosting",
+    "random-forest",
+]
+QUICK = {"gradient-boosting": {"max_iter": 10}, "random-forest": {"trees": 5}}
+
+
+def days(rows=90):
+    frame = sample_history(series=3, rows=rows, frequency="D", covariates=("temp",))
+    return frame.assign(ds=frame["ds"].dt.tz_localize(None))
+
+
+def daily(make_site, model, **settings):
+    return make_site(
+        days(),
+        frequency="D",
+        horizon=7,
+        models=[{"type": model, **QUICK.get(model, {})}],
+        backtest={"folds": 1},
+        **{**COVARIATES, **settings},
+    )
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_month_later_the_stored_model_forecasts_from_the_month_end_and_fits_nothing(model, make_site, monkeypatch):
+    site = daily(make_site, model)
+    trained = site.retrain(as_of="2024-02-29")
+    assert str(trained.as_of) == "2024-02-29 00:00:00+00:00"
+    forbid_fits(site.project(), monkeypatch)
+    report = site.predict()
+    table = site.table()
+    assert str(report.issued_at) == "2024-03-30 00:00:00+00:00"
+    assert table["ds"].min() == pd.Timestamp("2024-03-31", tz="UTC")
+    assert set(table["status"]) == {"ok"}
+    assert report.series.ok == 3
+    old = site.predict(as_of="2024-02-29")
+    then = site.table(issued_at="2024-02-29")
+    assert old.run_key != report.run_key
+    assert then["ds"].min() == pd.Timestamp("2024-03-01", tz="UTC")
+    assert not np.allclose(then["forecast"], table["forecast"])  # newer data, other forecasts
+
+
+def forbid_fits(project, monkeypatch):
+    """Whatever estimates raises from here on: every plugin's fit, and the optimisers below them."""
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("predict estimates something")
+
+    import scipy.optimize
+    from sklearn.ensemble import HistGradientBoostingRegressor, RandomForestRegressor
+    from statsmodels.base.model import LikelihoodModel
+    from statsmodels.tsa.statespace.mlemodel import MLEModel
+
+    for offer in project.host.offers("model"):
+        if offer.health == "ok":
+            monkeypatch.setattr(offer.spec.factory, "fit", refuse)
+    for owner in (HistGradientBoostingRegressor, RandomForestRegressor, LikelihoodModel, MLEModel):
+        monkeypatch.setattr(owner, "fit", refuse)
+    for name in ("minimize", "fmin", "fmin_l_bfgs_b", "least_squares", "minimize_scalar", "brute", "basinhopping"):
+        monkeypatch.setattr(scipy.optimize, name, refuse)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_mlflow_serves_the_same_forecasts_in_a_fresh_process_without_pickle(model, make_site, tmp_path):
+    site = daily(make_site, model)
+    site.retrain()
+    site.predict()
+    expected = site.table()
+    pd.concat([days(), ahead(site)]).to_parquet(tmp_path / "input.parquet")
+    code = (
+        "import sys, mlflow, pandas as pd\n"
+        f"mlflow.set_tracking_uri('sqlite:///{site.folder / 'mlflow.db'}')\n"
+        "model = mlflow.pyfunc.load_model('models:/small@champion')\n"
+        f"got = model.predict(pd.read_parquet({str(tmp_path / 'input.parquet')!r}))\n"
+        f"got.to_parquet({str(tmp_path / 'output.parquet')!r})\n"
+    )
+    env = {**os.environ, "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false", "MLFLOW_REGISTRY_URI": ""}
+    env.pop("MLFLOW_REGISTRY_URI")
+    subprocess.run([sys.executable, "-c", code], check=True, env=env, cwd=tmp_path, capture_output=True)
+    got = pd.read_parquet(tmp_path / "output.parquet")
+    columns = ["forecast", "q10", "q50", "q90"]
+    assert list(got["unique_id"]) == list(expected["unique_id"])
+    assert (pd.DatetimeIndex(got["ds"]).asi8 == pd.DatetimeIndex(expected["ds"]).as_unit("ns").asi8).all()
+    np.testing.assert_allclose(got[columns], expected[columns], rtol=1e-9, atol=1e-9)
+
+
+def ahead(site):
+    """The rows asked for, covariates as the project assumes them."""
+    from forecastcore import runtime
+
+    future = runtime.future(site.project(), runtime.history(site.project()))
+    return future.frame[["unique_id", "ds", "temp"]].assign(ds=lambda f: f["ds"].dt.tz_localize(None), y=np.nan)[
+        ["unique_id", "ds", "y", "temp"]
+    ]
+
+
+def test_the_same_question_is_answered_once(site):
+    site.write(**COVARIATES, models=[{"type": "ridge"}])
+    site.retrain()
+    first = site.predict()
+    again = site.predict()
+    assert first.run_key == again.run_key
+    assert (first.published[0].already, again.published[0].already) == (False, True)
+    assert len(site.table(issued_at=None)) == 18
+    heat = site.predict(scenarios=("base", "heat"))
+    assert [p.already for p in heat.published] == [True, False]
+    assert heat.run_keys["base"] == first.run_key != heat.run_keys["heat"]
+    assert len(site.table(issued_at=None)) == 36
+    table = site.table()
+    assert set(table.loc[table["scenario"] == "heat", "assumed_by"]) == {"temp=weather@heat(weather)"}
+    rise = table["forecast"][table["scenario"] == "heat"].to_numpy() - table["forecast"][table["scenario"] == "base"]
+    assert (rise > 5).all()  # three for each of five degrees, less what the model shrinks
+    site.predict(as_of="2024-03-08")
+    assert site.table(issued_at=None)["issued_at"].nunique() == 2
+    twice = site.predict(scenarios=("heat", "heat"))
+    assert twice.scenarios == ("heat",)
+
+
+def test_what_does_not_shape_a_forecast_does_not_change_its_key(site):
+    site.retrain()
+    first = site.predict()
+    site.write(promotion={"mode": "off"}, engine={"type": "local", "workers": 2})
+    assert site.predict().run_key == first.run_key
+    frame = pd.read_parquet(site.folder / "history.parquet")
+    frame.sample(frac=1, random_state=0).to_parquet(site.folder / "history.parquet")
+    assert site.predict().run_key == first.run_key
+    frame.loc[5, "y"] += 1
+    frame.to_parquet(site.folder / "history.parquet")
+    assert site.predict().run_key != first.run_key
+
+
+def test_the_table_is_the_contract_s(site):
+    site.retrain()
+    report = site.predict()
+    table = site.table()
+    assert list(table.columns) == [
+        "project", "unique_id", "scenario", "issued_at", "ds", "step", "forecast", "q10", "q50", "q90", "model",
+        "model_version", "status", "reason", "assumed_by", "run_key", "created_at",
+    ]  # fmt: skip
+    assert set(table["run_key"]) == {report.run_key}
+    assert set(table["issued_at"]) == {pd.Timestamp("2024-03-10 23:00", tz="UTC")}
+    assert (table["q10"] <= table["q50"]).all()
+    assert (table["q50"] <= table["q90"]).all()
+    assert (table["ds"] == table["issued_at"] + pd.to_timedelta(table["step"], "h")).all()
+
+
+def test_series_that_came_or_went_since_training_are_served(site):
+    frame = pd.read_parquet(site.folder / "history.parquet")
+    site.retrain(as_of="2024-03-08")
+    new = frame[(frame["unique_id"] == "a") & (frame["ds"] > "2024-03-08 12:00")].assign(unique_id="aa", y=7.5)
+    new["y"] += np.arange(len(new)) % 24
+    gone = frame[frame["unique_id"] != "b"]
+    site.write(pd.concat([gone, new]))
+    assert site.predict().series.model_dump() == {"total": 3, "ok": 2, "degraded": 1, "failed": 0}
+    table = site.table()
+    assert set(table["unique_id"]) == {"a", "aa", "c"}
+    newcomer = table[table["unique_id"] == "aa"]
+    assert set(newcomer["reason"]) == {"new-series"}
+    assert set(newcomer["model"]) == {"seasonal-naive"}
+    assert newcomer["forecast"].between(7.5, 31.5).all()
+    assert (newcomer["q10"] < newcomer["q90"]).all()
+
+
+def test_a_global_model_serves_a_series_that_is_new_since_training(site):
+    frame = pd.read_parquet(site.folder / "history.parquet")
+    site.write(models=[{"type": "ridge"}]).retrain(as_of="2024-03-08")
+    site.write(pd.concat([frame, frame[frame["unique_id"] == "a"].assign(unique_id="aa")]))
+    site.predict()
+    table = site.table()
+    assert set(table["status"]) == {"ok"}
+    twin = table["forecast"][table["unique_id"] == "aa"].to_numpy()
+    np.testing.assert_allclose(twin, table["forecast"][table["unique_id"] == "a"], rtol=0.05)
+
+
+PICKY = """
+from dataclasses import dataclass
+import pandas as pd
+from forecastcore.api import Capabilities, ModelSpec, hookimpl
+
+@dataclass(frozen=True)
+class FittedPicky:
+    level: float
+    when: str
+    def predict(self, context, future, task):
+        if self.when == "predict" and "b" in set(future["unique_id"]):
+            raise RuntimeError("cannot stand b")
+        last = context.groupby("unique_id")["y"].last()
+        return future[["unique_id", "ds"]].assign(forecast=self.level + future["unique_id"].map(last).astype(float))
+
+@dataclass(frozen=True)
+class Picky:
+    when: str = "fit"
+    def fit(self, history, task):
+        if self.when == "fit" and "b" in set(history["unique_id"]):
+            raise RuntimeError("cannot stand b")
+        return FittedPicky(float(history.loc[history["unique_id"] != "b", "y"].std()), self.when)
+
+@hookimpl
+def forecastcore_models():
+    for scope in ("local", "global"):
+        yield ModelSpec(name=f"picky-{scope}", summary="", factory=Picky, capabilities=Capabilities(scope=scope))
+"""
+
+
+@pytest.mark.parametrize("scope", ["local", "global"])
+@pytest.mark.parametrize("when", ["fit", "predict"])
+def test_a_series_that_a_model_cannot_stand_is_served_and_the_others_as_without_it(scope, when, make_site):
+    model = {"type": f"picky-{scope}", "when": when}
+    site = make_site(models=[model]).plugin(PICKY)
+    site.retrain()
+    assert site.predict().series.degraded == 1
+    table = site.table()
+    frame = pd.read_parquet(site.folder / "history.parquet")
+    alone = make_site(frame[frame["unique_id"] != "b"], models=[model]).plugin(PICKY)
+    alone.retrain()
+    alone.predict()
+    columns = ["unique_id", "ds", "step", "forecast", "status"]
+    good = table[table["unique_id"] != "b"]
+    assert good[columns].reset_index(drop=True).equals(alone.table()[columns])
+    bad = table[table["unique_id"] == "b"]
+    assert set(bad["status"]) == {"degraded"}
+    assert set(bad["reason"]) == {"model-error: RuntimeError: cannot stand b"}
+
+
+def test_a_changed_question_asks_for_a_retrain(site):
+    site.retrain()
+    for override in ("horizon=12", "quantiles=[0.2, 0.8]", "frequency=2h"):
+        with pytest.raises((UsageError, DataError), match=r"retrain|frequency"):
+            site.predict(override)
+
+
+def test_a_model_that_was_tampered_with_is_not_loaded(site):
+    from forecastcore.errors import StateError
+
+    site.retrain()
+    (manifest,) = (site.folder / "mlartifacts").rglob("model.json")
+    manifest.write_text(manifest.read_text(encoding="utf-8").replace('"horizon": 6', '"horizon": 7'), encoding="utf-8")
+    with pytest.raises(StateError):
+        site.predict()
+    assert "out" not in site.written
+
+
+def test_known_covariates_that_end_for_one_series_degrade_that_one(site):
+    frame = pd.read_parquet(site.folder / "history.parquet")
+    stops = (frame["unique_id"] == "b") & (frame["ds"] > "2024-03-09")
+    site.write(frame[~stops], covariates={"promo": {"known": True}}, models=[{"type": "ridge"}], backtest={"folds": 1})
+    site.retrain(as_of="2024-03-09")
+    report = site.predict(as_of="2024-03-09")
+    assert (report.series.ok, report.series.degraded) == (2, 1)
+    table = site.table()
+    assert set(table.loc[table["status"] != "ok", "reason"]) == {
+        "covariate-missing: the source lacks future values of promo"
+    }
+    with pytest.raises(DataError, match="known is true"):
+        site.predict()
+
+
+def test_an_assumption_that_cannot_answer_degrades_and_says_so(site):
+    site.plugin(BROKEN).write(
+        covariates={"temp": {"assume": "w"}}, assumptions={"w": {"type": "broken"}}, models=[{"type": "ridge"}]
+    )
+    learned = site.retrain()
+    assert "carried on from the last season" in learned.leaderboard[0].reason
+    report = site.predict()
+    assert report.series.degraded == 3
+    assert {(n.assumption, n.rows) for n in report.assumptions} == {("last-season", 18)}
+    table = site.table()
+    assert table["reason"].str.startswith("assumption-unavailable: w").all()
+    assert set(table["model"]) == {"ridge"}
+    site.write(models=[{"type": "seasonal-naive"}])
+    site.retrain()
+    assert site.predict(model="challenger").series.ok == 3  # a model without covariates does not mind
+
+
+BROKEN = """
+from dataclasses import dataclass
+from forecastcore.api import AssumptionSpec, hookimpl
+from forecastcore.errors import AssumptionUnavailable
+
+@dataclass(frozen=True)
+class Broken:
+    def assume(self, history, future, task):
+        raise AssumptionUnavailable("the weather service is down")
+
+@hookimpl
+def forecastcore_assumptions():
+    yield AssumptionSpec(name="broken", summary="", factory=Broken)
+"""
