@@ -23,7 +23,7 @@ __all__ = ["CLIP", "Covariates", "Lesson", "Strategy", "lesson_of"]
 
 CLIP = 10.0  # a target further from its level, in units of scale, is learned as this far
 _MIN_ROWS = 20
-_LATE = 0.2  # share of history on which penalties are chosen
+_FOLD = 5  # every fifth block of history is held out while penalties are chosen
 
 Strategy = Literal["direct", "recursive"]
 Covariates = Literal["assumed", "actual"]
@@ -39,7 +39,7 @@ class Lesson:
         features: of the rows.
         series: position in `ids` of each row.
         target: in units of scale above level.
-        late: rows of the latest part of history, on which penalties are chosen.
+        held: rows held out while penalties are chosen.
         horizon: longest step.
         targets: how many different instants of series the rows aim at.
     """
@@ -49,7 +49,7 @@ class Lesson:
     features: Features
     series: Ints
     target: Floats
-    late: npt.NDArray[np.bool_]
+    held: npt.NDArray[np.bool_]
     horizon: int
     targets: int
 
@@ -79,15 +79,21 @@ def lesson_of(history: pd.DataFrame, task: Task, strategy: Strategy, covariates:
     if use.sum() < _MIN_ROWS:
         raise HistoryTooShort(task.horizon + _MIN_ROWS, longest)
     features, series, place = _kept(features, use), series[use], place[use]
-    late = place >= np.quantile(place, 1 - _LATE)
+    held = _held_out(panel.y.shape[1] - 1 - place, max(horizon, plan.long))
     targets = len(np.unique(series * panel.y.shape[1] + place))
-    return Lesson(panel.ids, plan, features, series, np.clip(target[use], -CLIP, CLIP), late, horizon, targets)
+    return Lesson(panel.ids, plan, features, series, np.clip(target[use], -CLIP, CLIP), held, horizon, targets)
 
 
 def _varies(y: Floats) -> npt.NDArray[np.bool_]:
     """Which series have something to learn from; the others must not change what is sampled of these."""
     seen = np.isfinite(y)
     return np.asarray(np.where(seen, y, -np.inf).max(axis=1) > np.where(seen, y, np.inf).min(axis=1))
+
+
+def _held_out(back: Ints, width: int) -> npt.NDArray[np.bool_]:
+    """Every fifth block of history, the latest among them: all times of the year are on both sides."""
+    block = back // min(width, max(1, int(back.max()) // _FOLD))
+    return np.asarray(block % _FOLD == 0)
 
 
 def _series(rows: Rows) -> Ints:

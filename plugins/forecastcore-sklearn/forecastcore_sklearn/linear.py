@@ -1,6 +1,6 @@
 """A partially pooled ridge regression on the features: one model of all rows, corrected per hour of day and per series.
 
-Closed form throughout: a Gram matrix once, and one small solve for each penalty tried on the latest part of history.
+Closed form throughout: a Gram matrix once, and one small solve for each penalty tried on what was held out.
 Answers are summed column by column, so that a row's answer never depends on the rows beside it, nor on threads.
 """
 
@@ -23,6 +23,8 @@ __all__ = ["Linear", "fit_linear"]
 
 _CLIP = 10.0
 _CONSTANT = 1e-9
+_HUBER = 1.345
+_FIRST = 1e-2  # penalty of the first fit
 _ALPHAS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 _KNOTS = (0.05, 0.25, 0.5, 0.75, 0.95)
 _PER_SERIES = 500  # training rows of a series, on average, that make a correction of its own worth while
@@ -157,9 +159,9 @@ def fit_linear(lesson: Lesson, alpha: float | None = None) -> Linear:
 
     Args:
         lesson: rows to learn from.
-        alpha: penalty per row of the standardised columns; None chooses on the late rows.
+        alpha: penalty per row of the standardised columns; None chooses on the rows held out.
     """
-    features, series, late, count = lesson.features, lesson.series, lesson.late, len(lesson.ids)
+    features, series, held, count = lesson.features, lesson.series, lesson.held, len(lesson.ids)
     knots, middle = _knots(features.columns, lesson.plan)
     ladder = _ladder(lesson.plan, lesson.horizon)
     columns = _columns(features, lesson.plan, knots, middle, ladder)
@@ -169,25 +171,36 @@ def fit_linear(lesson: Lesson, alpha: float | None = None) -> Linear:
     spread = np.where(spread > _CONSTANT, spread, 1.0)
     x = (x - mean) / spread
     alphas = _ALPHAS if alpha is None else (alpha,)
-    coef = _ridge(x, lesson.target, late, alphas)
+    weight = _weights(x, lesson.target)
+    coef = _ridge(x, lesson.target, weight, held, alphas)
     rest = lesson.target - coef[0] - x @ coef[1:]
     hour = features.columns["hour"].astype(np.int64)
     by_hour, by_series = np.zeros((24, 1 + len(core))), np.zeros((count + 1, 1 + len(core)))
     x = x[:, core]
     if len(np.unique(hour)) > 1:
-        by_hour = _grouped(x, rest, late, hour, 24, alphas)
+        by_hour = _grouped(x, rest, weight, held, hour, 24, alphas)
         rest = rest - by_hour[hour, 0] - (by_hour[hour, 1:] * x).sum(axis=1)
     if 1 < count <= len(x) / _PER_SERIES:
-        by_series[:count] = _grouped(x, rest, late, series, count, alphas)
+        by_series[:count] = _grouped(x, rest, weight, held, series, count, alphas)
     # Digits beyond these hang on the order in which a library adds up; trees that follow must not.
     coef, by_hour, by_series = (np.round(part, 6) for part in (coef, by_hour, by_series))
     return Linear(knots, middle, ladder, mean, spread, core, coef, by_hour, by_series)
 
 
-def _moments(x: Floats, y: Floats) -> tuple[Floats, Floats]:
-    """Gram matrix and right side, the intercept first."""
+def _weights(x: Floats, y: Floats) -> Floats:
+    """Huber's weights of a first fit: rows far off count less, so that a few outages do not bend the rest."""
+    everywhere = np.ones(len(y))
+    coef = _solve(*_moments(x, y, everywhere), _FIRST)
+    rest = np.abs(y - coef[0] - x @ coef[1:])
+    bound = _HUBER * float(np.median(rest)) / 0.6745
+    return np.asarray(np.round(np.minimum(1.0, bound / np.maximum(rest, 1e-9)), 4)) if bound > 0 else everywhere
+
+
+def _moments(x: Floats, y: Floats, weight: Floats) -> tuple[Floats, Floats]:
+    """Weighted Gram matrix and right side, the intercept first."""
     wide = np.concatenate([np.ones((len(x), 1)), x], axis=1)
-    return wide.T @ wide, wide.T @ y
+    heavy = wide * weight[:, None]
+    return heavy.T @ wide, heavy.T @ y
 
 
 def _solve(gram: Floats, right: Floats, alpha: float) -> Floats:
@@ -197,29 +210,39 @@ def _solve(gram: Floats, right: Floats, alpha: float) -> Floats:
     return np.asarray(np.linalg.solve(gram + np.diag(penalty), right))
 
 
-def _ridge(x: Floats, y: Floats, late: npt.NDArray[np.bool_], alphas: tuple[float, ...]) -> Floats:
-    gram, right = _moments(x[~late], y[~late])
-    gram_late, right_late = _moments(x[late], y[late])
-    if len(alphas) == 1 or not late.any() or late.all():
-        return _solve(gram + gram_late, right + right_late, alphas[-1])
+def _ridge(x: Floats, y: Floats, weight: Floats, held: npt.NDArray[np.bool_], alphas: tuple[float, ...]) -> Floats:
+    gram, right = _moments(x[~held], y[~held], weight[~held])
+    gram_held, right_held = _moments(x[held], y[held], weight[held])
+    if len(alphas) == 1 or not held.any() or held.all():
+        return _solve(gram + gram_held, right + right_held, alphas[-1])
 
     def loss(alpha: float) -> float:
         coef = _solve(gram, right, alpha)
-        return float(coef @ gram_late @ coef - 2 * coef @ right_late)
+        return float(coef @ gram_held @ coef - 2 * coef @ right_held)
 
     best = min(alphas, key=loss)
-    return _solve(gram + gram_late, right + right_late, best)
+    return _solve(gram + gram_held, right + right_held, best)
 
 
 def _grouped(
-    x: Floats, y: Floats, late: npt.NDArray[np.bool_], group: Ints, count: int, alphas: tuple[float, ...]
+    x: Floats,
+    y: Floats,
+    weight: Floats,
+    held: npt.NDArray[np.bool_],
+    group: Ints,
+    count: int,
+    alphas: tuple[float, ...],
 ) -> Floats:
     """Corrections per group; one penalty for all groups, which may be so strong that nothing is corrected."""
     order = np.argsort(group, kind="stable")
     ends = np.searchsorted(group[order], np.arange(count + 1))
     parts = [order[a:b] for a, b in pairwise(ends)]
-    early = [_moments(x[part][~late[part]], y[part][~late[part]]) for part in parts]
-    last = [_moments(x[part][late[part]], y[part][late[part]]) for part in parts]
+
+    def moments(part: Ints) -> tuple[Floats, Floats]:
+        return _moments(x[part], y[part], weight[part])
+
+    early = [moments(part[~held[part]]) for part in parts]
+    last = [moments(part[held[part]]) for part in parts]
 
     def solve(gram: Floats, right: Floats, alpha: float) -> Floats:
         penalty = np.full(len(gram), alpha * max(1.0, float(gram[0, 0])) + 50.0)
@@ -227,9 +250,9 @@ def _grouped(
 
     def loss(alpha: float) -> float:
         total = 0.0
-        for (gram, right), (gram_late, right_late) in zip(early, last, strict=True):
+        for (gram, right), (gram_held, right_held) in zip(early, last, strict=True):
             coef = solve(gram, right, alpha)
-            total += float(coef @ gram_late @ coef - 2 * coef @ right_late)
+            total += float(coef @ gram_held @ coef - 2 * coef @ right_held)
         return total
 
     losses = {alpha: loss(alpha) for alpha in (*alphas, 10.0)}

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["FittedTabular", "GradientBoosting", "RandomForest", "Ridge"]
 
+_SHARES = (1.0, 0.75, 0.5, 0.25, 0.0)
+_EVERY = 2  # of the rows not held out, to learn how far trees hold
 _WORTH_THREADS = 20_000_000  # numbers that trees learn from
 
 
@@ -43,7 +45,7 @@ class FittedTabular:
         ids: series that were learned from.
         linear: the linear part.
         trees: estimator of what the linear part leaves over; None where there is none.
-        used: which columns the trees see; those that were known early in training.
+        used: which columns the trees see; those that were known in training.
         share: of the trees' answer that is added.
         strategy: how later steps are reached.
     """
@@ -96,7 +98,7 @@ class FittedTabular:
 
 def _asked(panel: Panel, future: pd.DataFrame) -> Rows:
     number = {name: position for position, name in enumerate(panel.ids)}
-    series = future["unique_id"].map(number).to_numpy(dtype=np.int64)
+    series = np.asarray(future["unique_id"].map(number), dtype=np.int64)
     place = panel.instants.get_indexer(pd.DatetimeIndex(future["ds"]))
     step = future["step"].to_numpy(dtype=np.int64)
     return Rows(series, place - step, step)
@@ -112,23 +114,30 @@ def _learn(
         linear = fit_linear(lesson, alpha)
         answer = linear.predict(lesson.features, lesson.plan, lesson.series)
         seen = _matrix(lesson.features, answer)
-        used: npt.NDArray[np.bool_] = np.asarray(np.isfinite(seen[~lesson.late]).any(axis=0))
+        used: npt.NDArray[np.bool_] = np.asarray(np.isfinite(seen[_some(lesson.held)]).any(axis=0))
     trees, share = None, 0.0
     if grow is not None:
+        # Made before threads are limited: making it loads the libraries whose threads are meant.
+        trees = grow(max(1, round(len(seen) / lesson.targets)))
         with threadpool_limits(limits=_threads(seen, task)):
-            trees, share = _boost(lesson, seen[:, used], np.round(lesson.target - answer, 6), grow)
+            rest = np.round(lesson.target - answer, 6)
+            share = _held(trees, lesson.held, seen[:, used], rest)
+            trees.fit(seen[:, used], rest)
     return FittedTabular(lesson.plan, lesson.ids, linear, trees, used, share, strategy)
 
 
-def _boost(lesson: Lesson, seen: Floats, rest: Floats, grow: Callable[[int], Any]) -> tuple[Any, float]:
-    """An estimator of what is left over, and the share of it that held on the latest part of history."""
-    repeats = max(1, round(len(rest) / lesson.targets))
-    late = lesson.late
-    if late.all() or not late.any():
-        return grow(repeats).fit(seen, rest), 1.0
-    early = grow(repeats).fit(seen[~late], rest[~late]).predict(seen[late])
-    share = float(np.clip((early @ rest[late]) / max(early @ early, 1e-12), 0.0, 1.0))
-    return grow(repeats).fit(seen, rest), round(share, 3)
+def _held(trees: Any, held: npt.NDArray[np.bool_], seen: Floats, rest: Floats) -> float:
+    """The share of what trees learned from one part of history that held on the other."""
+    if held.all() or not held.any():
+        return 1.0
+    some = _some(held)
+    early = trees.fit(seen[some], rest[some]).predict(seen[held])
+    return min(_SHARES, key=lambda share: float(np.abs(rest[held] - share * early).mean()))
+
+
+def _some(held: npt.NDArray[np.bool_]) -> Ints:
+    """Rows that the share is learned from."""
+    return np.flatnonzero(~held if not held.all() else held)[::_EVERY]
 
 
 def _threads(seen: Floats, task: Task) -> int:
@@ -141,7 +150,7 @@ class Ridge:
     """Ridge regression on lags, levels, calendar and covariates, corrected per hour of day and per series.
 
     Attributes:
-        alpha: penalty per training row of the standardised features; None chooses on the latest part of history.
+        alpha: penalty per training row of the standardised features; None chooses on held-out blocks of history.
         strategy: `direct` forecasts each step from the origin, `recursive` steps through its own forecasts.
         covariates: `assumed` also learns from covariates as they would have been assumed, where the host can say;
             `actual` learns from the actual ones only.
@@ -181,15 +190,15 @@ class GradientBoosting:
         max_rows: training rows at most.
     """
 
-    learning_rate: float = 0.08
-    max_iter: int = 100
+    learning_rate: float = 0.1
+    max_iter: int = 80
     max_leaf_nodes: int = 31
     min_samples_leaf: int = 40
     l2_regularization: float = 1.0
-    loss: Literal["squared_error", "absolute_error"] = "squared_error"
+    loss: Literal["squared_error", "absolute_error"] = "absolute_error"
     strategy: Strategy = "direct"
     covariates: Covariates = "assumed"
-    max_rows: int = 60_000
+    max_rows: int = 40_000
 
     def fit(self, history: pd.DataFrame, task: Task) -> FittedTabular:
         """Learn from all series at once.
