@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -17,7 +16,8 @@ import forecastcore as fc
 from forecastcore.cli import main
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+    from pathlib import Path
 
     from forecastcore.messages import PredictReport, RetrainReport
 
@@ -134,7 +134,7 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def make_site(tmp_path: Path, empty_store: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Site]]:
+def make_site(tmp_path: Path, empty_store: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., Site]:
     """Makes sites: `make_site(history, horizon=12)`; with `bare=True` there is no MLflow database yet."""
     made = 0
 
@@ -147,7 +147,7 @@ def make_site(tmp_path: Path, empty_store: Path, capsys: pytest.CaptureFixture[s
             shutil.copy(empty_store, folder / "mlflow.db")
         return Site(folder, capsys, dict(SETTINGS)).write(small_history() if history is None else history, **settings)
 
-    yield make
+    return make
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The laws that hold for every model, from source to sink: nothing is seen too early, nothing is lost, nothing leaks over."""
+"""The laws that hold for every model, from source to sink: nothing is seen too early, is lost, or leaks over."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from forecastcore.errors import PluginError
-from forecastcore.timegrid import TimeGrid
+from forecastcore.timegrid import TimeGrid, nanoseconds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,7 +46,7 @@ class Clock:
     def of(instants: pd.DatetimeIndex, grid: TimeGrid) -> Clock:
         """Read the clock of `grid.timezone` at instants (UTC)."""
         wall = grid.local(instants)
-        ahead = (wall.as_unit("ns").asi8 - instants.as_unit("ns").asi8) // 10**9
+        ahead = (nanoseconds(wall) - nanoseconds(instants)) // 10**9
         step = int(pd.Timedelta(grid.offset).total_seconds()) if grid.fixed else 0  # type: ignore[arg-type]  # fixed means Tick
         return Clock(
             hour=wall.hour.to_numpy() + wall.minute.to_numpy() / 60.0 + wall.second.to_numpy() / 3600.0,
@@ -125,7 +125,7 @@ def panel_of(history: pd.DataFrame, task: Task, future: pd.DataFrame | None = No
 
 def _places(ds: pd.Series, instants: pd.DatetimeIndex, frequency: str) -> Ints:
     stamps = ds.to_numpy(dtype="datetime64[ns]").astype(np.int64)
-    axis = instants.as_unit("ns").asi8
+    axis = nanoseconds(instants)
     places = np.minimum(np.searchsorted(axis, stamps), len(axis) - 1)
     off = np.flatnonzero(axis[places] != stamps)
     if len(off):
