@@ -18,8 +18,3 @@ os.environ |= {
 # Two busy cores say nothing about the code; a failure in CI has to be the same at home.
 settings.register_profile("shared", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("shared")
-
-
-def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
-    """A test's name is the same in every process: objects that show their address go by their argument's name."""
-    return argname if " at 0x" in repr(val) else None

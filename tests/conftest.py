@@ -74,7 +74,7 @@ class Site:
     """A project folder: change what it holds, run what it should do."""
 
     folder: Path
-    capsys: pytest.CaptureFixture[str]
+    capsys: pytest.CaptureFixture[str] | None
     settings: dict[str, Any] = field(default_factory=dict)
 
     def write(self, history: Frame | None = None, **settings: Any) -> Site:
@@ -110,6 +110,7 @@ class Site:
 
     def cli(self, *words: str) -> Told:
         """One command line on this project, in this process."""
+        assert self.capsys is not None
         self.capsys.readouterr()
         code = main(["-p", str(self.folder / "forecast.yaml"), *words])
         told = self.capsys.readouterr()
@@ -133,9 +134,22 @@ def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "mlflow.db"
 
 
+@pytest.fixture(scope="session")
+def site_of() -> Callable[..., Site]:
+    """Makes a site in a folder that the test owns, without a command line."""
+
+    def of(folder: Path, **settings: Any) -> Site:
+        return Site(folder, None, {**SETTINGS, **settings})
+
+    return of
+
+
 @pytest.fixture
-def make_site(tmp_path: Path, empty_store: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., Site]:
+def make_site(
+    tmp_path: Path, empty_store: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Site]:
     """Makes sites: `make_site(history, horizon=12)`; with `bare=True` there is no MLflow database yet."""
+    monkeypatch.setenv("FORECASTCORE_CACHE", str(tmp_path / "cache"))
     made = 0
 
     def make(history: Frame | None = None, *, bare: bool = False, **settings: Any) -> Site:

@@ -419,7 +419,7 @@ def local_class():
         (pd.DataFrame({"x": [(1, 2)]}), "fitted is a pandas", "Parquet"),
         (make_dataclass("Gone", ["x"])(1), "Gone", "top level of a module"),
     ],
-    ids=lambda value: str(value)[:40],
+    ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
 def test_what_is_not_data_is_refused_with_its_place_its_type_and_what_is_allowed(value, place, why, tmp_path):
     with pytest.raises(StateError) as caught:
