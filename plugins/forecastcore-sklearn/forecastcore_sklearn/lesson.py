@@ -40,6 +40,7 @@ class Lesson:
         series: position in `ids` of each row.
         target: in units of scale above level.
         held: rows held out while penalties are chosen.
+        assumed: rows whose covariates are as they would have been assumed.
         horizon: longest step.
         targets: how many different instants of series the rows aim at.
     """
@@ -50,8 +51,24 @@ class Lesson:
     series: Ints
     target: Floats
     held: npt.NDArray[np.bool_]
+    assumed: npt.NDArray[np.bool_]
     horizon: int
     targets: int
+
+    def weight(self, trust: float) -> Floats:
+        """Weights of the rows that give those with assumed covariates the share `trust`, and 1 on average."""
+        share = float(self.assumed.mean())
+        if share in {0.0, 1.0}:
+            return np.ones(len(self.target))
+        return np.where(self.assumed, trust / share, (1 - trust) / (1 - share))
+
+    def chosen(self, trust: float) -> Ints:
+        """The most rows of which those with assumed covariates are the share `trust`; for trees, slow with weights."""
+        share = self.weight(trust)
+        share = share / share.max()
+        # Within each kind, a row is taken where the shares summed up pass a whole number: evenly, and always the same.
+        taken = [np.floor(np.cumsum(np.where(kind, share, 0.0)) + 1e-9) for kind in (self.assumed, ~self.assumed)]
+        return np.flatnonzero(sum(np.diff(count, prepend=0.0) for count in taken))
 
 
 def lesson_of(history: pd.DataFrame, task: Task, strategy: Strategy, covariates: Covariates, max_rows: int) -> Lesson:
@@ -72,6 +89,7 @@ def lesson_of(history: pd.DataFrame, task: Task, strategy: Strategy, covariates:
     parts = [_part(panel, plan, task, horizon, max_rows // len(kinds), replay=kind) for kind in kinds]
     rows = [part[0] for part in parts]
     features = _joined([part[1] for part in parts])
+    assumed = np.concatenate([np.full(len(part.step), kind) for part, kind in zip(rows, kinds, strict=True)])
     series, place = (np.concatenate([get(r) for r in rows]) for get in (_series, _target))
     with np.errstate(divide="ignore", invalid="ignore"):
         target = (panel.y[series, place] - features.level) / features.scale
@@ -81,7 +99,9 @@ def lesson_of(history: pd.DataFrame, task: Task, strategy: Strategy, covariates:
     features, series, place = _kept(features, use), series[use], place[use]
     held = _held_out(panel.y.shape[1] - 1 - place, max(horizon, plan.long))
     targets = len(np.unique(series * panel.y.shape[1] + place))
-    return Lesson(panel.ids, plan, features, series, np.clip(target[use], -CLIP, CLIP), held, horizon, targets)
+    return Lesson(
+        panel.ids, plan, features, series, np.clip(target[use], -CLIP, CLIP), held, assumed[use], horizon, targets
+    )
 
 
 def _varies(y: Floats) -> npt.NDArray[np.bool_]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -24,6 +24,7 @@ __all__ = ["Linear", "fit_linear"]
 _CLIP = 10.0
 _CONSTANT = 1e-9
 _HUBER = 1.345
+_TRUSTS = (0.1, 0.3, 0.5, 0.7, 0.9)
 _FIRST = 1e-2  # penalty of the first fit
 _ALPHAS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 _KNOTS = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -32,7 +33,7 @@ _PER_SERIES = 500  # training rows of a series, on average, that make a correcti
 
 @dataclass(frozen=True)
 class Linear:
-    """Learned coefficients; all arrays.
+    """Learned coefficients.
 
     Attributes:
         knots: of each covariate, shape (covariates, 5); NaN where it is linear.
@@ -44,6 +45,7 @@ class Linear:
         coef: shape (1 + columns,), the intercept first.
         by_hour: corrections, shape (24, 1 + core).
         by_series: corrections, shape (series, 1 + core); the last row is 0 and serves new series.
+        trust: weight of the training rows with assumed covariates, 0 … 1; 0 where there were none.
     """
 
     knots: Floats
@@ -55,6 +57,7 @@ class Linear:
     coef: Floats
     by_hour: Floats
     by_series: Floats
+    trust: float
 
     def predict(self, features: Features, plan: Plan, series: Ints) -> Floats:
         """Answer in units of scale above level, shape (rows,)."""
@@ -68,6 +71,16 @@ class Linear:
                 weight = weight + self.by_hour[hour, position[number]] + self.by_series[series, position[number]]
             out = out + weight * ((column - self.mean[number]) / self.spread[number])
         return out
+
+
+class _Design(NamedTuple):
+    x: Floats
+    knots: Floats
+    middle: Floats
+    ladder: Floats
+    mean: Floats
+    spread: Floats
+    core: Ints
 
 
 def _hats(x: Floats, knots: Floats) -> list[Floats]:
@@ -162,16 +175,11 @@ def fit_linear(lesson: Lesson, alpha: float | None = None) -> Linear:
         alpha: penalty per row of the standardised columns; None chooses on the rows held out.
     """
     features, series, held, count = lesson.features, lesson.series, lesson.held, len(lesson.ids)
-    knots, middle = _knots(features.columns, lesson.plan)
-    ladder = _ladder(lesson.plan, lesson.horizon)
-    columns = _columns(features, lesson.plan, knots, middle, ladder)
-    core = np.flatnonzero([used for used, _ in columns]).astype(np.int64)
-    x = np.stack([column for _, column in columns], axis=1)
-    mean, spread = x.mean(axis=0), x.std(axis=0)
-    spread = np.where(spread > _CONSTANT, spread, 1.0)
-    x = (x - mean) / spread
+    design = _design(lesson)
+    x, core = design.x, design.core
     alphas = _ALPHAS if alpha is None else (alpha,)
-    weight = _weights(x, lesson.target)
+    trust = _trust(x, lesson) if lesson.assumed.any() else 0.0
+    weight = lesson.weight(trust) * _weights(x, lesson.target)
     coef = _ridge(x, lesson.target, weight, held, alphas)
     rest = lesson.target - coef[0] - x @ coef[1:]
     hour = features.columns["hour"].astype(np.int64)
@@ -184,7 +192,44 @@ def fit_linear(lesson: Lesson, alpha: float | None = None) -> Linear:
         by_series[:count] = _grouped(x, rest, weight, held, series, count, alphas)
     # Digits beyond these hang on the order in which a library adds up; trees that follow must not.
     coef, by_hour, by_series = (np.round(part, 6) for part in (coef, by_hour, by_series))
-    return Linear(knots, middle, ladder, mean, spread, core, coef, by_hour, by_series)
+    return Linear(
+        design.knots, design.middle, design.ladder, design.mean, design.spread, core, coef, by_hour, by_series, trust
+    )
+
+
+def _design(lesson: Lesson) -> _Design:
+    """The standardised columns of the rows, and what makes them."""
+    knots, middle = _knots(lesson.features.columns, lesson.plan)
+    ladder = _ladder(lesson.plan, lesson.horizon)
+    columns = _columns(lesson.features, lesson.plan, knots, middle, ladder)
+    core = np.flatnonzero([used for used, _ in columns]).astype(np.int64)
+    x = np.stack([column for _, column in columns], axis=1)
+    mean, spread = x.mean(axis=0), x.std(axis=0)
+    spread = np.where(spread > _CONSTANT, spread, 1.0)
+    return _Design((x - mean) / spread, knots, middle, ladder, mean, spread, core)
+
+
+def _trust(x: Floats, lesson: Lesson) -> float:
+    """The weight of rows with assumed covariates that forecasts held-out rows of their kind best.
+
+    Actual covariates are many and tell what the target does; assumed ones are few and tell how far to go along.
+    """
+    held, assumed, y = lesson.held, lesson.assumed, lesson.target
+    everywhere = np.ones(len(y))
+
+    def moments(rows: npt.NDArray[np.bool_]) -> tuple[Floats, Floats]:
+        return _moments(x[rows], y[rows], everywhere[rows])
+
+    actual, replayed = moments(~held & ~assumed), moments(~held & assumed)
+
+    def loss(share: float) -> float:
+        gram, right = ((1 - share) * a + share * b for a, b in zip(actual, replayed, strict=True))
+        coef = _solve(gram, right, _FIRST)
+        rest = y[judged] - coef[0] - x[judged] @ coef[1:]
+        return float(np.abs(rest).mean())
+
+    judged = held & assumed
+    return min(_TRUSTS, key=loss) if judged.any() else 0.5
 
 
 def _weights(x: Floats, y: Floats) -> Floats:

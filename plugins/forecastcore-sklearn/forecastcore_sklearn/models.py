@@ -113,15 +113,19 @@ def _learn(
     with threadpool_limits(limits=1):  # more threads would add up in another order, and gain little at this size
         linear = fit_linear(lesson, alpha)
         answer = linear.predict(lesson.features, lesson.plan, lesson.series)
-        seen = _matrix(lesson.features, answer)
-        used: npt.NDArray[np.bool_] = np.asarray(np.isfinite(seen[_some(lesson.held)]).any(axis=0))
+    rows = lesson.chosen(linear.trust)
+    seen, rest, held = (
+        _matrix(lesson.features, answer)[rows],
+        np.round(lesson.target - answer, 6)[rows],
+        lesson.held[rows],
+    )
+    used: npt.NDArray[np.bool_] = np.asarray(np.isfinite(seen[_some(held)]).any(axis=0))
     trees, share = None, 0.0
     if grow is not None:
         # Made before threads are limited: making it loads the libraries whose threads are meant.
         trees = grow(max(1, round(len(seen) / lesson.targets)))
         with threadpool_limits(limits=_threads(seen, task)):
-            rest = np.round(lesson.target - answer, 6)
-            share = _held(trees, lesson.held, seen[:, used], rest)
+            share = _held(trees, held, seen[:, used], rest)
             trees.fit(seen[:, used], rest)
     return FittedTabular(lesson.plan, lesson.ids, linear, trees, used, share, strategy)
 
