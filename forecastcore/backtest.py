@@ -52,7 +52,8 @@ CHUNK_POINTS = 40_000
 def fold_origins(history: History, project: Project) -> list[pd.Timestamp]:
     """Origins of the backtest, oldest first: the last lies a horizon before the end, the others a stride apart.
 
-    Origins with too little history before them (less than a horizon, or two seasons) are left out.
+    Origins with too little history before them (less than a horizon, or two seasons) are left out; where none has that
+    much, less will do: a season, or two values.
 
     Raises:
         DataError: there is not enough history for even one fold.
@@ -61,15 +62,15 @@ def fold_origins(history: History, project: Project) -> list[pd.Timestamp]:
     stride = config.backtest.stride or config.horizon
     first = history.panel["ds"].min()
     season = runtime.task(project, grid, history.origin).season
-    least = grid.shift(first, max(min(config.horizon, 4 * season), 2 * season, 2) - 1)
     wanted = [grid.shift(history.origin, -config.horizon - number * stride) for number in range(config.backtest.folds)]
-    origins = [origin for origin in reversed(wanted) if origin >= least]
-    if not origins:
-        raise DataError(
-            f"history from {first} to {history.origin} is too short for a backtest of {config.horizon} steps",
-            hint=f"shorten horizon:, or bring history from before {wanted[0]}",
-        )
-    return origins
+    for enough in (max(min(config.horizon, 4 * season), 2 * season, 2), season + 1, 2):
+        least = grid.shift(first, enough - 1)
+        if wanted[0] >= least:
+            return [origin for origin in reversed(wanted) if origin >= least]
+    raise DataError(
+        f"history from {first} to {history.origin} is too short for a backtest of {config.horizon} steps",
+        hint=f"shorten horizon:, or bring history from before {wanted[0]}",
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -228,6 +229,7 @@ def _fold(
     rows = guard.with_fallback(answer, past, future, task, model=candidate.type)
     rows[[quantile_column(q) for q in task.quantiles]] = answer.quantiles
     rows = rows.drop(columns=["ds", "model", "status"])
+    rows.loc[rows["unique_id"].isin(list(screened)), "reason"] = ""  # no model is given them, so none fails on them
     rows.attrs["carried"] = sorted(carried - {""})
     return rows
 
@@ -312,7 +314,7 @@ def rows_of(project: Project, history: History, origins: list[pd.Timestamp]) -> 
     ends = np.stack([_upto(instants, starts, origin) for origin in origins], axis=1)
     there = ends > starts[:-1, None]
     fold, series = (values.astype(np.intp) for values in np.nonzero(there.T))
-    scale, scale2 = (metrics.naive_scale(y, starts, task.season, ends, power=power).T for power in (1, 2))
+    scale, scale2 = (_scale(y, starts, task.season, ends, power) for power in (1, 2))
     begin = ends.T[fold, series]
     step = np.tile(np.arange(1, horizon + 1, dtype=np.intp), len(fold))
     actual = y[np.repeat(begin, horizon) + step - 1]
@@ -336,6 +338,12 @@ def rows_of(project: Project, history: History, origins: list[pd.Timestamp]) -> 
         reference_error=error,
         screened=screened,
     )
+
+
+def _scale(y: Floats, starts: npt.NDArray[np.intp], season: int, ends: npt.NDArray[np.intp], power: int) -> Floats:
+    """In-sample seasonal naive error by origin and series; of the naive where there is not yet a season to compare."""
+    seasonal, naive = (metrics.naive_scale(y, starts, lag, ends, power=power).T for lag in (season, 1))
+    return np.asarray(np.where(np.isfinite(seasonal), seasonal, naive))
 
 
 def _upto(instants: npt.NDArray[Any], starts: npt.NDArray[np.intp], origin: pd.Timestamp) -> npt.NDArray[np.intp]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pyarrow as pa
 
-__all__ = ["Columns", "History", "Policy", "data_digest", "offsets", "prepare", "to_panel_arrow"]
+__all__ = ["Columns", "History", "Policy", "data_digest", "offsets", "on_the_grid", "prepare", "to_panel_arrow"]
 
 _SHOWN = 5
 
@@ -396,6 +396,21 @@ def prepare(
     return History(
         panel=panel, known=_known_ahead(frame, columns, origin, until), grid=grid, origin=origin, counts=counts
     )
+
+
+def on_the_grid(frame: pd.DataFrame, grid: TimeGrid, origin: pd.Timestamp) -> pd.DataFrame:
+    """Sorted rows up to an origin as the frame contract: each series from its first row to the origin, gaps as NaN.
+
+    Args:
+        frame: `unique_id, ds, y, <covariates>`, sorted, UTC, no row twice.
+        grid: the time grid.
+        origin: last instant, on the grid.
+
+    Raises:
+        QualityError: an instant is not on the grid, or a series is of another frequency.
+    """
+    _check_on_grid(frame, grid)
+    return _on_every_instant(frame, grid, origin, Policy(), {})
 
 
 def data_digest(*frames: pd.DataFrame) -> str:

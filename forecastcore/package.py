@@ -22,7 +22,8 @@ from pydantic import Field
 
 from forecastcore import guard, state
 from forecastcore.api import Task
-from forecastcore.errors import PluginError, StateError
+from forecastcore.errors import DataError, MissingColumnsError, PluginError
+from forecastcore.frames import on_the_grid
 from forecastcore.guard import Part
 from forecastcore.intervals import Conformal
 from forecastcore.messages import Message
@@ -196,17 +197,40 @@ class Package:
 
         Returns:
             `unique_id, ds, step, forecast, q10 …, model, status, reason` for the rows asked for.
+
+        Raises:
+            DataError: the frame lacks a column, holds no history or a row twice, or asks for what the model cannot say.
         """
-        rows = frame.assign(ds=pd.to_datetime(frame["ds"], utc=True).astype("datetime64[ns, UTC]"))
-        rows = rows.assign(unique_id=rows["unique_id"].astype(str), y=rows["y"].astype(float))
-        rows = rows.sort_values(["unique_id", "ds"], kind="stable", ignore_index=True)
+        rows = self._rows(frame)
         origin = rows.loc[rows["y"].notna(), "ds"].max()
         if origin is pd.NaT:
-            raise StateError("the frame holds no history", hint="give past rows with y, and future rows without")
-        ahead = self.manifest.grid.ahead(origin, self.manifest.horizon)
+            raise DataError("the frame holds no history", hint="give past rows with y, and future rows without")
+        grid, horizon = self.manifest.grid, self.manifest.horizon
         future = rows[rows["ds"] > origin].drop(columns="y").reset_index(drop=True)
-        future.insert(2, "step", (ahead.searchsorted(pd.DatetimeIndex(future["ds"])) + 1).astype(np.int32))
-        return self.forecast(rows[rows["ds"] <= origin].reset_index(drop=True), future, origin)
+        step = grid.ahead(origin, horizon).get_indexer(pd.DatetimeIndex(future["ds"])) + 1
+        if not step.all():
+            raise DataError(
+                f"{int((step == 0).sum())} of the rows asked for are not among the {horizon} steps of {grid.frequency}"
+                f" after {origin}, such as {future['ds'].iloc[int(np.argmin(step))]}",
+                hint="ask for instants of the grid, no later than the model's horizon",
+            )
+        future.insert(2, "step", step.astype(np.int32))
+        context = on_the_grid(rows[rows["ds"] <= origin].reset_index(drop=True), grid, origin)
+        return self.forecast(context, future, origin)
+
+    def _rows(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """The columns that matter, typed and sorted."""
+        columns = ["unique_id", "ds", "y", *self.manifest.covariates]
+        missing = [name for name in columns if name not in frame]
+        if missing:
+            raise MissingColumnsError(missing, list(frame.columns), "the frame")
+        numbers = frame[columns[2:]].astype(float)
+        ds = pd.to_datetime(frame["ds"], utc=True).astype("datetime64[ns, UTC]")
+        rows = numbers.assign(unique_id=frame["unique_id"].astype(str), ds=ds)[columns]
+        twice = int(rows.duplicated(["unique_id", "ds"]).sum())
+        if twice:
+            raise DataError(f"{twice} rows stand twice in the frame", hint="give each series and instant once")
+        return rows.sort_values(["unique_id", "ds"], kind="stable", ignore_index=True)
 
 
 def _offer(manifest: Manifest, host: Host) -> Offer:

@@ -11,6 +11,9 @@ __all__ = ["leaderboard", "table", "text"]
 
 Document = dict[str, Any]
 
+#: examples shown of a long list; --json has all
+_SHOWN = 5
+
 
 def text(document: Document) -> str:
     """A command's document in words."""
@@ -118,11 +121,21 @@ def _validate(document: Document) -> str:
         data = document["data"]
         lines += [f"data: {data['series']} series, {data['rows']} rows, {data['first']} to {data['origin']}"]
         lines += [f"  {name}: {count}" for name, count in data["quality"].items()] or ["  nothing to repair"]
-        lines += [
-            f"  {uid}: {reason}, will be served by the fallback" for uid, reason in data["served_by_fallback"].items()
-        ]
+        lines += _fallbacks(data["served_by_fallback"])
         lines += [f"  {note}" for note in data["notes"]]
     return "\n".join(lines)
+
+
+def _fallbacks(reasons: dict[str, str]) -> list[str]:
+    """Per reason how many series the fallback will serve, and some of them."""
+    by_reason: dict[str, list[str]] = {}
+    for uid, reason in reasons.items():
+        by_reason.setdefault(reason, []).append(uid)
+    return [
+        f"  {reason}: {len(ids)} series will be served by the fallback ({', '.join(ids[:_SHOWN])}"
+        + (", …)" if len(ids) > _SHOWN else ")")
+        for reason, ids in by_reason.items()
+    ]
 
 
 def _models_list(document: Document) -> str:

@@ -1,0 +1,87 @@
+"""A packed model is data that predicts alone: from one long frame, in any order, with holes."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from forecastcore.errors import DataError, PluginError, StateError
+from forecastcore.host import Host
+from forecastcore.package import Package
+
+
+@pytest.fixture
+def packed(site):
+    """A packed ridge, what it was asked, and what it answered."""
+    site.write(models=[{"type": "ridge"}]).retrain()
+    (folder,) = {path.parent for path in (site.folder / "mlartifacts").rglob("model.json")}
+    return folder, long_frame(site), Package.load(folder)
+
+
+def long_frame(site):
+    frame = pd.read_parquet(site.folder / "history.parquet")[["unique_id", "ds", "y"]]
+    hours = pd.date_range(frame["ds"].max(), periods=7, freq="h")[1:]
+    ahead = pd.MultiIndex.from_product([frame["unique_id"].unique(), hours], names=["unique_id", "ds"]).to_frame(
+        index=False
+    )
+    return pd.concat([frame, ahead.assign(y=np.nan)], ignore_index=True)
+
+
+def test_order_zone_and_text_of_the_frame_do_not_matter(packed):
+    _, frame, package = packed
+    expected = package.predict(frame)
+    assert list(expected["step"]) == [1, 2, 3, 4, 5, 6] * 3
+    for same in (
+        frame.sample(frac=1, random_state=0),
+        frame.assign(ds=frame["ds"].dt.tz_localize("UTC").dt.tz_convert("Asia/Tokyo")),
+        frame.assign(ds=frame["ds"].astype(str)),
+        frame.assign(y=frame["y"].astype(object)),
+    ):
+        pd.testing.assert_frame_equal(package.predict(same), expected)
+
+
+@pytest.mark.parametrize("model", ["seasonal-naive", "ridge"])
+def test_a_hole_in_the_frame_is_a_missing_value(model, site):
+    site.write(models=[{"type": model}]).retrain()
+    (folder,) = {path.parent for path in (site.folder / "mlartifacts").rglob("model.json")}
+    frame, package = long_frame(site), Package.load(folder)
+    holed = frame.assign(y=frame["y"].where(frame.index % 50 != 3))
+    dropped = frame[(frame.index % 50 != 3) | frame["y"].isna()]
+    pd.testing.assert_frame_equal(package.predict(dropped), package.predict(holed))
+
+
+def test_rows_that_cannot_be_asked_for_are_refused_in_words(packed):
+    _, frame, package = packed
+    far = pd.DataFrame({"unique_id": "a", "ds": [frame["ds"].max() + pd.Timedelta("5h")], "y": [np.nan]})
+    odd = pd.DataFrame({"unique_id": "a", "ds": [frame["ds"].max() - pd.Timedelta("7min")], "y": [np.nan]})
+    for wrong, words in (
+        (pd.concat([frame, far]), "horizon"),
+        (pd.concat([frame, odd]), "grid"),
+        (pd.concat([frame, frame.head(1)]), "twice"),
+        (frame.drop(columns="y"), "'y'"),
+        (frame.assign(y=np.nan), "no history"),
+    ):
+        with pytest.raises(DataError, match=words):
+            package.predict(wrong)
+
+
+def test_a_changed_byte_is_noticed_and_a_plugin_of_another_major_version_refused(packed):
+    folder, _, package = packed
+    manifest = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    assert manifest["plugin"]["distribution"] == "forecastcore-sklearn"
+    assert package.digest
+    with pytest.raises(StateError):
+        Package.load(folder, digest="0" * 64)
+    with pytest.raises(PluginError, match=r"pip install 'forecastcore-sklearn=="):
+        Package.load(folder, Host.discover(block=["forecastcore-sklearn"]))
+    (folder / "conformal.npz").write_bytes((folder / "conformal.npz").read_bytes()[:-1] + b"x")
+    with pytest.raises(StateError):
+        Package.load(folder)
+
+
+def test_nothing_in_a_packed_model_is_code(packed):
+    folder, _, _ = packed
+    assert {path.suffix for path in folder.rglob("*") if path.is_file()} <= {".json", ".npz", ".parquet", ".skops"}
