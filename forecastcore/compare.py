@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float64]
 
-__all__ = ["Evidence", "Rules", "decide", "gain_interval"]
+__all__ = ["Evidence", "Rules", "decide", "gain_interval", "unseen_choice"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +102,23 @@ def gain_interval(
     return gain, gain - reach, gain + reach
 
 
+def unseen_choice(losses: Floats) -> npt.NDArray[np.intp]:
+    """For each origin the candidate that the other origins would have chosen.
+
+    The best of many candidates looks better than it is on the origins that made it the best. Scored on each origin as
+    the choice of the others, it has no such luck.
+
+    Args:
+        losses: mean loss by candidate and origin, shape (candidates, origins); NaN where nothing could be scored.
+
+    Returns:
+        Number of a candidate for each origin, shape (origins,). With a single origin, the best on it.
+    """
+    known = np.nan_to_num(losses)
+    others = known.sum(axis=1, keepdims=True) - known if losses.shape[1] > 1 else known
+    return np.asarray(others.argmin(axis=0))
+
+
 def _guards(evidence: Evidence, rules: Rules) -> list[Guard]:
     worse = {
         name: theirs / ours - 1
@@ -156,7 +173,7 @@ def decide(evidence: Evidence, rules: Rules, *, overlap: int = 1) -> Decision:
     )
     failed = [guard for guard in guards if not guard.passed]
     if not failed:
-        reason = f"promoted: the challenger's loss is lower by {span} on {origins} origins, and every guard holds"
+        reason = f"promoted: the challenger's gain is {span} on {origins} origins, and every guard holds"
     elif not better:
         reason = f"held: the gain {span} is below the required {rules.min_gain:+.1%}"
     elif not sure:

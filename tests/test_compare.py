@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from forecastcore.compare import Evidence, Rules, decide, gain_interval
+from forecastcore.compare import Evidence, Rules, decide, gain_interval, unseen_choice
 
 
 def evidence(champion, challenger, **changes):
@@ -74,3 +74,26 @@ def test_no_skill_no_promotion():
     decision = decide(evidence(np.full((8, 2), 2.0), np.linspace(0.9, 1.0, 16).reshape(8, 2), skill=-0.1), Rules())
     assert decision.verdict == "hold"
     assert "skill" in decision.reason
+
+
+def best_of_ten(rng, choose):
+    """Ten candidates no better than the champion; is the best-looking one promoted?"""
+    hard = rng.gamma(8, 1 / 8, (8, 20))
+    champion, *candidates = (hard * rng.lognormal(0, 0.3, hard.shape) for _ in range(11))
+    losses = np.stack([candidate.mean(axis=1) for candidate in candidates])
+    challenger = np.stack(candidates)[choose(losses), np.arange(8)]
+    return decide(evidence(champion, challenger), Rules(min_gain=0.0)).verdict == "promote"
+
+
+def test_choosing_without_the_judged_origin_takes_most_of_the_luck_away():
+    def rate(choose):
+        return sum(best_of_ten(np.random.default_rng(seed), choose) for seed in range(300)) / 300
+
+    lucky = rate(lambda losses: np.full(8, losses.mean(axis=1).argmin()))
+    honest = rate(unseen_choice)
+    assert lucky > 0.2, "choosing and judging on the same origins is easily fooled"
+    assert honest < 0.6 * lucky
+
+
+def test_with_one_origin_the_choice_is_the_best_on_it():
+    assert unseen_choice(np.array([[2.0], [1.0]])).tolist() == [1]

@@ -47,7 +47,8 @@ def _head(command: str, project: str = "") -> Document:
 def _demo(options: Namespace) -> tuple[Document, int]:
     from forecastcore.demo import run_demo
 
-    return {**_head("demo"), **run_demo(Path(options.folder), Progress())}, OK
+    told = run_demo(Path(options.folder), Progress(), overrides=options.overrides or ())
+    return {**_head("demo"), **told}, OK
 
 
 def _validate(options: Namespace) -> tuple[Document, int]:

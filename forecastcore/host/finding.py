@@ -53,8 +53,11 @@ def normal(name: str) -> str:
 
 
 def _distribution(point: importlib.metadata.EntryPoint) -> tuple[str, str]:
-    name, version = (point.dist.name, point.dist.version) if point.dist else ("", "")
-    return name or "unknown", version or ""  # damaged metadata has neither
+    try:
+        name, version = (point.dist.name, point.dist.version) if point.dist else ("", "")
+    except Exception:  # noqa: BLE001 - each library that finds distributions has its own word for damaged metadata
+        name, version = "", ""
+    return name or "unknown", version or ""
 
 
 def installed() -> Iterator[Candidate]:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from forecastcore.backtest import run_package
-from forecastcore.compare import Evidence, Rules, decide
+from forecastcore.compare import Evidence, Rules, decide, unseen_choice
 from forecastcore.errors import ForecastCoreError
 from forecastcore.messages import Decision
 from forecastcore.metrics import coverage, group_mean
@@ -96,6 +96,7 @@ def _evidence(
     recipe: Candidate,
 ) -> Evidence:
     rows, best, levels = contest.rows, contest.best, project.config.quantiles
+    challenger = _as_chosen(project, contest)
     refitted = next(result for result in contest.results if recipe.same_recipe(result.candidate))
     new = _origins_after_training(rows, champion)
     forecast = refitted.forecast
@@ -104,14 +105,24 @@ def _evidence(
         forecast = np.where(np.isfinite(stored), stored, forecast)
     return Evidence(
         champion=rows.losses(forecast),
-        challenger=rows.losses(best.forecast),
-        slices=_slices(rows, forecast, best.forecast),
+        challenger=rows.losses(challenger),
+        slices=_slices(rows, forecast, challenger),
         coverage=coverage(rows.y, best.quantiles[:, 0], best.quantiles[:, -1]),
         champion_coverage=coverage(rows.y, refitted.quantiles[:, 0], refitted.quantiles[:, -1]),
         nominal=levels[-1] - levels[0],
         skill=contest.winner.skill if contest.winner.skill is not None else float("nan"),
         new_origins=len(new),
     )
+
+
+def _as_chosen(project: Project, contest: Contest) -> Floats:
+    """The challenger's forecasts: on each origin those of the candidate that the other origins would have chosen."""
+    rows, own = contest.rows, project.candidates()
+    good = {row.name for row in contest.leaderboard if row.status != "failed"}
+    able = [r for r in contest.results if r.candidate in own and r.candidate.name in good]
+    losses = np.stack([[_mean(loss) for loss in rows.losses(r.forecast)] for r in able])
+    chosen = unseen_choice(losses)[rows.fold]
+    return np.asarray(np.stack([r.forecast for r in able])[chosen, np.arange(len(rows.fold))])
 
 
 def _origins_after_training(rows: Backtest, champion: ModelVersion) -> list[int]:

@@ -84,7 +84,7 @@ def predict(
             model=version.model,
             model_version=version.version,
             rows=sum(len(vintage.table) for vintage in vintages),
-            series=_count(vintages[0].table),
+            series=_count([vintage.table for vintage in vintages]),
             assumptions=tuple(note for vintage in vintages for note in vintage.notes),
             published=tuple(published),
             quality=dict(history.counts),
@@ -301,8 +301,9 @@ def _publish(project: Project, table: pa.Table, key: str) -> list[Publication]:
     return done
 
 
-def _count(table: pa.Table) -> SeriesCount:
-    rows = table.select(["unique_id", "status"]).to_pandas()
+def _count(tables: Sequence[pa.Table]) -> SeriesCount:
+    """Series by their worst status in any scenario."""
+    rows = pd.concat([table.select(["unique_id", "status"]).to_pandas() for table in tables])
     bad = {status: set(rows.loc[rows["status"] == status, "unique_id"]) for status in ("degraded", "failed")}
     total, failed = rows["unique_id"].nunique(), len(bad["failed"])
     degraded = len(bad["degraded"] - bad["failed"])
