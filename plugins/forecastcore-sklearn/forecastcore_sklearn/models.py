@@ -164,7 +164,7 @@ class Ridge:
     alpha: float | None = None
     strategy: Strategy = "direct"
     covariates: Covariates = "assumed"
-    max_rows: int = 60_000
+    max_rows: int = 40_000
 
     def fit(self, history: pd.DataFrame, task: Task) -> FittedTabular:
         """Learn from all series at once.
