@@ -268,19 +268,25 @@ def answer(
     """
     forecast = np.full(len(future), np.nan)
     quantiles = np.full((len(future), len(task.quantiles)), np.nan)
-    rows = future["unique_id"].to_numpy()
-    free = ~np.isin(rows, list(screened))
+    pasts, asked = _ranges(context), _ranges(future)
     failures: dict[str, str] = {}
     for part in parts:
         failures |= part.failures
-        mine = free if part.ids is None else free & np.isin(rows, list(part.ids))
-        if part.fitted is None or not mine.any():
+        ids = [uid for uid in (asked if part.ids is None else part.ids) if uid in asked and uid not in screened]
+        if part.fitted is None or not ids:
             continue
-        own = context[context["unique_id"].isin(set(rows[mine].tolist()))].reset_index(drop=True)
-        got = predict(offered, part.fitted, own, future[mine].reset_index(drop=True), task)
+        mine = np.sort(np.concatenate([asked[uid] for uid in ids]))
+        own = np.sort(np.concatenate([pasts[uid] for uid in ids if uid in pasts] or [mine[:0]]))
+        got = predict(
+            offered,
+            part.fitted,
+            context.take(own).reset_index(drop=True),
+            future.take(mine).reset_index(drop=True),
+            task,
+        )
         forecast[mine], quantiles[mine] = got.forecast, got.quantiles
         failures = {**got.failures, **failures}
-    without = dict.fromkeys(rows[~np.isfinite(forecast)].tolist(), "new-series")
+    without = dict.fromkeys(future["unique_id"].to_numpy()[~np.isfinite(forecast)].tolist(), "new-series")
     return Answer(forecast, quantiles, without | {k: v for k, v in {**failures, **screened}.items() if k in without})
 
 
@@ -293,6 +299,11 @@ def _same_keys(one: pd.DataFrame, two: pd.DataFrame) -> bool:
     if len(one) != len(two) or not np.array_equal(one["unique_id"].to_numpy(), two["unique_id"].to_numpy()):
         return False
     return bool(np.array_equal(one["ds"].to_numpy(dtype="datetime64[ns]"), two["ds"].to_numpy(dtype="datetime64[ns]")))
+
+
+def _ranges(frame: pd.DataFrame) -> dict[str, npt.NDArray[np.intp]]:
+    """Row numbers of each series."""
+    return {uid: np.arange(a, b, dtype=np.intp) for uid, a, b in _spans(frame)}
 
 
 def _spans(frame: pd.DataFrame) -> list[tuple[str, int, int]]:

@@ -76,6 +76,19 @@ class Manifest(Message):
         """The time grid that the model was trained on."""
         return TimeGrid(self.frequency, self.timezone, pd.Timedelta(self.phase_ns, "ns"))
 
+    def differs(self, task: Task, grid: TimeGrid) -> str:
+        """In what a task is another question than the one trained for, in words; empty where it is the same."""
+        asked = {
+            "frequency": ((self.frequency, self.phase_ns), (grid.frequency, grid.phase.value)),
+            "horizon": (self.horizon, task.horizon),
+            "quantiles": (list(self.quantiles), list(task.quantiles)),
+            "covariates": (list(self.covariates), list(task.covariates)),
+        }
+        changed = [
+            f"{key} {then}, the project file now says {now}" for key, (then, now) in asked.items() if then != now
+        ]
+        return f"was trained with {changed[0]}" if changed else ""
+
     def task(self, origin: pd.Timestamp) -> Task:
         """The task of predicting from an origin."""
         return Task(

@@ -204,3 +204,18 @@ def test_the_library_is_used_as_the_readme_says(site):
     table = fc.forecasts(project, issued_at="latest")
     assert len(table) == served.rows == 18
     assert set(fc.__all__) <= set(dir(fc))
+
+
+@pytest.mark.parametrize("change", [{"horizon": 12}, {"quantiles": [0.2, 0.8]}, {"frequency": "2h"}])
+def test_a_champion_that_answers_another_question_makes_way(change, site):
+    site.write(models=NAIVE).retrain(as_of="2024-03-08")
+    frame = pd.read_parquet(site.folder / "history.parquet")
+    site.write(frame[frame["ds"].dt.hour % 2 == 1], **change)
+    if "frequency" not in change:
+        site.write(frame)
+    with pytest.raises(UsageError, match="was trained with"):
+        site.predict()
+    report = site.retrain()
+    assert report.decision.verdict == "promote"
+    assert "was trained with" in report.decision.reason
+    assert site.predict().model_version == "2"

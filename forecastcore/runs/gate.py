@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
+from forecastcore import runtime
 from forecastcore.backtest import run_package
 from forecastcore.compare import Evidence, Rules, decide, unseen_choice
-from forecastcore.errors import ForecastCoreError
+from forecastcore.errors import ForecastCoreError, PluginError, StateError
 from forecastcore.messages import Decision
 from forecastcore.metrics import coverage, group_mean
+from forecastcore.package import Package
 from forecastcore.project import Candidate
 
 if TYPE_CHECKING:
@@ -74,16 +76,25 @@ def judge(
     if settings.mode == "off":
         reason = "held: promotion.mode is off, nothing was compared"
         return Decision(verdict="hold", reason=reason, confidence=settings.confidence)
-    recipe = recipe_of(champion, project)
-    if recipe is None:
-        reason = (
-            f"promoted: version {champion.version} ({champion.model}) cannot be made with the plugins installed here"
+    recipe, fault = recipe_of(champion, project), _cannot_serve(project, history, store, champion)
+    if recipe is None or fault:
+        reason = f"promoted: version {champion.version} ({champion.model}) " + (
+            fault or "cannot be made with the plugins installed here"
         )
         return Decision(verdict="promote", reason=reason, confidence=settings.confidence)
     stride = project.config.backtest.stride or project.config.horizon
     rules = Rules(min_gain=settings.min_gain, confidence=settings.confidence)
     evidence = _evidence(project, history, engine, contest, store, champion, recipe)
     return decide(evidence, rules, overlap=-(-project.config.horizon // stride))
+
+
+def _cannot_serve(project: Project, history: History, store: ModelStore, champion: ModelVersion) -> str:
+    """Why the champion cannot answer what the project asks now; whoever can is better."""
+    try:
+        package = Package.load(store.fetch(champion), project.host)
+    except (PluginError, StateError) as error:
+        return f"cannot be loaded here: {error.message}"
+    return package.manifest.differs(runtime.task(project, history.grid, history.origin), history.grid)
 
 
 def _evidence(

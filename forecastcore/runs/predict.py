@@ -70,7 +70,7 @@ def predict(
     version = _chosen(store, model)
     history = steps.run("load and check", lambda: runtime.history(project, as_of))
     package = steps.run("load model", lambda: Package.load(store.fetch(version), project.host, version.digest or None))
-    _check_same_question(project, package, version)
+    _check_same_question(project, history, package, version)
     with store.run(f"predict {history.origin:%Y-%m-%d %H:%M}", tags={"forecastcore.command": "predict"}) as tracked:
         vintages = [_vintage(project, history, package, version, scenario, steps) for scenario in scenarios]
         published = [p for vintage in vintages for p in _delivered(project, vintage, steps)]
@@ -189,18 +189,11 @@ def _chosen(store: ModelStore, model: str) -> ModelVersion:
     return version
 
 
-def _check_same_question(project: Project, package: Package, version: ModelVersion) -> None:
+def _check_same_question(project: Project, history: History, package: Package, version: ModelVersion) -> None:
     """A model answers the question it was trained for; a project file changed since needs a retrain."""
-    manifest, config = package.manifest, project.config
-    asked = {
-        "horizon": (manifest.horizon, config.horizon),
-        "quantiles": (list(manifest.quantiles), list(config.quantiles)),
-        "covariates": (list(manifest.covariates), list(config.covariates)),
-    }
-    for key, (then, now) in asked.items():
-        if then != now:
-            message = f"version {version.version} was trained with {key} {then}, the project file now says {now}"
-            raise UsageError(message, hint="run forecastcore retrain, or put the key back")
+    changed = package.manifest.differs(runtime.task(project, history.grid, history.origin), history.grid)
+    if changed:
+        raise UsageError(f"version {version.version} {changed}", hint="run forecastcore retrain, or put the key back")
 
 
 def run_key(
