@@ -86,7 +86,7 @@ class FittedTabular:
 
     def _recursive(self, panel: Panel, rows: Rows) -> Floats:
         """Answer one step at a time; each answer is history of the next."""
-        start = int((rows.origin).min(initial=0))
+        start = int(rows.origin.min())
         reach = max(0, start + 1 - self.plan.reach)
         panel = panel.since(reach)
         every: Ints = np.array(range(len(panel.ids)), dtype=np.int64)
