@@ -154,7 +154,7 @@ def test_every_command_answers_one_json_document_in_a_whole_life(site):
     decision = second.document["decision"]
     assert set(decision) >= {"verdict", "reason", "gain", "ci", "confidence", "guards"}
     assert decision["verdict"] == "hold"
-    assert decision["gain"] == 0
+    assert decision["gain"] <= 0
 
     served = site.cli("--json", "predict").document
     assert set(served) >= {
