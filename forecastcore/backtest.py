@@ -1,17 +1,14 @@
 """Rolling-origin evaluation that uses only what was known at each origin.
 
 For every fold a candidate is fitted on the rows up to the fold's origin; covariates after it are what would have been
-assumed there. Work is cut into units (some series, some origins, one candidate), each a pure function of a panel and a
-request in JSON, so that it runs the same in this process, in a pool, or on a cluster.
+assumed there. Work is cut into units, which an engine runs wherever it runs them (see `units`).
 """
 
 from __future__ import annotations
 
 import json
-import time
 from collections import Counter
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,16 +16,12 @@ import pandas as pd
 
 from forecastcore import guard, intervals, metrics, runtime
 from forecastcore.api import quantile_column
-from forecastcore.assumptions import Assumptions, blank_future, replayer
 from forecastcore.errors import DataError, EngineError
 from forecastcore.frames import offsets
-from forecastcore.guard import Part
 from forecastcore.messages import LeaderboardRow
 from forecastcore.naive import repeat_season
-from forecastcore.package import Package, save_part
 from forecastcore.ports import Unit
-from forecastcore.project import Candidate, Project
-from forecastcore.timegrid import TimeGrid
+from forecastcore.units import backtest_unit, fit_unit, package_unit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -39,6 +32,8 @@ if TYPE_CHECKING:
     from forecastcore.api import Task
     from forecastcore.frames import History
     from forecastcore.ports import Engine
+    from forecastcore.project import Candidate, Project
+    from forecastcore.timegrid import TimeGrid
 
     Floats = npt.NDArray[np.float64]
     Ints = npt.NDArray[np.intp]
@@ -129,145 +124,6 @@ class Backtest:
         shape = self.scale.shape
         mean = metrics.group_mean(np.abs(forecast - self.y), self.group, int(np.prod(shape))).reshape(shape)
         return np.asarray(mean / self.scale)
-
-
-# --- the work of a unit: runs in any process -----------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class _Setup:
-    project: Project
-    assumptions: Assumptions
-
-
-@lru_cache(maxsize=8)
-def _setup(recipe: str) -> _Setup:
-    project = Project.from_recipe(recipe)
-    return _Setup(project, runtime.assumptions(project))
-
-
-def _grid_of(request: Mapping[str, Any]) -> TimeGrid:
-    return TimeGrid(request["frequency"], request["timezone"], pd.Timedelta(request["phase_ns"], "ns"))
-
-
-def _known_part(panel: pd.DataFrame, origin: pd.Timestamp) -> pd.DataFrame:
-    return panel[panel["ds"] > origin]
-
-
-def fit_part(
-    setup: Project,
-    assumptions: Assumptions,
-    candidate: Candidate,
-    past: pd.DataFrame,
-    grid: TimeGrid,
-    origin: pd.Timestamp,
-    threads: int,
-) -> Part:
-    """Fit a candidate on the rows up to an origin, leaving out series that no model is given."""
-    offer = setup.host.offer("model", candidate.type)
-    task = runtime.task(setup, grid, origin, threads)
-    if offer.spec.capabilities.covariates:
-        task = replace(task, replay=replayer(assumptions, past, grid, task))
-    screened = guard.screen(past, setup.config.quality.max_missing)
-    fitting = past[~past["unique_id"].isin(list(screened))].reset_index(drop=True) if screened else past
-    left_out = {uid: f"not-trained: {reason}" for uid, reason in screened.items()}
-    if fitting.empty:
-        return Part((), None, left_out)
-    model = setup.host.make("model", candidate.type, dict(candidate.params), root=setup.root)
-    fitted, failures = guard.fit(offer, model, fitting, task)
-    local = offer.spec.capabilities.scope == "local"
-    ids = tuple(uid for uid in fitting["unique_id"].unique() if uid not in failures)
-    return Part(ids if local else None, fitted, {**left_out, **failures})
-
-
-def backtest_unit(panel: pd.DataFrame, request_text: str) -> pd.DataFrame:
-    """Fit and forecast one candidate on some series at some origins.
-
-    Returns:
-        `fold, unique_id, step, forecast, q10 …, reason` with the model's own quantiles, NaN where it has none; the
-        seconds taken are in `attrs`.
-    """
-    request = json.loads(request_text)
-    setup = _setup(request["recipe"])
-    candidate = Candidate(**request["candidate"])
-    grid = _grid_of(request)
-    started = time.perf_counter()
-    blocks = []
-    for number, text in request["origins"]:
-        origin = pd.Timestamp(text)
-        past = panel[panel["ds"] <= origin].reset_index(drop=True)
-        if not past.empty:
-            block = _fold(setup, candidate, panel, past, grid, origin, request)
-            block.insert(0, "fold", number)
-            blocks.append(block)
-    out = pd.concat(blocks, ignore_index=True) if blocks else pd.DataFrame()
-    out.attrs["carried"] = [reason for block in blocks for reason in block.attrs["carried"]]
-    out.attrs["seconds"] = time.perf_counter() - started
-    return out
-
-
-def _fold(
-    setup: _Setup,
-    candidate: Candidate,
-    panel: pd.DataFrame,
-    past: pd.DataFrame,
-    grid: TimeGrid,
-    origin: pd.Timestamp,
-    request: Mapping[str, Any],
-) -> pd.DataFrame:
-    project, assumptions = setup.project, setup.assumptions
-    task = runtime.task(project, grid, origin, request["threads"])
-    offer = project.host.offer("model", candidate.type)
-    future = blank_future(list(past["unique_id"].unique()), grid, origin, task.horizon)
-    screened = guard.screen(past, project.config.quality.max_missing)
-    carried: set[str] = set()
-    if offer.spec.capabilities.covariates:
-        assumed = assumptions.ahead(past, _known_part(panel, origin), future, task)
-        future, carried = assumed.frame, set(assumed.reasons[~future["unique_id"].isin(list(screened))])
-    part = fit_part(project, assumptions, candidate, past, grid, origin, request["threads"])
-    answer = guard.answer(offer, [part], past, future, task, screened)
-    rows = guard.with_fallback(answer, past, future, task, model=candidate.type)
-    rows[[quantile_column(q) for q in task.quantiles]] = answer.quantiles
-    rows = rows.drop(columns=["ds", "model", "status"])
-    rows.loc[rows["unique_id"].isin(list(screened)), "reason"] = ""  # no model is given them, so none fails on them
-    rows.attrs["carried"] = sorted(carried - {""})
-    return rows
-
-
-def fit_unit(panel: pd.DataFrame, request_text: str) -> None:
-    """Fit a candidate on everything it is given, and write the part to the folder that the request names."""
-    from pathlib import Path
-
-    request = json.loads(request_text)
-    setup = _setup(request["recipe"])
-    candidate = Candidate(**request["candidate"])
-    origin = pd.Timestamp(request["origin"])
-    part = fit_part(setup.project, setup.assumptions, candidate, panel, _grid_of(request), origin, request["threads"])
-    save_part(part, Path(request["folder"]))
-
-
-def package_unit(panel: pd.DataFrame, request_text: str) -> pd.DataFrame:
-    """Forecast with a stored model at some origins; the same columns as `backtest_unit`."""
-    from pathlib import Path
-
-    request = json.loads(request_text)
-    setup = _setup(request["recipe"])
-    package = Package.load(Path(request["package"]), setup.project.host)
-    grid = _grid_of(request)
-    blocks = []
-    for number, text in request["origins"]:
-        origin = pd.Timestamp(text)
-        past = panel[panel["ds"] <= origin].reset_index(drop=True)
-        task = runtime.task(setup.project, grid, origin)
-        blank = blank_future(list(past["unique_id"].unique()), grid, origin, task.horizon)
-        future = setup.assumptions.ahead(past, _known_part(panel, origin), blank, task).frame
-        rows = package.forecast(past, future, origin)
-        rows.insert(0, "fold", number)
-        blocks.append(rows)
-    return pd.concat(blocks, ignore_index=True)
-
-
-# --- the whole: runs where the use case runs -----------------------------------------------------------------------
 
 
 def _request(project: Project, grid: TimeGrid, **more: Any) -> dict[str, Any]:

@@ -107,7 +107,8 @@ def _evidence(
     recipe: Candidate,
 ) -> Evidence:
     rows, best, levels = contest.rows, contest.best, project.config.quantiles
-    challenger = _as_chosen(project, contest)
+    # The champion's own recipe again was not lucky to be chosen: it is judged as it is.
+    challenger = best.forecast if recipe.same_recipe(best.candidate) else _as_chosen(project, contest)
     refitted = next(result for result in contest.results if recipe.same_recipe(result.candidate))
     new = _origins_after_training(rows, champion)
     forecast = refitted.forecast

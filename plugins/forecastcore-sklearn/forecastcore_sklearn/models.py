@@ -86,7 +86,7 @@ class FittedTabular:
 
     def _recursive(self, panel: Panel, rows: Rows) -> Floats:
         """Answer one step at a time; each answer is history of the next."""
-        start = int((rows.origin).min(initial=0))
+        start = int(rows.origin.min())
         reach = max(0, start + 1 - self.plan.reach)
         panel = panel.since(reach)
         every: Ints = np.array(range(len(panel.ids)), dtype=np.int64)
@@ -242,12 +242,12 @@ class RandomForest:
         max_rows: training rows at most.
     """
 
-    trees: int = 50
+    trees: int = 30
     min_samples_leaf: int = 20
-    max_features: float = 0.3
+    max_features: float = 0.2
     strategy: Strategy = "direct"
     covariates: Covariates = "assumed"
-    max_rows: int = 20_000
+    max_rows: int = 12_000
 
     def fit(self, history: pd.DataFrame, task: Task) -> FittedTabular:
         """Learn from all series at once.

@@ -17,6 +17,7 @@ from forecastcore.testing.samples import sample_future, sample_history, sample_t
 
 FAMILIES = [
     pytest.param(Ridge(max_rows=6_000), id="ridge"),
+    pytest.param(Ridge(max_rows=6_000, strategy="recursive"), id="recursive-ridge"),
     pytest.param(GradientBoosting(max_iter=20, max_rows=6_000), id="gradient-boosting"),
     pytest.param(RandomForest(trees=8, max_rows=6_000), id="random-forest"),
 ]
