@@ -131,7 +131,7 @@ def another_future() -> pd.DataFrame:
     return pd.concat([newcomer, frame]).sample(frac=1, random_state=1)
 
 
-@pytest.mark.parametrize("model", ["seasonal-naive", "theta", "ridge"])
+@pytest.mark.parametrize("model", ["theta", "ridge"])
 def test_what_happens_after_the_origin_does_not_even_change_the_run_key(model, run, clean):
     learned, served, table = run(model, another_future())
     learned_then, served_then, table_then = clean(model)
