@@ -119,7 +119,6 @@ def _schema(options: Namespace) -> tuple[Document, int]:
 
 def _plugins_list(options: Namespace) -> tuple[Document, int]:
     from forecastcore.host import Host
-    from forecastcore.project import Project
 
     try:
         project = _project(options)
@@ -130,7 +129,6 @@ def _plugins_list(options: Namespace) -> tuple[Document, int]:
         host, name = Host.discover(files=options.plugin or ()), ""
     else:
         host, name = project.host, project.config.name
-    del Project
     shown = ("name", "kind", "distribution", "version", "source", "health", "reason")
     return {
         **_head("plugins list", name),
