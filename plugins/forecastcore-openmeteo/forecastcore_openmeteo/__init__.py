@@ -1,0 +1,1 @@
+"""Weather forecasts of Open-Meteo as assumptions for forecastcore."""

@@ -1,0 +1,1 @@
+"""AutoETS, AutoARIMA, AutoTheta, AutoCES, MSTL and intermittent-demand models of statsforecast for forecastcore."""

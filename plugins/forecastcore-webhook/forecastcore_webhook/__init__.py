@@ -1,0 +1,1 @@
+"""Signed notices of published forecasts over HTTP for forecastcore."""
