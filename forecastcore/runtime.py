@@ -15,6 +15,7 @@ from forecastcore.api import Task
 from forecastcore.assumptions import Assumptions, Covariate, Future, Made, blank_future
 from forecastcore.errors import DataError, MissingColumnsError, UsageError
 from forecastcore.frames import Columns, History, Policy, prepare
+from forecastcore.ports import Steps
 from forecastcore.timegrid import seasons_of
 
 if TYPE_CHECKING:
@@ -94,13 +95,19 @@ def _archive(project: Project, name: str, issued: str | None) -> pd.DataFrame | 
     return rows[kept].astype({"value": float})
 
 
-def history(project: Project, as_of: str | datetime | None = None) -> History:
+def history(project: Project, as_of: str | datetime | None = None, steps: Steps | None = None) -> History:
     """Read the source, cut at the origin, check; generated covariates are filled in.
+
+    Args:
+        project: whose source and quality rules.
+        as_of: the origin; default: the newest value.
+        steps: how to run and watch the two stages, `load` and `check quality`.
 
     Raises:
         MissingColumnsError: the source lacks a column.
         DataError: the quality check holds the run.
     """
+    steps = steps or Steps()
     config, assumed = project.config, assumptions(project)
     observed = tuple(c.name for c in assumed.covariates if c.assume and c.name not in assumed.generated)
     known = tuple(c.name for c in assumed.covariates if not c.assume)
@@ -119,20 +126,25 @@ def history(project: Project, as_of: str | datetime | None = None) -> History:
     missing = [name for name in columns.wanted if name not in there]
     if missing:
         raise MissingColumnsError(missing, there, where)
-    rules = config.quality
+    rules, until = config.quality, instant(project, as_of)
     policy = Policy(
         gaps=rules.gaps, duplicates=rules.duplicates, ambiguous=rules.ambiguous, nonexistent=rules.nonexistent
     )
-    found = prepare(
-        source.read(columns.wanted),
-        columns=columns,
-        policy=policy,
-        frequency=config.frequency,
-        horizon=config.horizon,
-        as_of=instant(project, as_of),
-        where=where,
-    )
-    panel = assumed.with_generated(found.panel, task(project, found.grid, found.origin))
+
+    def check() -> tuple[History, pd.DataFrame]:
+        found = prepare(
+            rows,
+            columns=columns,
+            policy=policy,
+            frequency=config.frequency,
+            horizon=config.horizon,
+            as_of=until,
+            where=where,
+        )
+        return found, assumed.with_generated(found.panel, task(project, found.grid, found.origin))
+
+    rows = steps.run("load", lambda: source.read(columns.wanted))
+    found, panel = steps.run("check quality", check)
     replaced = [name for name in assumed.generated if name in there]
     notes = (
         (f"{', '.join(replaced)}: made by the assumption; the source's column of that name is not used",)

@@ -115,7 +115,7 @@ def backtest(project: Project, as_of: str | datetime | None = None, *, steps: St
         steps: how to run and watch the stages.
     """
     steps, started = steps or Steps(), time.perf_counter()
-    history = steps.run("load and check", lambda: runtime.history(project, as_of))
+    history = runtime.history(project, as_of, steps)
     contest = hold_contest(project, history, runtime.engine(project), steps)
     return BacktestReport(
         project=project.config.name,

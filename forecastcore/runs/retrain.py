@@ -64,7 +64,7 @@ def retrain(
         ForecastCoreError: no candidate could be fitted, or tracking failed.
     """
     steps, started = steps or Steps(), time.perf_counter()
-    history = steps.run("load and check", lambda: runtime.history(project, as_of))
+    history = runtime.history(project, as_of, steps)
     folds = fold_origins(history, project)
     store, engine = runtime.store(project), runtime.engine(project)
     champion = store.resolve("champion")
