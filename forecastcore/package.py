@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from dataclasses import dataclass
 from datetime import datetime  # noqa: TC003 - pydantic reads the types at run time
 from typing import TYPE_CHECKING, Any
@@ -30,7 +31,7 @@ from forecastcore.messages import Message
 from forecastcore.timegrid import TimeGrid
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from forecastcore.host import Host, Offer
@@ -105,7 +106,8 @@ class Manifest(Message):
 
 
 def save_part(part: Part, folder: Path) -> None:
-    """Write learned parameters of some of the series; `folder` is made."""
+    """Write learned parameters of some of the series; `folder` is made, anew where it was left half-written."""
+    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     about = {"ids": part.ids, "failures": dict(part.failures), "fitted": part.fitted is not None}
     (folder / "part.json").write_text(json.dumps(about, sort_keys=True), encoding="utf-8")
@@ -180,21 +182,27 @@ class Package:
         parts = tuple(_part(files.sub(f"state/{name}"), offer) for name in manifest.parts)
         return cls(manifest, offer, parts, _conformal_from(files.read("conformal.npz")), files.digest)
 
-    def forecast(self, context: pd.DataFrame, future: pd.DataFrame, origin: pd.Timestamp) -> pd.DataFrame:
+    def forecast(
+        self,
+        context: pd.DataFrame,
+        future: pd.DataFrame,
+        origin: pd.Timestamp,
+        barred: Mapping[str, str] | None = None,
+    ) -> pd.DataFrame:
         """Apply the stored parameters to newer data.
 
         Args:
             context: the frame contract, none later than `origin`.
             future: `unique_id, ds, step, <covariates>`, sorted.
             origin: last instant of the context, UTC.
+            barred: series that the model must not be given, and why.
 
         Returns:
             `unique_id, ds, step, forecast, q10 …, model, status, reason`, in the order of `future`.
         """
         task = self.manifest.task(origin)
-        answer = guard.answer(
-            self.offer, self.parts, context, future, task, guard.screen(context, self.manifest.max_missing)
-        )
+        screened = {**(barred or {}), **guard.screen(context, self.manifest.max_missing)}
+        answer = guard.answer(self.offer, self.parts, context, future, task, screened)
         made = np.isfinite(answer.forecast)
         ids, steps = future["unique_id"].to_numpy()[made].tolist(), future["step"].to_numpy()[made]
         answer.quantiles[made] = self.conformal.quantiles(ids, steps, answer.forecast[made], answer.quantiles[made])

@@ -196,6 +196,8 @@ def threads() -> int:
 
 def engine(project: Project) -> Engine:
     """The engine that `engine:` names."""
+    from forecastcore.config.engines import LocalEngine as LocalSettings
+    from forecastcore.config.engines import seconds
     from forecastcore.engines.local import LocalEngine
 
     settings = project.config.engine
@@ -203,7 +205,8 @@ def engine(project: Project) -> Engine:
         raise UsageError(
             f"engine.type {settings.type!r} cannot be run by this version", hint="write engine: {type: local}"
         )
-    return LocalEngine(int(project.engine_params().get("workers") or threads()))
+    asked = LocalSettings.model_validate(project.engine_params())
+    return LocalEngine(asked.workers or threads(), seconds(asked.timeout))
 
 
 def store(project: Project) -> ModelStore:
