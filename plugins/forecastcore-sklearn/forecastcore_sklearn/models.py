@@ -85,13 +85,14 @@ class GradientBoosting:
         return learn(
             history,
             task,
-            self._grow,
+            self.grow,
             strategy=self.strategy,
             covariates=self.covariates,
             max_rows=self.max_rows,
         )
 
-    def _grow(self, x: Any, y: Any, growth: Growth) -> Any:
+    def grow(self, x: Any, y: Any, growth: Growth) -> Any:
+        """Grow trees as `learn` asks for them."""
         from sklearn.ensemble import HistGradientBoostingRegressor
         from threadpoolctl import threadpool_limits
 
@@ -138,13 +139,14 @@ class RandomForest:
         return learn(
             history,
             task,
-            self._grow,
+            self.grow,
             strategy=self.strategy,
             covariates=self.covariates,
             max_rows=self.max_rows,
         )
 
-    def _grow(self, x: Any, y: Any, growth: Growth) -> Any:
+    def grow(self, x: Any, y: Any, growth: Growth) -> Any:
+        """Grow trees as `learn` asks for them."""
         from sklearn.ensemble import RandomForestRegressor
 
         trees = RandomForestRegressor(
