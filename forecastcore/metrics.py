@@ -22,7 +22,21 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float64]
     Ints = npt.NDArray[np.intp]
 
-__all__ = ["Scores", "coverage", "group_mean", "naive_scale", "pinball", "score", "smape"]
+__all__ = [
+    "Scores",
+    "coverage",
+    "group_mean",
+    "naive_scale",
+    "pinball",
+    "score",
+    "size_classes",
+    "smape",
+    "step_buckets",
+]
+
+#: step buckets of a horizon, and size classes of the series
+_QUARTERS = 4
+_TENTH = 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +64,35 @@ def group_mean(values: Floats, group: Ints, groups: int) -> Floats:
     count = np.bincount(group[fine], minlength=groups)
     total = np.bincount(group[fine], weights=values[fine], minlength=groups)
     return np.asarray(np.divide(total, count, out=np.full(groups, np.nan), where=count > 0))
+
+
+def step_buckets(step: Ints) -> dict[str, npt.NDArray[np.bool_]]:
+    """Rows of each quarter of the horizon, by name; none where the horizon has fewer than four steps."""
+    horizon = int(step.max()) if len(step) else 0
+    quarter = (step - 1) * _QUARTERS // max(horizon, 1)
+    first = [-(-b * horizon // _QUARTERS) + 1 for b in range(_QUARTERS + 1)]
+    return {
+        f"steps {first[b]}-{first[b + 1] - 1}": quarter == b for b in range(_QUARTERS if horizon >= _QUARTERS else 0)
+    }
+
+
+def size_classes(size: Floats) -> dict[str, npt.NDArray[np.bool_]]:
+    """Series of each class, by name: quarters from small to large, and the largest tenth.
+
+    Args:
+        size: mean absolute value of each series; NaN where it is not known.
+    """
+    order = np.argsort(size, kind="stable")[: int(np.isfinite(size).sum())]
+    place = np.full(len(size), -1)
+    place[order] = np.arange(len(order))
+    n = len(order)
+    classes = {}
+    if n >= 2 * _QUARTERS:
+        quarter = np.where(place < 0, -1, place * _QUARTERS // n)
+        classes = {f"series of size {b + 1} of {_QUARTERS}": quarter == b for b in range(_QUARTERS)}
+    if n >= _TENTH:
+        classes["largest tenth of the series"] = place >= n - n // _TENTH
+    return classes
 
 
 def naive_scale(y: Floats, series: Ints, season: int, upto: Ints, *, power: int = 1) -> Floats:
@@ -105,7 +148,7 @@ def smape(y: Floats, forecast: Floats) -> float:
 def score(
     y: Floats, forecast: Floats, quantiles: Floats, levels: Sequence[float], group: Ints, scale: Floats, scale2: Floats
 ) -> Scores:
-    """All errors of one candidate.
+    """All errors of one candidate; infinite where a row that can be scored has no forecast.
 
     Args:
         y: actuals, shape (rows,).
@@ -118,6 +161,8 @@ def score(
     """
     error = forecast - y
     groups = len(scale)
+    if (np.isfinite(y) & np.isfinite(scale[group]) & ~np.isfinite(forecast)).any():
+        return Scores(mase=np.inf, rmsse=np.inf, wql=np.inf, bias=np.nan, coverage=np.nan)
     fine = np.isfinite(error)
     size = float(np.abs(y[fine]).sum())
     losses = pinball(y, quantiles, levels)
