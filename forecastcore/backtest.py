@@ -253,15 +253,16 @@ def run(
 
 def run_package(
     project: Project, history: History, folder: Path, engine: Engine, rows: Backtest, folds: Sequence[int]
-) -> Floats:
-    """Point forecasts of a stored model for the rows of some folds; NaN elsewhere."""
+) -> tuple[Floats, Floats]:
+    """Point forecasts and quantiles of a stored model for the rows of some folds; NaN elsewhere."""
     request = _request(
         project, history.grid, package=str(folder), origins=[(n, rows.origins[n].isoformat()) for n in folds]
     )
     ((_, frame),) = list(engine.map(package_unit, history.panel, [Unit(None, json.dumps(request))]))
-    forecast = np.full(len(rows.y), np.nan)
-    forecast[np.isin(rows.fold, list(folds))] = _in_order(frame)["forecast"].to_numpy()
-    return forecast
+    columns = ["forecast", *(quantile_column(q) for q in project.config.quantiles)]
+    values = np.full((len(rows.y), len(columns)), np.nan)
+    values[np.isin(rows.fold, list(folds))] = _in_order(frame)[columns].to_numpy(dtype=float)
+    return values[:, 0], values[:, 1:]
 
 
 def _in_order(frame: pd.DataFrame) -> pd.DataFrame:

@@ -1,10 +1,10 @@
 """The promotion gate: is the challenger better than the champion, and by more than chance?
 
 Both are scored on the same origins and series. The unit of evidence is the origin: errors of one origin hang together
-across series and steps, so they are averaged first. Two tests over the origins must agree: Diebold & Mariano (1995) with
-the correction of Harvey, Leybourne & Newbold (1997) for few origins, and a wild bootstrap of whole blocks of origins
-(Cameron, Gelbach & Miller 2008), which needs no normal errors. Where forecasts of neighbouring origins overlap, the
-degrees of freedom are those of the origins that do not.
+across series and steps, so they are averaged first. Two tests over the origins must agree: Diebold & Mariano (1995)
+with the correction of Harvey, Leybourne & Newbold (1997) for few origins, and a wild bootstrap of whole blocks of
+origins (Cameron, Gelbach & Miller 2008), which needs no normal errors. Where forecasts of neighbouring origins overlap,
+the degrees of freedom are those of the origins that do not.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float64]
 
-__all__ = ["Evidence", "Rules", "chance", "decide", "gain_interval", "soundness", "unseen_choice"]
+__all__ = ["Evidence", "Rules", "chance", "decide", "gain_interval", "soundness", "unopposed", "unseen_choice"]
 
 _DRAWS = 1999
 
@@ -36,15 +36,17 @@ class Rules:
         min_gain: least reduction of the mean loss, as a share of the champion's.
         confidence: level at which the gain must be above zero (one-sided).
         worst_slice: a step bucket or segment may get worse by this share at most, chance aside.
-        coverage_slack: coverage may lie this far from nominal at most, chance aside, unless the champion's lies farther;
-            half as much again within a step bucket.
-        least_loss: share of the seasonal naive's loss below which a challenger is not believed: it has seen the answers.
+        coverage_slack: coverage may lie this far from nominal at most, chance aside, unless the champion's lies
+            farther; half as much again within a step bucket.
+        least_skill: skill against the best seasonal naive; a plain seasonal naive has 0 or a little less.
+        least_loss: share of the seasonal naive's loss below which a challenger is not believed.
     """
 
     min_gain: float = 0.01
     confidence: float = 0.95
     worst_slice: float = 0.10
     coverage_slack: float = 0.10
+    least_skill: float = -0.02
     least_loss: float = 0.01
 
 
@@ -117,7 +119,7 @@ def gain_interval(
         overlap: forecasts of an origin overlap with those of this many origins, itself included (1: stride >= horizon).
 
     Returns:
-        gain, low, high; the bounds are infinite with a single origin, the gain is NaN where there is nothing to compare.
+        gain, low, high; the bounds are infinite with a single origin, all NaN without any.
     """
     ours, theirs = _by_origin(champion, challenger)
     if not len(ours):
@@ -148,7 +150,7 @@ def chance(champion: Floats, challenger: Floats, *, overlap: int = 1) -> float:
     blocks = -(-len(ours) // overlap)
     if blocks < 2:  # noqa: PLR2004 - one block has no spread
         return 1.0
-    total = np.bincount(np.arange(len(ours)) * blocks // len(ours), ours - theirs)
+    total: Floats = np.bincount(np.arange(len(ours)) * blocks // len(ours), ours - theirs).astype(float)
 
     def statistic(values: Floats) -> Floats:
         mean, spread = values.mean(axis=-1), values.std(axis=-1, ddof=1)
@@ -173,8 +175,8 @@ def unseen_choice(losses: Floats) -> npt.NDArray[np.intp]:
     Returns:
         Number of a candidate for each origin, shape (origins,). With a single origin, the best on it.
     """
-    known = np.isfinite(losses)
-    asked = known.any(axis=0)
+    known: npt.NDArray[np.bool_] = np.isfinite(losses)
+    asked = np.asarray(known.any(axis=0))
     total = np.where(known, losses, np.where(asked, np.inf, 0.0)).sum(axis=2)
     mean = np.divide(total, asked.sum(axis=1), out=np.zeros_like(total), where=asked.any(axis=1))
     origins = mean.shape[1]
@@ -239,7 +241,11 @@ def soundness(evidence: Evidence, rules: Rules, *, overlap: int = 1) -> list[Gua
     return [
         *evidence.data,
         _finite(evidence),
-        Guard(name="skill", passed=bool(skill > 0), detail=f"skill against seasonal naive {skill:+.3f}"),
+        Guard(
+            name="skill",
+            passed=bool(skill >= rules.least_skill),
+            detail=f"skill against seasonal naive {skill:+.3f}, needs {rules.least_skill:+.2f}",
+        ),
         Guard(
             name="plausible",
             passed=plausible,
@@ -288,6 +294,23 @@ def decide(evidence: Evidence, rules: Rules, *, overlap: int = 1) -> Decision:
         ci=(low, high),
         confidence=rules.confidence,
         guards=tuple(guards),
+    )
+
+
+def unopposed(champion: str, data: Sequence[Guard], confidence: float) -> Decision:
+    """Whoever can serve replaces a champion that cannot, unless its training data is spoilt.
+
+    Args:
+        champion: the champion, and why it cannot serve, in words.
+        data: what was found in the training data.
+        confidence: of the rules; nothing was compared.
+    """
+    faults = "; ".join(f"{guard.name}: {guard.detail}" for guard in data if not guard.passed)
+    return Decision(
+        verdict="hold" if faults else "promote",
+        reason=f"held: {faults}; nothing was compared, for {champion}" if faults else f"promoted: {champion}",
+        confidence=confidence,
+        guards=tuple(data),
     )
 
 

@@ -119,7 +119,7 @@ def test_no_skill_no_promotion():
 
 
 def test_choosing_without_the_judged_origin_takes_the_luck_away():
-    """Ten candidates no better than the champion: the one that looks best is promoted too often, unless chosen blind."""
+    """Ten candidates no better than the champion: the best-looking one is promoted too often, unless chosen blind."""
     lucky = honest = 0
     for seed in range(200):
         losses = np.random.default_rng(seed).lognormal(0, 0.3, (11, 8, 20))

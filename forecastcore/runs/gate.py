@@ -6,18 +6,20 @@ recipe is refitted at that origin, as the challenger's is.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from forecastcore import runtime
+from forecastcore import continuity, runtime, state
 from forecastcore.backtest import run_package
-from forecastcore.compare import Evidence, Rules, decide, unseen_choice
+from forecastcore.compare import Evidence, Rules, decide, unopposed, unseen_choice
 from forecastcore.errors import ForecastCoreError, PluginError, StateError
-from forecastcore.messages import Decision
+from forecastcore.messages import Decision, Guard
 from forecastcore.metrics import group_mean, size_classes, step_buckets
 from forecastcore.package import Package
+from forecastcore.profile import PROFILE, Profile
 from forecastcore.project import Candidate
 
 if TYPE_CHECKING:
@@ -73,16 +75,45 @@ def judge(
     if settings.mode == "off":
         reason = "held: promotion.mode is off, nothing was compared"
         return Decision(verdict="hold", reason=reason, confidence=settings.confidence)
+    data = _training_data(project, history, store, champion)
     recipe, fault = recipe_of(champion, project), _cannot_serve(project, history, store, champion)
     if recipe is None or fault:
-        reason = f"promoted: version {champion.version} ({champion.model}) " + (
+        words = f"version {champion.version} ({champion.model}) " + (
             fault or "cannot be made with the plugins installed here"
         )
-        return Decision(verdict="promote", reason=reason, confidence=settings.confidence)
+        return unopposed(words, data, settings.confidence)
     stride = project.config.backtest.stride or project.config.horizon
-    rules = Rules(min_gain=settings.min_gain, confidence=settings.confidence)
+    rules = Rules(
+        min_gain=settings.min_gain,
+        confidence=settings.confidence,
+        worst_slice=settings.max_slice_loss,
+        coverage_slack=settings.coverage_slack,
+    )
     evidence = _evidence(project, history, engine, contest, store, champion, recipe)
-    return decide(evidence, rules, overlap=-(-project.config.horizon // stride))
+    return decide(replace(evidence, data=data), rules, overlap=-(-project.config.horizon // stride))
+
+
+def _training_data(project: Project, history: History, store: ModelStore, champion: ModelVersion) -> list[Guard]:
+    """Whether the history continues what the champion was trained on, as its profile tells."""
+    limits = project.config.promotion.data
+    if not limits.check:
+        return []
+    try:
+        known = Profile.from_bytes(state.open_verified(store.fetch(champion)).read(PROFILE))
+    except StateError:
+        return [Guard(name="data", passed=True, detail=f"version {champion.version} keeps no profile of its data")]
+    return continuity.compare(
+        known,
+        history,
+        runtime.task(project, history.grid, history.origin),
+        continuity.Limits(
+            gone=limits.max_gone,
+            cut=limits.max_cut,
+            level=limits.max_level_change,
+            rewritten=limits.max_rewritten,
+            series=limits.max_series,
+        ),
+    )
 
 
 def _cannot_serve(project: Project, history: History, store: ModelStore, champion: ModelVersion) -> str:
@@ -108,13 +139,14 @@ def _evidence(
     challenger = best.forecast if recipe.same_recipe(best.candidate) else _as_chosen(project, contest)
     refitted = next(result for result in contest.results if recipe.same_recipe(result.candidate))
     new = _origins_after_training(rows, champion)
-    forecast = refitted.forecast
+    forecast, quantiles = refitted.forecast, refitted.quantiles
     if new:
-        stored = run_package(project, history, store.fetch(champion), engine, rows, new)
+        stored, bands = run_package(project, history, store.fetch(champion), engine, rows, new)
         forecast = np.where(np.isfinite(stored), stored, forecast)
+        quantiles = np.where(np.isfinite(bands), bands, quantiles)
     segments = _segments(rows)
     ours, theirs = (np.abs(f - rows.y) / rows.scale.ravel()[rows.group] for f in (forecast, challenger))
-    inside, before = _inside(rows.y, best.quantiles), _inside(rows.y, refitted.quantiles)
+    inside, before = _inside(rows.y, best.quantiles), _inside(rows.y, quantiles)
     buckets = {"all": np.ones(len(rows.y), dtype=bool), **step_buckets(rows.step)}
     return Evidence(
         champion=rows.losses(forecast),

@@ -19,6 +19,7 @@ from forecastcore.intervals import calibrate
 from forecastcore.messages import RetrainReport, VersionRef
 from forecastcore.package import Manifest, Package, PluginStamp
 from forecastcore.ports import Steps
+from forecastcore.profile import PROFILE, profile
 from forecastcore.runs.contest import hold_contest
 from forecastcore.runs.gate import judge, recipe_of
 from forecastcore.runs.promotion import settle
@@ -146,6 +147,7 @@ def _refit(project: Project, history: History, contest: Contest, engine: Engine,
         max_missing=config.quality.max_missing,
         parts=tuple(parts),
     )
+    (folder / PROFILE).write_bytes(profile(history, task).to_bytes())
     learned = calibrate(contest.best.errors, config.horizon, config.quantiles)
     Package.seal(folder, manifest, learned)
 
