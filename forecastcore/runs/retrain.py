@@ -75,7 +75,7 @@ def retrain(
     ):
         log_setting(tracked, project, history, folds)
         contest = hold_contest(project, history, engine, steps, champion=recipe_of(champion, project))
-        log_contest(tracked, contest)
+        log_contest(tracked, contest, project.config.quantiles)
         folder = Path(scratch) / "model"
         steps.run(f"refit {contest.winner.name}", lambda: _refit(project, history, contest, engine, folder))
         example = _example(project, history, folder)
