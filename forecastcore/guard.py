@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["Answer", "Offered", "Part", "answer", "culprits", "fit", "predict", "reason_of", "screen", "with_fallback"]
 
 _MAX_PROBES = 64
+#: a forecast above it cannot be scored: its square is no number
+_LARGEST = 1e150
 
 
 class Offered(Protocol):
@@ -247,12 +249,12 @@ def predict(offered: Offered, fitted: Fitted, context: pd.DataFrame, future: pd.
         found = culprits(attempt, ids) if len(ids) > 1 else dict.fromkeys(ids, first)
         failures |= {uid: reason_of(error) for uid, error in found.items()}
     for uid, (a, b) in rows.items():
-        if not np.isfinite(forecast[a:b]).all():
+        if not (np.abs(forecast[a:b]) < _LARGEST).all():
             forecast[a:b], quantiles[a:b] = np.nan, np.nan
             failures.setdefault(uid, "model-error: no finite forecast for every step")
         else:
             failures.pop(uid, None)
-    quantiles[~np.isfinite(quantiles).all(axis=1)] = np.nan
+    quantiles[~(np.abs(quantiles) < _LARGEST).all(axis=1)] = np.nan
     return Answer(forecast, np.sort(quantiles, axis=1), failures)
 
 

@@ -9,9 +9,11 @@ import pandas as pd
 
 from forecastcore import __version__, runtime
 from forecastcore.frames import data_digest
-from forecastcore.metrics import group_mean
+from forecastcore.metrics import by_slice, group_mean
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy.typing as npt
 
     from forecastcore.backtest import Backtest, Result
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["log_contest", "log_setting", "tags_of"]
 
-METRICS = ("mase", "rmsse", "wql", "bias", "coverage", "skill", "seconds")
+METRICS = ("mase", "rmsse", "smape", "wql", "bias", "coverage", "skill", "skill_gm", "win_rate", "seconds")
 
 
 def tags_of(project: Project, history: History, command: str) -> dict[str, str]:
@@ -63,11 +65,11 @@ def log_setting(tracked: Run, project: Project, history: History, folds: list[pd
     tracked.dataset(history.panel, name=config.name, source=config.source.type, context="retrain")
 
 
-def log_contest(tracked: Run, contest: Contest) -> None:
+def log_contest(tracked: Run, contest: Contest, levels: Sequence[float]) -> None:
     """A child run per candidate, and the winner's numbers on the parent."""
     lines = {row.name: row for row in contest.leaderboard}
     for result in contest.results:
-        _log_candidate(tracked, contest.rows, result, lines[result.candidate.name])
+        _log_candidate(tracked, contest.rows, result, lines[result.candidate.name], levels)
     tracked.metrics({f"best_{name}": value for name, value in _numbers(contest.winner).items()})
     board = [
         {"name": row.name, "status": row.status, "reason": row.reason, **_numbers(row)} for row in contest.leaderboard
@@ -75,7 +77,7 @@ def log_contest(tracked: Run, contest: Contest) -> None:
     tracked.table("leaderboard.parquet", pd.DataFrame(board))
 
 
-def _log_candidate(tracked: Run, rows: Backtest, result: Result, line: LeaderboardRow) -> None:
+def _log_candidate(tracked: Run, rows: Backtest, result: Result, line: LeaderboardRow, levels: Sequence[float]) -> None:
     with tracked.child(line.name) as child:
         child.params({"model": line.model, **{f"param.{name}": value for name, value in line.params.items()}})
         child.tags({"forecastcore.status": line.status, "forecastcore.reason": line.reason})
@@ -85,6 +87,8 @@ def _log_candidate(tracked: Run, rows: Backtest, result: Result, line: Leaderboa
         for fold, loss in enumerate(group_mean(losses.ravel(), origins, len(losses)), 1):
             child.metrics({"fold_mase": float(loss)}, step=fold)
         child.table("series.parquet", _per_series(rows, result, losses))
+        slices = by_slice(rows.scored, result.forecast, result.quantiles, levels)
+        child.table("metrics.parquet", pd.DataFrame([{"slice": name, **one} for name, one in slices.items()]))
 
 
 def _numbers(row: LeaderboardRow) -> dict[str, float]:

@@ -19,6 +19,7 @@ from forecastcore.intervals import calibrate
 from forecastcore.messages import RetrainReport, VersionRef
 from forecastcore.package import Manifest, Package, PluginStamp
 from forecastcore.ports import Steps
+from forecastcore.profile import PROFILE, profile
 from forecastcore.runs.contest import hold_contest
 from forecastcore.runs.gate import judge, recipe_of
 from forecastcore.runs.promotion import settle
@@ -74,7 +75,7 @@ def retrain(
     ):
         log_setting(tracked, project, history, folds)
         contest = hold_contest(project, history, engine, steps, champion=recipe_of(champion, project))
-        log_contest(tracked, contest)
+        log_contest(tracked, contest, project.config.quantiles)
         folder = Path(scratch) / "model"
         steps.run(f"refit {contest.winner.name}", lambda: _refit(project, history, contest, engine, folder))
         example = _example(project, history, folder)
@@ -146,6 +147,7 @@ def _refit(project: Project, history: History, contest: Contest, engine: Engine,
         max_missing=config.quality.max_missing,
         parts=tuple(parts),
     )
+    (folder / PROFILE).write_bytes(profile(history, task).to_bytes())
     learned = calibrate(contest.best.errors, config.horizon, config.quantiles)
     Package.seal(folder, manifest, learned)
 
