@@ -111,6 +111,13 @@ class Assumptions:
         """The same for some of the covariates."""
         return replace(self, covariates=tuple(c for c in self.covariates if c.name in set(names)))
 
+    def actual(self, future: pd.DataFrame, panel: pd.DataFrame) -> pd.DataFrame:
+        """`future` as it came: assumed covariates as the panel has them, where it has them."""
+        names = list(self.guessed)
+        came = lookup(panel, future, names)
+        values = np.where(np.isfinite(came), came, future[names].to_numpy(dtype=float))
+        return future.assign(**{name: values[:, position] for position, name in enumerate(names)})
+
     def with_generated(self, panel: pd.DataFrame, task: Task) -> pd.DataFrame:
         """The panel with all covariate columns, in order; the generated ones filled for its own instants."""
         if self.generated:

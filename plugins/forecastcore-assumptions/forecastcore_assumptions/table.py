@@ -44,9 +44,9 @@ class Table:
         columns = columns_of(self.path, self.column, task)
         table = self._dated(table_of(self.path, tuple(columns), self.timezone or task.timezone))
         found, _ = Issued(table, tuple(columns)).asof(future, task.origin)
-        missing = ~np.isfinite(found).all(axis=1)
-        if missing.any():
-            self._refuse(future.loc[missing], len(future))
+        missing = np.flatnonzero(~np.isfinite(found).all(axis=1))
+        if len(missing):
+            self._refuse(future.iloc[missing], len(future))
         return future[["unique_id", "ds"]].assign(**dict(zip(columns.values(), found.T, strict=True)))
 
     def _dated(self, table: pd.DataFrame) -> pd.DataFrame:
