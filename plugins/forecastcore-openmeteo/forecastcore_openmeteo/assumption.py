@@ -178,7 +178,7 @@ class OpenMeteo:
         days = {"start_date": _date(span[0]), "end_date": _date(min(span[1], int(now // _HOUR) + _AHEAD * _DAY))}
         kept = self._answer(self._host(self.host, _LIVE), self._question(places, variables), days, now=now)
         told = decode(kept.body, places, variables, self._units(variables))
-        issued = np.datetime64(int(kept.fetched * 1e9), "ns")
+        issued = np.datetime64(round(kept.fetched * 1000), "ms").astype("datetime64[ns]")
         return [_Weather(_cut(hours, span), np.full(span[1] - span[0], issued)) for hours in told]
 
     def _then(

@@ -158,7 +158,7 @@ class Store:
         times = [at for at in self._times(question) if since <= at <= until]
         if not times:
             return None
-        path = self._folder(question) / f"{int(max(times) * 1000)}.bin"
+        path = self._folder(question) / f"{round(max(times) * 1000)}.bin"
         return Kept(max(times), path.read_bytes())
 
     def keep(self, question: Mapping[str, str], kept: Kept) -> None:
@@ -167,9 +167,9 @@ class Store:
         folder.mkdir(parents=True, exist_ok=True)
         with NamedTemporaryFile(dir=folder, suffix=".part", delete=False) as file:
             file.write(kept.body)
-        (folder / file.name).replace(folder / f"{int(kept.fetched * 1000)}.bin")
+        (folder / file.name).replace(folder / f"{round(kept.fetched * 1000)}.bin")
         for at in sorted(self._times(question))[:-_KEPT]:
-            (folder / f"{int(at * 1000)}.bin").unlink(missing_ok=True)
+            (folder / f"{round(at * 1000)}.bin").unlink(missing_ok=True)
 
     def _folder(self, question: Mapping[str, str]) -> Path:
         return self.folder / hashlib.sha256(json.dumps(dict(question), sort_keys=True).encode()).hexdigest()[:24]

@@ -129,6 +129,9 @@ def _column(values: Any, name: str, unit: str, rows: int) -> Floats:
     told = next((word for word, code in vars(Variable).items() if code == values.Variable()), "")
     if not name.startswith(told.replace("undefined", "")):
         raise AssumptionUnavailable(f"the answer holds {told} where {name} was asked for")
+    day = re.search(r"_previous_day(\d)$", name)
+    if values.PreviousDay() not in {0, int(day.group(1)) if day else 0}:
+        raise AssumptionUnavailable(f"the answer holds forecasts of {values.PreviousDay()} days before as {name}")
     got = next((word for word, code in vars(Unit).items() if code == values.Unit()), "undefined")
     if unit and got != unit:
         raise AssumptionUnavailable(f"{name} is given in {got}, {unit} was asked for")

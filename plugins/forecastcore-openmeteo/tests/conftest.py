@@ -19,6 +19,8 @@ from forecastcore_openmeteo import client
 from forecastcore.api import Task
 
 HOUR = 3600
+#: fields of the schema's tables; the SDK for Python reads them and writes none
+_SLOTS = {"VariableWithValues": 13, "VariablesWithTime": 4, "WeatherApiResponse": 16}
 
 
 def weather(hour, variable="temperature_2m", latitude=0.0):
@@ -31,7 +33,6 @@ def weather(hour, variable="temperature_2m", latitude=0.0):
 
 def message(place, first, columns, *, offset=0, interval=HOUR, rows=None):
     """One place's answer as the service sends it; `columns` are (variable, unit, values)."""
-    from openmeteo_sdk import VariablesWithTime, VariableWithValues, WeatherApiResponse
     from openmeteo_sdk.Unit import Unit
     from openmeteo_sdk.Variable import Variable
 
@@ -40,30 +41,30 @@ def message(place, first, columns, *, offset=0, interval=HOUR, rows=None):
     for name, unit, values in columns:
         vector = builder.CreateNumpyVector(np.asarray(values, dtype=np.float32))
         base = max((word for word in vars(Variable) if name.startswith(word)), key=len)
-        VariableWithValues.Start(builder)
-        VariableWithValues.VariableWithValuesAddVariable(builder, getattr(Variable, base))
-        VariableWithValues.VariableWithValuesAddUnit(builder, getattr(Unit, unit))
-        VariableWithValues.VariableWithValuesAddValues(builder, vector)
         day = re.search(r"_previous_day(\d)", name)
-        VariableWithValues.VariableWithValuesAddPreviousDay(builder, int(day.group(1)) if day else 0)
-        built.append(VariableWithValues.End(builder))
-    VariablesWithTime.VariablesWithTimeStartVariablesVector(builder, len(built))
+        builder.StartObject(_SLOTS["VariableWithValues"])
+        builder.PrependUint8Slot(0, getattr(Variable, base), 0)
+        builder.PrependUint8Slot(1, getattr(Unit, unit), 0)
+        builder.PrependUOffsetTRelativeSlot(3, vector, 0)
+        builder.PrependInt16Slot(11, int(day.group(1)) if day else 0, 0)
+        built.append(builder.EndObject())
+    builder.StartVector(4, len(built), 4)
     for one in reversed(built):
         builder.PrependUOffsetTRelative(one)
     vector = builder.EndVector()
     rows = len(columns[0][2]) if rows is None else rows
-    VariablesWithTime.Start(builder)
-    VariablesWithTime.VariablesWithTimeAddTime(builder, first * HOUR)
-    VariablesWithTime.VariablesWithTimeAddTimeEnd(builder, first * HOUR + rows * interval)
-    VariablesWithTime.VariablesWithTimeAddInterval(builder, interval)
-    VariablesWithTime.VariablesWithTimeAddVariables(builder, vector)
-    hourly = VariablesWithTime.End(builder)
-    WeatherApiResponse.Start(builder)
-    WeatherApiResponse.WeatherApiResponseAddLatitude(builder, place[0])
-    WeatherApiResponse.WeatherApiResponseAddLongitude(builder, place[1])
-    WeatherApiResponse.WeatherApiResponseAddUtcOffsetSeconds(builder, offset)
-    WeatherApiResponse.WeatherApiResponseAddHourly(builder, hourly)
-    builder.Finish(WeatherApiResponse.End(builder))
+    builder.StartObject(_SLOTS["VariablesWithTime"])
+    builder.PrependInt64Slot(0, first * HOUR, 0)
+    builder.PrependInt64Slot(1, first * HOUR + rows * interval, 0)
+    builder.PrependInt32Slot(2, interval, 0)
+    builder.PrependUOffsetTRelativeSlot(3, vector, 0)
+    hourly = builder.EndObject()
+    builder.StartObject(_SLOTS["WeatherApiResponse"])
+    builder.PrependFloat32Slot(0, place[0], 0.0)
+    builder.PrependFloat32Slot(1, place[1], 0.0)
+    builder.PrependInt32Slot(6, offset, 0)
+    builder.PrependUOffsetTRelativeSlot(11, hourly, 0)
+    builder.Finish(builder.EndObject())
     body = bytes(builder.Output())
     return struct.pack("<I", len(body)) + body
 
