@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float64]
     Ints = npt.NDArray[np.intp]
 
-__all__ = ["Backtest", "Result", "fit_all", "fold_origins", "rows_of", "run", "run_package"]
+__all__ = ["Backtest", "Result", "chunks", "fit_all", "fold_origins", "request_of", "rows_of", "run", "run_package"]
 
 #: points in a chunk of a local model; large enough that handing it over costs nothing beside fitting
 CHUNK_POINTS = 40_000
@@ -80,6 +80,7 @@ class Result:
         errors: what its quantiles are calibrated on.
         failures: why series were served by the fallback, with the number of folds, screened series not counted.
         seconds: work time over all units.
+        foresight: what the same fitted models forecast of the actual covariates; None where they use none assumed.
         remarks: what else is to be said of it.
     """
 
@@ -89,6 +90,7 @@ class Result:
     errors: intervals.Errors
     failures: Mapping[str, str]
     seconds: float
+    foresight: Floats | None = None
     remarks: tuple[str, ...] = ()
 
 
@@ -145,7 +147,8 @@ class Backtest:
         )
 
 
-def _request(project: Project, grid: TimeGrid, **more: Any) -> dict[str, Any]:
+def request_of(project: Project, grid: TimeGrid, **more: Any) -> dict[str, Any]:
+    """What every unit's request holds: the project, the grid, and what else it needs."""
     return {
         "recipe": project.recipe(),
         "frequency": grid.frequency,
@@ -171,7 +174,7 @@ def _units(
     origins: Sequence[tuple[int, pd.Timestamp]],
     panel: pd.DataFrame,
 ) -> list[Unit]:
-    request = _request(project, history.grid, candidate=candidate.as_dict())
+    request = request_of(project, history.grid, candidate=candidate.as_dict())
     stamped = [(number, origin.isoformat()) for number, origin in origins]
     if project.host.offer("model", candidate.type).spec.capabilities.scope == "global":
         return [Unit(None, json.dumps({**request, "origins": [one]})) for one in stamped]
@@ -275,7 +278,7 @@ def run_package(
     project: Project, history: History, folder: Path, engine: Engine, rows: Backtest, folds: Sequence[int]
 ) -> tuple[Floats, Floats]:
     """Point forecasts and quantiles of a stored model for the rows of some folds; NaN elsewhere."""
-    request = _request(
+    request = request_of(
         project, history.grid, package=str(folder), origins=[(n, rows.origins[n].isoformat()) for n in folds]
     )
     ((_, frame),) = list(engine.map(package_unit, history.panel, [Unit(None, json.dumps(request))]))
@@ -310,6 +313,7 @@ def _result(candidate: Candidate, frames: Sequence[pd.DataFrame], rows: Backtest
         for uid, reason in zip(failed["unique_id"], failed["reason"], strict=True)
         if uid not in rows.screened
     }
+    foresight = frame["foresight"].to_numpy(dtype=float)
     carried = Counter(reason for part in frames for reason in part.attrs["carried"])
     return Result(
         candidate=candidate,
@@ -318,6 +322,7 @@ def _result(candidate: Candidate, frames: Sequence[pd.DataFrame], rows: Backtest
         errors=errors,
         failures=failures,
         seconds=sum(float(part.attrs["seconds"]) for part in frames),
+        foresight=foresight if np.isfinite(foresight).any() else None,
         remarks=tuple(f"covariates carried on from the last season: {reason}" for reason, _ in carried.most_common(1)),
     )
 
@@ -354,7 +359,16 @@ def leaderboard_row(result: Result, rows: Backtest, levels: Sequence[float], not
         win_rate=whole["win_rate"],
         coverage_by_step={name: one["coverage"] for name, one in slices.items() if name.startswith("steps ")},
         seconds=result.seconds,
+        premium=_premium(result, rows),
     )
+
+
+def _premium(result: Result, rows: Backtest) -> float | None:
+    """What the same models would have gained by knowing the covariates' future, in units of mase."""
+    if result.foresight is None:
+        return None
+    gain = rows.losses(result.forecast) - rows.losses(result.foresight)
+    return float(gain[np.isfinite(gain)].mean()) if np.isfinite(gain).any() else None
 
 
 def _commonest(failures: Mapping[str, str]) -> str:
@@ -368,7 +382,7 @@ def fit_all(project: Project, history: History, candidate: Candidate, engine: En
     whole = project.host.offer("model", candidate.type).spec.capabilities.scope == "global"
     parts: list[tuple[str, ...] | None] = [None] if whole else [*chunks(history.panel)]
     names = [f"{number:05d}" for number in range(len(parts))]
-    request = _request(
+    request = request_of(
         project,
         history.grid,
         candidate=candidate.as_dict(),

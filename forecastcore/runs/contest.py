@@ -11,6 +11,7 @@ import numpy as np
 from forecastcore import runtime
 from forecastcore.backtest import fold_origins, leaderboard_row, rows_of, run
 from forecastcore.errors import DataError
+from forecastcore.foresight import assumption_errors
 from forecastcore.messages import BacktestReport, SeriesCount
 from forecastcore.ports import Steps
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     from forecastcore.backtest import Backtest, Result
     from forecastcore.frames import History
-    from forecastcore.messages import LeaderboardRow
+    from forecastcore.messages import AssumptionError, LeaderboardRow
     from forecastcore.ports import Engine
     from forecastcore.project import Candidate, Project
 
@@ -36,12 +37,14 @@ class Contest:
         results: their forecasts.
         leaderboard: their errors, best first.
         best: the winner.
+        assumption_errors: how far from what came the covariates were assumed at its origins.
     """
 
     rows: Backtest
     results: list[Result]
     leaderboard: list[LeaderboardRow]
     best: Result
+    assumption_errors: tuple[AssumptionError, ...] = ()
 
     @property
     def winner(self) -> LeaderboardRow:
@@ -91,7 +94,14 @@ def hold_contest(
             + "; ".join(f"{row.name}: {row.reason or 'no finite error'}" for row in board[: len(candidates)]),
             hint="forecastcore validate --data tells which series have enough values",
         )
-    return Contest(rows=rows, results=results, leaderboard=sorted(board, key=loss), best=results[best])
+    errors = steps.run("measure assumptions", lambda: assumption_errors(project, history, engine, rows.origins))
+    return Contest(
+        rows=rows,
+        results=results,
+        leaderboard=sorted(board, key=loss),
+        best=results[best],
+        assumption_errors=errors,
+    )
 
 
 def _one(
@@ -122,6 +132,7 @@ def backtest(project: Project, as_of: str | datetime | None = None, *, steps: St
         as_of=history.origin.to_pydatetime(),
         folds=len(contest.rows.origins),
         leaderboard=tuple(contest.leaderboard),
+        assumption_errors=contest.assumption_errors,
         series=contest.series,
         quality=dict(history.counts),
         notes=history.notes,

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from forecastcore import __version__, runtime
+from forecastcore.foresight import error_table
 from forecastcore.frames import data_digest
 from forecastcore.metrics import by_slice, group_mean
 
@@ -18,14 +19,16 @@ if TYPE_CHECKING:
 
     from forecastcore.backtest import Backtest, Result
     from forecastcore.frames import History
-    from forecastcore.messages import LeaderboardRow
+    from forecastcore.messages import AssumptionError, LeaderboardRow
     from forecastcore.ports import Run
     from forecastcore.project import Project
     from forecastcore.runs.contest import Contest
 
 __all__ = ["log_contest", "log_setting", "tags_of"]
 
-METRICS = ("mase", "rmsse", "smape", "wql", "bias", "coverage", "skill", "skill_gm", "win_rate", "seconds")
+METRICS = ("mase", "rmsse", "smape", "wql", "bias", "coverage", "skill", "skill_gm", "win_rate", "seconds", "premium")
+#: covariates whose assumption error is a metric of its own; the table has all
+_MEASURED = 5
 
 
 def tags_of(project: Project, history: History, command: str) -> dict[str, str]:
@@ -71,10 +74,19 @@ def log_contest(tracked: Run, contest: Contest, levels: Sequence[float]) -> None
     for result in contest.results:
         _log_candidate(tracked, contest.rows, result, lines[result.candidate.name], levels)
     tracked.metrics({f"best_{name}": value for name, value in _numbers(contest.winner).items()})
+    if contest.assumption_errors:
+        _log_assumptions(tracked, contest.assumption_errors)
     board = [
         {"name": row.name, "status": row.status, "reason": row.reason, **_numbers(row)} for row in contest.leaderboard
     ]
     tracked.table("leaderboard.parquet", pd.DataFrame(board))
+
+
+def _log_assumptions(tracked: Run, errors: Sequence[AssumptionError]) -> None:
+    """How good the assumptions were: a table by covariate and step, and in short a metric each."""
+    tracked.table("assumption_errors.parquet", error_table(errors))
+    short = {f"assumption_error.{error.covariate}": error.scaled for error in errors[:_MEASURED]}
+    tracked.metrics({name: value for name, value in short.items() if value is not None})
 
 
 def _log_candidate(tracked: Run, rows: Backtest, result: Result, line: LeaderboardRow, levels: Sequence[float]) -> None:

@@ -93,6 +93,7 @@ def retrain(
             champion_before=_ref(champion),
             champion_after=_ref(after),
             decision=decision,
+            assumption_errors=contest.assumption_errors,
             series=contest.series,
             quality=dict(history.counts),
             notes=(*history.notes, *([f"the decision was not applied: {not_applied}"] if not_applied else [])),
