@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from forecastcore.api import Task
+    from forecastcore.ensemble import Blend
     from forecastcore.frames import History
     from forecastcore.ports import Engine
     from forecastcore.project import Candidate, Project
@@ -82,6 +83,7 @@ class Result:
         seconds: work time over all units.
         foresight: what the same fitted models forecast of the actual covariates; None where they use none assumed.
         remarks: what else is to be said of it.
+        blend: of an ensemble, how its members are put together; learned from all folds.
     """
 
     candidate: Candidate
@@ -92,6 +94,11 @@ class Result:
     seconds: float
     foresight: Floats | None = None
     remarks: tuple[str, ...] = ()
+    blend: Blend | None = None
+
+    def failed(self, rows: Backtest) -> bool:
+        """Whether the fallback served every series that a model was given."""
+        return bool(self.failures) and len(self.failures) >= len(rows.ids) - len(rows.screened)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,6 +131,11 @@ class Backtest:
     naive: Floats
     reference_error: Floats
     screened: Mapping[str, str]
+
+    def origin_losses(self, forecast: Floats) -> Floats:
+        """Mean of `losses` over the series that were scored, shape (origins,)."""
+        losses = self.losses(forecast)
+        return metrics.group_mean(losses.ravel(), np.repeat(np.arange(len(losses)), losses.shape[1]), len(losses))
 
     def losses(self, forecast: Floats) -> Floats:
         """Mean absolute scaled error by origin and series, shape (origins, series)."""
@@ -335,7 +347,7 @@ def leaderboard_row(result: Result, rows: Backtest, levels: Sequence[float], not
     slices = metrics.by_slice(rows.scored, result.forecast, result.quantiles, levels)
     whole = slices["all"]
     able = len(rows.ids) - len(rows.screened)
-    status = "ok" if not result.failures else "failed" if len(result.failures) >= able else "degraded"
+    status = "ok" if not result.failures else "failed" if result.failed(rows) else "degraded"
     words = (
         [f"{len(result.failures)} of {able} series served by the fallback: {_commonest(result.failures)}"]
         if result.failures
@@ -345,7 +357,7 @@ def leaderboard_row(result: Result, rows: Backtest, levels: Sequence[float], not
     return LeaderboardRow(
         name=result.candidate.name,
         model=result.candidate.type,
-        params=dict(result.candidate.params),
+        params=result.candidate.as_dict()["params"],
         status=status,
         reason="; ".join([*words, *result.remarks, *([note] if note else [])]),
         mase=scores.mase,
@@ -377,11 +389,13 @@ def _commonest(failures: Mapping[str, str]) -> str:
     return f"{reason} ({count} series, such as {example!r})"
 
 
-def fit_all(project: Project, history: History, candidate: Candidate, engine: Engine, folder: Path) -> list[str]:
-    """Fit a candidate on all history and write its parts below `folder/state`; the parts' names."""
+def fit_all(
+    project: Project, history: History, candidate: Candidate, engine: Engine, folder: Path, prefix: str = ""
+) -> list[str]:
+    """Fit a candidate on all history and write its parts below `folder/state`; the parts' names, all with `prefix`."""
     whole = project.host.offer("model", candidate.type).spec.capabilities.scope == "global"
     parts: list[tuple[str, ...] | None] = [None] if whole else [*chunks(history.panel)]
-    names = [f"{number:05d}" for number in range(len(parts))]
+    names = [f"{prefix}{number:05d}" for number in range(len(parts))]
     request = request_of(
         project,
         history.grid,

@@ -65,7 +65,7 @@ class Conformal:
         import pandas as pd
 
         series, names = pd.factorize(np.asarray(ids, dtype=object))
-        return self.of_series(names, series, steps, forecast, own)
+        return self.of_series([str(name) for name in names], series, steps, forecast, own)
 
     def of_series(self, ids: Sequence[str], series: Ints, steps: Ints, forecast: Floats, own: Floats) -> Floats:
         """The same for rows whose series are numbers of `ids`."""

@@ -251,15 +251,17 @@ def store(project: Project) -> ModelStore:
 
 def unused_by(project: Project, candidate: Candidate) -> str:
     """What a candidate is given and cannot use, in words for the leaderboard."""
-    can = project.host.offer("model", candidate.type).spec.capabilities
+    models = candidate.members or (candidate,)
+    uses = any(project.host.offer("model", model.type).spec.capabilities.covariates for model in models)
     names = list(project.config.covariates)
-    return f"does not use covariates ({', '.join(names)})" if names and not can.covariates else ""
+    return f"does not use covariates ({', '.join(names)})" if names and not uses else ""
 
 
 def used_offers(project: Project) -> list[Offer]:
     """The plugins that shape this project's forecasts."""
     config = project.config
-    wanted = [("source", config.source.type), *(("model", c.type) for c in project.candidates())]
+    models = [candidate.type for candidate in project.candidates() if not candidate.members]
+    wanted = [("source", config.source.type), *(("model", name) for name in models)]
     for entry in (a for names in (config.assumptions, *config.scenarios.values()) for a in names.values()):
         wanted.append(("assumption", entry.type))
         if project.host.offer("assumption", entry.type).spec.models:

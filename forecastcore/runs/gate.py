@@ -14,13 +14,14 @@ import pandas as pd
 
 from forecastcore import continuity, runtime, state
 from forecastcore.backtest import run_package
-from forecastcore.compare import Evidence, Rules, decide, unopposed, unseen_choice
+from forecastcore.compare import Evidence, Rules, decide, unopposed
 from forecastcore.errors import ForecastCoreError, PluginError, StateError
 from forecastcore.messages import Decision, Guard
 from forecastcore.metrics import group_mean, size_classes, step_buckets
-from forecastcore.package import Package
+from forecastcore.package import Manifest, Package
 from forecastcore.profile import PROFILE, Profile
 from forecastcore.project import Candidate
+from forecastcore.runs.blending import as_chosen
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -37,15 +38,19 @@ if TYPE_CHECKING:
 __all__ = ["judge", "recipe_of"]
 
 
-def recipe_of(champion: ModelVersion | None, project: Project) -> Candidate | None:
-    """The champion's family and parameters; None where there is no champion, or its plugin is gone or has changed."""
+def recipe_of(champion: ModelVersion | None, project: Project, store: ModelStore) -> Candidate | None:
+    """The champion's family and parameters; None where there is no champion, or a plugin is gone or has changed."""
     if champion is None:
         return None
     try:
-        project.host.make("model", champion.model, dict(champion.params), root=project.root)
+        manifest = Manifest.read(store.fetch(champion))
+        models = [(m.model, m.params) for m in manifest.members] or [(manifest.model, manifest.params)]
+        for model, params in models:
+            project.host.make("model", model, params, root=project.root)
     except ForecastCoreError:
         return None
-    return Candidate(name=f"champion {champion.model}", type=champion.model, params=dict(champion.params))
+    members = tuple(Candidate(f"champion's {m.name}", m.model, m.params) for m in manifest.members)
+    return Candidate(f"champion {manifest.model}", manifest.model, manifest.params, members)
 
 
 def judge(
@@ -76,7 +81,7 @@ def judge(
         reason = "held: promotion.mode is off, nothing was compared"
         return Decision(verdict="hold", reason=reason, confidence=settings.confidence)
     data = _training_data(project, history, store, champion)
-    recipe, fault = recipe_of(champion, project), _cannot_serve(project, history, store, champion)
+    recipe, fault = recipe_of(champion, project, store), _cannot_serve(project, history, store, champion)
     if recipe is None or fault:
         words = f"version {champion.version} ({champion.model}) " + (
             fault or "cannot be made with the plugins installed here"
@@ -136,7 +141,7 @@ def _evidence(
 ) -> Evidence:
     rows, best, levels = contest.rows, contest.best, project.config.quantiles
     # The champion's own recipe again was not lucky to be chosen: it is judged as it is.
-    challenger = best.forecast if recipe.same_recipe(best.candidate) else _as_chosen(project, contest)
+    challenger = best.forecast if recipe.same_recipe(best.candidate) else as_chosen(contest.choices, rows).forecast
     refitted = next(result for result in contest.results if recipe.same_recipe(result.candidate))
     new = _origins_after_training(rows, champion)
     forecast, quantiles = refitted.forecast, refitted.quantiles
@@ -158,15 +163,6 @@ def _evidence(
         rivals=sum(not recipe.same_recipe(candidate) for candidate in project.candidates()),
         new_origins=len(new),
     )
-
-
-def _as_chosen(project: Project, contest: Contest) -> Floats:
-    """The challenger's forecasts: on each origin those of the candidate that the other origins would have chosen."""
-    rows, own = contest.rows, project.candidates()
-    good = {row.name for row in contest.leaderboard if row.status != "failed"}
-    able = [r for r in contest.results if r.candidate in own and r.candidate.name in good]
-    chosen = unseen_choice(np.stack([rows.losses(r.forecast) for r in able]))[rows.fold]
-    return np.asarray(np.stack([r.forecast for r in able])[chosen, np.arange(len(rows.fold))])
 
 
 def _origins_after_training(rows: Backtest, champion: ModelVersion) -> list[int]:

@@ -111,7 +111,7 @@ class _Vintage:
 def _vintage(
     project: Project, history: History, package: Package, version: ModelVersion, scenario: str, steps: Steps
 ) -> _Vintage:
-    needed = package.offer.spec.capabilities.covariates
+    needed = package.uses_covariates
     future = steps.run(f"assume {scenario}", lambda: runtime.future(project, history, scenario, insist=needed))
     rows = steps.run(f"forecast {scenario}", lambda: package.forecast(history.panel, future.frame, history.origin))
     key = run_key(project, history, future, scenario, version, package)
