@@ -2,6 +2,7 @@
 
 import asyncio
 import html
+import importlib.util
 import itertools
 import json
 import os
@@ -25,7 +26,8 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 import forecastcore as fc
-from forecastcore.errors import ConfigError
+from forecastcore.errors import ConfigError, PluginError
+from forecastcore.host import Host
 from forecastcore.messages import Decision, LeaderboardRow, PredictReport, Publication, RetrainReport, SeriesCount
 from forecastcore.testing import sample_history
 
@@ -342,6 +344,52 @@ def test_a_block_is_read_as_it_was_typed_in_every_process_that_makes_the_project
     for made in (project, fc.Project.from_recipe(project.recipe())):
         assert "y" in made.source().schema().names
     assert "data.parquet" not in project.recipe()
+
+
+def load_support(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_an_azure_block_saved_in_the_server_delivers_to_blob_storage(server, trained):
+    from azure.storage.blob import BlobServiceClient
+    from flow_stages import read_block
+    from prefect_azure import AzureBlobStorageCredentials
+
+    with load_support(ROOT / "tests" / "support" / "azurite" / "server.py").running() as connection_string:
+        AzureBlobStorageCredentials(connection_string=connection_string).save("store")
+        assert json.loads(read_block("azure-blob-storage-credentials/store")) == {
+            "connection_string": connection_string
+        }
+        with BlobServiceClient.from_connection_string(connection_string) as service:
+            service.create_container("delivery").close()
+        sink = {"type": "azure-blob", "container": "delivery"}
+        sink["credential"] = "${block:azure-blob-storage-credentials/store}"
+        overrides = (f"sinks={json.dumps([sink])}",)
+        state = flow("predict")(str(trained), overrides=overrides, return_state=True)
+        assert state.name == "Completed", state.message
+        import flow_stages
+
+        table = fc.forecasts(flow_stages.load_project(str(trained), overrides))
+        assert len(table) == 72
+        shown = json.dumps([str(artifact.data) for artifact in server.artifacts(run_id_of(state)).values()])
+    assert connection_string.split("AccountKey=")[1][:20] not in shown + str(state.message)
+
+
+def test_a_block_that_names_no_identity_is_refused_not_guessed(server):
+    from flow_stages import read_block
+    from prefect_azure import AzureBlobStorageCredentials
+
+    AzureBlobStorageCredentials(account_url="https://a.blob.core.windows.net").save("identity-unnamed")
+    sink = {
+        "type": "azure-blob",
+        "container": "c-1",
+        "credential": read_block("azure-blob-storage-credentials/identity-unnamed"),
+    }
+    with pytest.raises(PluginError, match="has the keys account_url"):
+        Host.discover().make("sink", "azure-blob", {k: v for k, v in sink.items() if k != "type"})
 
 
 # -- deployments
