@@ -75,14 +75,27 @@ def _entry(kind: str, path: _Path, value: Any, own: tuple[str, ...] = ()) -> Ite
         yield _Entry(kind=kind, path=path, type=value["type"], params=params, tried=tried, own=own)
 
 
-def _entries(data: Mapping[str, Any]) -> Iterator[_Entry]:
+def _assumption(host: Host, path: _Path, value: Any) -> Iterator[_Entry]:
+    """An assumption, and the model that it lets forecast."""
+    for entry in _entry("assumption", path, value):
+        yield entry
+        if _offered(host, entry, "models"):
+            yield from _entry("model", (*path, "model"), entry.params.get("model"))
+
+
+def _offered(host: Host, entry: _Entry, flag: str) -> bool:
+    """Whether the spec of an assumption says so."""
+    return any(o.name == entry.type and o.health == "ok" and getattr(o.spec, flag) for o in host.offers("assumption"))
+
+
+def _entries(host: Host, data: Mapping[str, Any]) -> Iterator[_Entry]:
     """Every plugin that the raw data names; what has a wrong shape is left to the other checks."""
     yield from _entry("source", ("source",), data.get("source"), ("id", "time", "target", "timezone"))
     for name, value in _items(data.get("assumptions")):
-        yield from _entry("assumption", ("assumptions", name), value)
+        yield from _assumption(host, ("assumptions", name), value)
     for scenario, changes in _items(data.get("scenarios")):
         for name, value in _items(changes):
-            yield from _entry("assumption", ("scenarios", scenario, name), value)
+            yield from _assumption(host, ("scenarios", scenario, name), value)
     for position, value in _listed(data.get("models")):
         yield from _entry("model", ("models", position), value, ("grid", "search"))
     for position, value in _listed(data.get("sinks")):
@@ -185,11 +198,15 @@ def numbered(kinds: Sequence[str]) -> list[str]:
     return names
 
 
-def _targets(host: Host, entry: _Entry) -> list[str]:
-    """The assumptions that an assumption stands on: its parameter `of`, where its spec says `wraps`."""
-    wraps = any(o.name == entry.type and o.health == "ok" and o.spec.wraps for o in host.offers("assumption"))
-    of = entry.params.get("of") if wraps else None
-    return [name for name in (of if isinstance(of, list) else [of]) if isinstance(name, str)]
+def _targets(host: Host, entry: _Entry) -> dict[_Path, str]:
+    """The assumptions that an assumption stands on, by place: its parameter `of` or `links`, where its spec `wraps`."""
+    if entry.kind != "assumption" or not _offered(host, entry, "wraps"):
+        return {}
+    found: dict[_Path, Any] = {("of",): entry.params.get("of")}
+    for number, link in _listed(entry.params.get("links")):
+        inner = isinstance(link, dict)
+        found[("links", number, "of") if inner else ("links", number)] = link.get("of") if inner else link
+    return {path: name for path, name in found.items() if isinstance(name, str)}
 
 
 def _circle(name: str, of: Mapping[str, Sequence[str]]) -> list[str]:
@@ -210,18 +227,20 @@ def _wrapped_faults(host: Host, data: Mapping[str, Any], entries: Sequence[_Entr
     """Assumptions that stand on others: those exist, and none stands on itself."""
     known = dict(_items(data.get("assumptions")))
     of: dict[str, list[str]] = {}
+    key: dict[str, str | int] = {}
     for entry in entries:
         targets = _targets(host, entry)
-        for target in targets:
+        for path, target in targets.items():
             if target not in known:
                 hint = did_you_mean(target, known)
-                yield Fault(path=(*entry.path, "of"), message=f"no assumption is called {target!r}", hint=hint)
-        if entry.path[0] == "assumptions":
-            of[str(entry.path[-1])] = targets
+                yield Fault(path=(*entry.path, *path), message=f"no assumption is called {target!r}", hint=hint)
+        if entry.kind == "assumption" and entry.path[0] == "assumptions":
+            of[str(entry.path[-1])] = list(targets.values())
+            key[str(entry.path[-1])] = next(iter(targets), ("of",))[0]
     for name in of:
         way = _circle(name, of)
         if way:
-            yield Fault(path=("assumptions", name, "of"), message=f"goes round in a circle: {' → '.join(way)}")
+            yield Fault(path=("assumptions", name, key[name]), message=f"goes round in a circle: {' → '.join(way)}")
 
 
 def _file_faults(host: Host, data: Mapping[str, Any], root: Path) -> Iterator[Fault]:
@@ -244,7 +263,7 @@ def plugin_faults(host: Host, data: Any, root: Path) -> Iterator[Fault]:
     if not isinstance(data, dict):
         return
     yield from _file_faults(host, data, root)
-    entries = list(_entries(data))
+    entries = list(_entries(host, data))
     for entry in entries:
         yield from _entry_faults(host, entry, root)
     yield from _wrapped_faults(host, data, entries)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from dataclasses import dataclass
 from datetime import datetime  # noqa: TC003 - pydantic reads the types at run time
 from typing import TYPE_CHECKING, Any
@@ -32,7 +33,7 @@ from forecastcore.messages import Message
 from forecastcore.timegrid import TimeGrid
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from forecastcore.host import Host, Offer
@@ -128,7 +129,8 @@ class Manifest(Message):
 
 
 def save_part(part: Part, folder: Path) -> None:
-    """Write learned parameters of some of the series; `folder` is made."""
+    """Write learned parameters of some of the series; `folder` is made, anew where it was left half-written."""
+    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     about = {"ids": part.ids, "failures": dict(part.failures), "fitted": part.fitted is not None}
     (folder / "part.json").write_text(json.dumps(about, sort_keys=True), encoding="utf-8")
@@ -247,19 +249,26 @@ class Package:
         blend = _blend_from(files.read("blend.npz")) if manifest.members else None
         return cls(manifest, fits, _conformal_from(files.read("conformal.npz")), blend, files.digest)
 
-    def forecast(self, context: pd.DataFrame, future: pd.DataFrame, origin: pd.Timestamp) -> pd.DataFrame:
+    def forecast(
+        self,
+        context: pd.DataFrame,
+        future: pd.DataFrame,
+        origin: pd.Timestamp,
+        barred: Mapping[str, str] | None = None,
+    ) -> pd.DataFrame:
         """Apply the stored parameters to newer data.
 
         Args:
             context: the frame contract, none later than `origin`.
             future: `unique_id, ds, step, <covariates>`, sorted.
             origin: last instant of the context, UTC.
+            barred: series that the model must not be given, and why.
 
         Returns:
             `unique_id, ds, step, forecast, q10 …, model, status, reason`, in the order of `future`.
         """
         task = self.manifest.task(origin)
-        screened = guard.screen(context, self.manifest.max_missing)
+        screened = {**(barred or {}), **guard.screen(context, self.manifest.max_missing)}
         answers = [guard.answer(fit.offer, fit.parts, context, future, task, screened) for fit in self.fits]
         answer = answers[0] if self.blend is None else merge(self.blend, answers, future["unique_id"].tolist())
         made = np.isfinite(answer.forecast)

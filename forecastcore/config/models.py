@@ -29,6 +29,7 @@ __all__ = [
     "SearchConfig",
     "SourceConfig",
     "TrackingConfig",
+    "TrainingDataConfig",
     "digest",
 ]
 
@@ -205,6 +206,26 @@ class BacktestConfig(Config):
     """Steps of the main season; taken from the frequency where it is left out."""
 
 
+Share = Annotated[Float, Field(ge=0, le=1)]
+
+
+class TrainingDataConfig(Config):
+    """How far the history may be from what the champion was trained on; beyond that the challenger is held."""
+
+    check: Bool = True
+    """Whether to look; a profile of the training data is kept with each model either way."""
+    max_gone: Share = 0.1
+    """Share of the champion's series that may be missing."""
+    max_cut: Share = 0.3
+    """Share of its values that a series may have lost."""
+    max_level_change: Annotated[Float, Field(gt=1)] = 4.0
+    """Factor by which a series' level may leave the range that it has had."""
+    max_rewritten: Share = 0.2
+    """Share of the values that the champion was trained on that may have changed since."""
+    max_series: Share = 0.25
+    """Share of the series that may break a limit, or be all zeros, repeated or stale."""
+
+
 class PromotionConfig(Config):
     """When a challenger becomes champion."""
 
@@ -214,6 +235,12 @@ class PromotionConfig(Config):
     """Smallest relative reduction of the loss that counts."""
     confidence: Annotated[Float, Field(gt=0, lt=1)] = 0.95
     """Level at which the gain must be certain."""
+    max_slice_loss: Annotated[Float, Field(ge=0)] = 0.1
+    """Share by which a step bucket or a size class of series may get worse, chance aside."""
+    coverage_slack: Share = 0.1
+    """How far coverage may lie from nominal, chance aside; half as much again within a step bucket."""
+    data: TrainingDataConfig = Field(default_factory=TrainingDataConfig)
+    """How far the history may be from what the champion was trained on."""
 
 
 class EngineConfig(Config):

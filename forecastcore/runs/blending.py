@@ -40,7 +40,7 @@ def as_chosen(results: Sequence[Result], rows: Backtest) -> Result:
     """
     if len(results) == 1:
         return results[0]
-    losses = np.stack([rows.origin_losses(result.forecast) for result in results])
+    losses = np.stack([rows.losses(result.forecast) for result in results])
     chosen, place = unseen_choice(losses)[rows.fold], np.arange(len(rows.fold))
     errors = results[0].errors
     forecast, own, made = (

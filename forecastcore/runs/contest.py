@@ -11,6 +11,7 @@ import numpy as np
 from forecastcore import runtime
 from forecastcore.backtest import fold_origins, leaderboard_row, rows_of, run
 from forecastcore.errors import DataError
+from forecastcore.foresight import assumption_errors
 from forecastcore.messages import BacktestReport, SeriesCount
 from forecastcore.ports import Steps
 from forecastcore.runs.blending import as_chosen, blended
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from forecastcore.backtest import Backtest, Result
     from forecastcore.frames import History
-    from forecastcore.messages import LeaderboardRow
+    from forecastcore.messages import AssumptionError, LeaderboardRow
     from forecastcore.ports import Engine
     from forecastcore.project import Candidate, Project
     from forecastcore.runs.searching import Searched
@@ -41,6 +42,7 @@ class Contest:
         results: their forecasts.
         leaderboard: their errors, best first.
         best: the winner.
+        assumption_errors: how far from what came the covariates were assumed at its origins.
         choices: all that could have won, the trials of searches among them.
         searched: what searches tried, by the name of the candidate.
     """
@@ -51,6 +53,7 @@ class Contest:
     best: Result
     choices: list[Result]
     searched: Mapping[str, Searched]
+    assumption_errors: tuple[AssumptionError, ...] = ()
 
     @property
     def winner(self) -> LeaderboardRow:
@@ -105,6 +108,7 @@ def hold_contest(
             + "; ".join(f"{row.name}: {row.reason or 'no finite error'}" for row in board[: len(own)]),
             hint="forecastcore validate --data tells which series have enough values",
         )
+    errors = steps.run("measure assumptions", lambda: assumption_errors(project, history, engine, rows.origins))
     able = [r for r, row in zip(own, board, strict=False) if np.isfinite(loss(row, metric))]
     return Contest(
         rows=rows,
@@ -113,6 +117,7 @@ def hold_contest(
         best=results[best],
         choices=[choice for result in able for choice in field.choices(result)],
         searched=field.searched,
+        assumption_errors=errors,
     )
 
 
@@ -181,13 +186,14 @@ def backtest(project: Project, as_of: str | datetime | None = None, *, steps: St
         steps: how to run and watch the stages.
     """
     steps, started = steps or Steps(), time.perf_counter()
-    history = steps.run("load and check", lambda: runtime.history(project, as_of))
+    history = runtime.history(project, as_of, steps)
     contest = hold_contest(project, history, runtime.engine(project), steps)
     return BacktestReport(
         project=project.config.name,
         as_of=history.origin.to_pydatetime(),
         folds=len(contest.rows.origins),
         leaderboard=tuple(contest.leaderboard),
+        assumption_errors=contest.assumption_errors,
         series=contest.series,
         quality=dict(history.counts),
         notes=history.notes,

@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 
 from forecastcore import __version__, runtime
+from forecastcore.foresight import error_table
 from forecastcore.frames import data_digest
-from forecastcore.metrics import group_mean
+from forecastcore.metrics import by_slice, group_mean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,15 +21,17 @@ if TYPE_CHECKING:
     from forecastcore.backtest import Backtest, Result
     from forecastcore.ensemble import Blend
     from forecastcore.frames import History
-    from forecastcore.messages import LeaderboardRow
+    from forecastcore.messages import AssumptionError, LeaderboardRow
     from forecastcore.ports import Run
     from forecastcore.project import Candidate, Project
     from forecastcore.runs.contest import Contest
-    from forecastcore.runs.searching import Searched, Trial
+    from forecastcore.runs.searching import Trial
 
 __all__ = ["log_contest", "log_setting", "tags_of"]
 
-METRICS = ("mase", "rmsse", "wql", "bias", "coverage", "skill", "seconds")
+METRICS = ("mase", "rmsse", "smape", "wql", "bias", "coverage", "skill", "skill_gm", "win_rate", "seconds", "premium")
+#: covariates whose assumption error is a metric of its own; the table has all
+_MEASURED = 5
 
 
 def tags_of(project: Project, history: History, command: str) -> dict[str, str]:
@@ -68,28 +71,40 @@ def log_setting(tracked: Run, project: Project, history: History, folds: list[pd
     tracked.dataset(history.panel, name=config.name, source=config.source.type, context="retrain")
 
 
-def log_contest(tracked: Run, contest: Contest) -> None:
+def log_contest(tracked: Run, contest: Contest, levels: Sequence[float]) -> None:
     """A child run per candidate, and the winner's numbers on the parent."""
     lines = {row.name: row for row in contest.leaderboard}
     for result in contest.results:
         name = result.candidate.name
-        _log_candidate(tracked, contest.rows, result, lines[name], contest.searched.get(name))
+        _log_candidate(tracked, contest, result, lines[name], levels)
     tracked.metrics({f"best_{name}": value for name, value in _numbers(contest.winner).items()})
+    if contest.assumption_errors:
+        _log_assumptions(tracked, contest.assumption_errors)
     board = [
         {"name": row.name, "status": row.status, "reason": row.reason, **_numbers(row)} for row in contest.leaderboard
     ]
     tracked.table("leaderboard.parquet", pd.DataFrame(board))
 
 
+def _log_assumptions(tracked: Run, errors: Sequence[AssumptionError]) -> None:
+    """How good the assumptions were: a table by covariate and step, and in short a metric each."""
+    tracked.table("assumption_errors.parquet", error_table(errors))
+    short = {f"assumption_error.{error.covariate}": error.scaled for error in errors[:_MEASURED]}
+    tracked.metrics({name: value for name, value in short.items() if value is not None})
+
+
 def _log_candidate(
-    tracked: Run, rows: Backtest, result: Result, line: LeaderboardRow, searched: Searched | None
+    tracked: Run, contest: Contest, result: Result, line: LeaderboardRow, levels: Sequence[float]
 ) -> None:
+    rows, searched = contest.rows, contest.searched.get(line.name)
     with tracked.child(line.name) as child:
         child.params({"model": line.model, **{f"param.{name}": value for name, value in line.params.items()}})
         child.tags({"forecastcore.status": line.status, "forecastcore.reason": line.reason})
         child.metrics(_numbers(line))
         for fold, loss in enumerate(rows.origin_losses(result.forecast), 1):
             child.metrics({"fold_mase": float(loss)}, step=fold)
+        slices = by_slice(rows.scored, result.forecast, result.quantiles, levels)
+        child.table("metrics.parquet", pd.DataFrame([{"slice": name, **one} for name, one in slices.items()]))
         child.table("series.parquet", _per_series(rows, result, rows.losses(result.forecast)))
         if result.blend is not None:
             _log_weights(child, result.candidate, result.blend)

@@ -19,6 +19,7 @@ from forecastcore.intervals import calibrate
 from forecastcore.messages import RetrainReport, VersionRef
 from forecastcore.package import Manifest, MemberStamp, Package, PluginStamp
 from forecastcore.ports import Steps
+from forecastcore.profile import PROFILE, profile
 from forecastcore.runs.contest import hold_contest
 from forecastcore.runs.gate import judge, recipe_of
 from forecastcore.runs.promotion import settle
@@ -68,7 +69,7 @@ def retrain(
         ForecastCoreError: no candidate could be fitted, or tracking failed.
     """
     steps, started = steps or Steps(), time.perf_counter()
-    history = steps.run("load and check", lambda: runtime.history(project, as_of))
+    history = runtime.history(project, as_of, steps)
     folds = fold_origins(history, project)
     store, engine = runtime.store(project), runtime.engine(project)
     champion = store.resolve("champion")
@@ -78,7 +79,7 @@ def retrain(
     ):
         log_setting(tracked, project, history, folds)
         contest = hold_contest(project, history, engine, steps, champion=recipe_of(champion, project, store))
-        log_contest(tracked, contest)
+        log_contest(tracked, contest, project.config.quantiles)
         folder = Path(scratch) / "model"
         steps.run(f"refit {contest.winner.name}", lambda: _refit(project, history, contest, engine, folder))
         example = _example(project, history, folder)
@@ -96,6 +97,7 @@ def retrain(
             champion_before=_ref(champion),
             champion_after=_ref(after),
             decision=decision,
+            assumption_errors=contest.assumption_errors,
             series=contest.series,
             quality=dict(history.counts),
             notes=(*history.notes, *([f"the decision was not applied: {not_applied}"] if not_applied else [])),
@@ -151,6 +153,7 @@ def _refit(project: Project, history: History, contest: Contest, engine: Engine,
         parts=parts,
         members=members,
     )
+    (folder / PROFILE).write_bytes(profile(history, task).to_bytes())
     learned = calibrate(contest.best.errors, config.horizon, config.quantiles)
     Package.seal(folder, manifest, learned, blend)
 
