@@ -49,7 +49,7 @@ def main() -> None:
     asked = parser.parse_args()
     warnings.simplefilter("ignore")
     cases = {
-        "auto-theta": (lambda: library.AutoTheta(season_length=12), [80]),
+        "auto-theta": (lambda: library.DynamicOptimizedTheta(season_length=12), [80]),
         "auto-ces": (lambda: library.AutoCES(season_length=12), None),
         "auto-ets": (lambda: library.AutoETS(season_length=12), [80]),
         "mstl": (lambda: library.MSTL(12, library.AutoETS(model="ZZN")), [80]),

@@ -94,9 +94,9 @@ class ThetaParameters:
         return y / season if self.multiplicative else y - season, np.resize(season[-self.season :], steps)
 
 
-def fit_theta(y: Floats, season: int, kind: Kind | None = None) -> ThetaParameters:
-    """Choose the kind of the smallest squared error where none is given, and find its parameters."""
-    found = library("theta").auto_theta(y, m=season, model=kind)
+def fit_theta(y: Floats, season: int, kind: Kind | Literal["auto"]) -> ThetaParameters:
+    """Find the parameters; of `auto` those of the kind with the smallest squared error."""
+    found = library("theta").auto_theta(y, m=season, model=None if kind == "auto" else kind)
     seasonal = bool(found.get("decompose", False))
     errors = found["residuals"][BURN_IN:]
     return ThetaParameters(
@@ -113,17 +113,18 @@ def fit_theta(y: Floats, season: int, kind: Kind | None = None) -> ThetaParamete
 @per_series
 @dataclass(frozen=True)
 class AutoTheta:
-    """The Theta method, its kind chosen by the squared error, each series for itself.
+    """The Theta method, dynamic and optimised.
 
     The season is taken out by classical decomposition where its autocorrelation is significant (90 %).
 
     Attributes:
-        kind: `STM` (standard), `OTM` (optimised), `DSTM`, `DOTM` (the line moves along); null chooses.
+        kind: `STM` (standard), `OTM` (optimised), `DSTM`, `DOTM` (the line moves along); `auto` chooses by the squared
+            error in the history, which is dearer and seldom better.
         season: steps; null takes the project's season, 1 none.
         max_history: rows that a fit stands on, the newest; null takes 10 seasons, and at least 1000 rows.
     """
 
-    kind: Kind | None = None
+    kind: Kind | Literal["auto"] = "DOTM"
     season: int | None = None
     max_history: int | None = None
 
