@@ -99,10 +99,9 @@ def learn(  # noqa: PLR0913 - what a model family lets its users set
         answer = linear.predict(lesson.features, lesson.plan, lesson.series)
     if grow is None:
         return FittedTabular(lesson.plan, lesson.ids, linear, None, (), np.empty(0, dtype=bool), strategy)
-    rows = lesson.chosen(linear.trust)
-    seen, rest = _matrix(lesson.features, answer)[rows], np.round(lesson.target - answer, 6)[rows]
+    seen, rest = _matrix(lesson.features, answer), np.round(lesson.target - answer, 6)
     used: npt.NDArray[np.bool_] = np.asarray(np.isfinite(seen).any(axis=0))
-    seen, repeats = seen[:, used], max(1, round(len(rows) / lesson.targets))
+    seen, repeats = seen[:, used], max(1, round(len(seen) / lesson.targets))
     growth = Growth(seed=task.seed, threads=_threads(seen, task), repeats=repeats)
     levels = task.quantiles if quantiles == "native" else ()
     bands = tuple(grow(seen, rest, replace(growth, level=level)) for level in levels)
