@@ -181,7 +181,11 @@ def unknown_ahead(project: Project, found: History) -> tuple[str, ...]:
                 f"covariates.{name}: known is true, but the source lacks {len(lacking)} of {len(rows)} values of the"
                 f" {project.config.horizon} steps after the origin, in {series} of {len(found.ids)} series, the first"
                 f" at {lacking['ds'].min()}; predict "
-                + ("carries the last season on there" if series < len(found.ids) else "cannot serve a model that uses it")
+                + (
+                    "carries the last season on there"
+                    if series < len(found.ids)
+                    else "cannot serve a model that uses it"
+                )
             )
     return tuple(notes)
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from forecastcore.errors import AssumptionUnavailable
-from forecastcore.timegrid import TimeGrid
+from forecastcore.timegrid import TimeGrid, duration
 from forecastcore_openmeteo.checks import fault
 from forecastcore_openmeteo.client import Client, Kept, Store
 from forecastcore_openmeteo.decode import Hours, Place, decode, is_sum, unit_of
@@ -108,9 +108,7 @@ class OpenMeteo:
             msg = f"no such place: latitude {self.latitude}, longitude {self.longitude}"
             raise ValueError(msg)
         for name in ("live", "available_after", "max_age"):
-            if not pd.Timedelta(getattr(self, name)) >= pd.Timedelta(0):
-                msg = f"{name} must be 0h or more, not {getattr(self, name)!r}"
-                raise ValueError(msg)
+            duration(name, getattr(self, name))
         if not (self.timeout > 0 and self.retries >= 0 and self.pause >= 0):
             msg = "timeout must be above 0, retries and pause 0 or more"
             raise ValueError(msg)
