@@ -69,6 +69,10 @@ class LeaderboardRow(Message):
         bias: mean error over mean absolute actual; positive forecasts too high.
         coverage: share of actuals inside the outermost quantiles.
         skill: 1 - mase / mase of the best seasonal naive on the same rows.
+        smape: symmetric mean absolute percentage error, in percent (M4).
+        skill_gm: 1 - the geometric mean, over series and origins, of the error relative to the seasonal naive's.
+        win_rate: share of series and origins with a smaller error than the seasonal naive.
+        coverage_by_step: coverage of each quarter of the horizon.
         seconds: wall time of the backtest.
         premium: foresight premium: mase with the covariates as assumed minus mase of the same fitted model with the
             actual ones; null where the model uses no covariate that is assumed.
@@ -85,6 +89,10 @@ class LeaderboardRow(Message):
     bias: Number = None
     coverage: Number = None
     skill: Number = None
+    smape: Number = None
+    skill_gm: Number = None
+    win_rate: Number = None
+    coverage_by_step: dict[str, Number] = Field(default_factory=dict)
     seconds: Number = None
     premium: Number = None
 

@@ -17,6 +17,7 @@ from forecastcore.assumptions import Assumptions, Covariate, Forecaster, Future,
 from forecastcore.errors import DataError, MissingColumnsError, UsageError
 from forecastcore.frames import Columns, History, Policy, prepare
 from forecastcore.issued import Issued
+from forecastcore.ports import Steps
 from forecastcore.timegrid import seasons_of
 
 if TYPE_CHECKING:
@@ -102,13 +103,19 @@ def _archive(project: Project, name: str, path: str | None) -> Issued | None:
     return Issued(rows, ("value",))
 
 
-def history(project: Project, as_of: str | datetime | None = None) -> History:
+def history(project: Project, as_of: str | datetime | None = None, steps: Steps | None = None) -> History:
     """Read the source, cut at the origin, check; generated covariates are filled in.
+
+    Args:
+        project: whose source and quality rules.
+        as_of: the origin; default: the newest value.
+        steps: how to run and watch the two stages, `load` and `check quality`.
 
     Raises:
         MissingColumnsError: the source lacks a column.
         DataError: the quality check holds the run.
     """
+    steps = steps or Steps()
     config, assumed = project.config, assumptions(project)
     observed = tuple(c.name for c in assumed.covariates if c.assume and c.name not in assumed.generated)
     known = tuple(c.name for c in assumed.covariates if not c.assume)
@@ -127,20 +134,25 @@ def history(project: Project, as_of: str | datetime | None = None) -> History:
     missing = [name for name in columns.wanted if name not in there]
     if missing:
         raise MissingColumnsError(missing, there, where)
-    rules = config.quality
+    rules, until = config.quality, instant(project, as_of)
     policy = Policy(
         gaps=rules.gaps, duplicates=rules.duplicates, ambiguous=rules.ambiguous, nonexistent=rules.nonexistent
     )
-    found = prepare(
-        source.read(columns.wanted),
-        columns=columns,
-        policy=policy,
-        frequency=config.frequency,
-        horizon=config.horizon,
-        as_of=instant(project, as_of),
-        where=where,
-    )
-    panel = assumed.with_generated(found.panel, task(project, found.grid, found.origin))
+
+    def check() -> tuple[History, pd.DataFrame]:
+        found = prepare(
+            rows,
+            columns=columns,
+            policy=policy,
+            frequency=config.frequency,
+            horizon=config.horizon,
+            as_of=until,
+            where=where,
+        )
+        return found, assumed.with_generated(found.panel, task(project, found.grid, found.origin))
+
+    rows = steps.run("load", lambda: source.read(columns.wanted))
+    found, panel = steps.run("check quality", check)
     replaced = [name for name in assumed.generated if name in there]
     notes = (
         (f"{', '.join(replaced)}: made by the assumption; the source's column of that name is not used",)
@@ -215,6 +227,8 @@ def threads() -> int:
 
 def engine(project: Project) -> Engine:
     """The engine that `engine:` names."""
+    from forecastcore.config.engines import LocalEngine as LocalSettings
+    from forecastcore.config.engines import seconds
     from forecastcore.engines.local import LocalEngine
 
     settings = project.config.engine
@@ -222,7 +236,8 @@ def engine(project: Project) -> Engine:
         raise UsageError(
             f"engine.type {settings.type!r} cannot be run by this version", hint="write engine: {type: local}"
         )
-    return LocalEngine(int(project.engine_params().get("workers") or threads()))
+    asked = LocalSettings.model_validate(project.engine_params())
+    return LocalEngine(asked.workers or threads(), seconds(asked.timeout))
 
 
 def store(project: Project) -> ModelStore:
@@ -236,15 +251,17 @@ def store(project: Project) -> ModelStore:
 
 def unused_by(project: Project, candidate: Candidate) -> str:
     """What a candidate is given and cannot use, in words for the leaderboard."""
-    can = project.host.offer("model", candidate.type).spec.capabilities
+    models = candidate.members or (candidate,)
+    uses = any(project.host.offer("model", model.type).spec.capabilities.covariates for model in models)
     names = list(project.config.covariates)
-    return f"does not use covariates ({', '.join(names)})" if names and not can.covariates else ""
+    return f"does not use covariates ({', '.join(names)})" if names and not uses else ""
 
 
 def used_offers(project: Project) -> list[Offer]:
     """The plugins that shape this project's forecasts."""
     config = project.config
-    wanted = [("source", config.source.type), *(("model", c.type) for c in project.candidates())]
+    models = [candidate.type for candidate in project.candidates() if not candidate.members]
+    wanted = [("source", config.source.type), *(("model", name) for name in models)]
     for entry in (a for names in (config.assumptions, *config.scenarios.values()) for a in names.values()):
         wanted.append(("assumption", entry.type))
         if project.host.offer("assumption", entry.type).spec.models:

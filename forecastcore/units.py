@@ -49,6 +49,11 @@ def _known_part(panel: pd.DataFrame, origin: pd.Timestamp) -> pd.DataFrame:
     return panel[panel["ds"] > origin]
 
 
+def _barred(request: Mapping[str, Any]) -> dict[str, str]:
+    """Series that an engine could not get past this model, and why."""
+    return dict(request.get("barred", {}))
+
+
 def fit_part(
     setup: Project,
     assumptions: Assumptions,
@@ -56,16 +61,16 @@ def fit_part(
     past: pd.DataFrame,
     grid: TimeGrid,
     origin: pd.Timestamp,
-    threads: int,
+    request: Mapping[str, Any],
 ) -> Part:
-    """Fit a candidate on the rows up to an origin, leaving out series that no model is given."""
+    """Fit a candidate on the rows up to an origin, leaving out series that no model, or not this one, is given."""
     offer = setup.host.offer("model", candidate.type)
-    task = runtime.task(setup, grid, origin, threads)
+    task = runtime.task(setup, grid, origin, request["threads"])
     if offer.spec.capabilities.covariates:
         task = replace(task, replay=replayer(assumptions, past, grid, task))
     screened = guard.screen(past, setup.config.quality.max_missing)
-    fitting = past[~past["unique_id"].isin(list(screened))].reset_index(drop=True) if screened else past
-    left_out = {uid: f"not-trained: {reason}" for uid, reason in screened.items()}
+    left_out = {uid: f"not-trained: {reason}" for uid, reason in screened.items()} | _barred(request)
+    fitting = past[~past["unique_id"].isin(list(left_out))].reset_index(drop=True) if left_out else past
     if fitting.empty:
         return Part((), None, left_out)
     model = setup.host.make("model", candidate.type, dict(candidate.params), root=setup.root)
@@ -120,8 +125,8 @@ def _fold(
     if offer.spec.capabilities.covariates:
         assumed = assumptions.ahead(past, _known_part(panel, origin), future, task)
         future, carried = assumed.frame, set(assumed.reasons[~future["unique_id"].isin(list(screened))])
-    part = fit_part(project, assumptions, candidate, past, grid, origin, request["threads"])
-    answer = guard.answer(offer, [part], past, future, task, screened)
+    part = fit_part(project, assumptions, candidate, past, grid, origin, request)
+    answer = guard.answer(offer, [part], past, future, task, {**_barred(request), **screened})
     rows = guard.with_fallback(answer, past, future, task, model=candidate.type)
     rows["foresight"] = np.nan
     if offer.spec.capabilities.covariates and assumptions.guessed:
@@ -169,7 +174,7 @@ def fit_unit(panel: pd.DataFrame, request_text: str) -> None:
     setup = _setup(request["recipe"])
     candidate = Candidate(**request["candidate"])
     origin = pd.Timestamp(request["origin"])
-    part = fit_part(setup.project, setup.assumptions, candidate, panel, _grid_of(request), origin, request["threads"])
+    part = fit_part(setup.project, setup.assumptions, candidate, panel, _grid_of(request), origin, request)
     save_part(part, Path(request["folder"]))
 
 
@@ -186,7 +191,7 @@ def package_unit(panel: pd.DataFrame, request_text: str) -> pd.DataFrame:
         task = runtime.task(setup.project, grid, origin)
         blank = blank_future(list(past["unique_id"].unique()), grid, origin, task.horizon)
         future = setup.assumptions.ahead(past, _known_part(panel, origin), blank, task).frame
-        rows = package.forecast(past, future, origin)
+        rows = package.forecast(past, future, origin, _barred(request))
         rows.insert(0, "fold", number)
         blocks.append(rows)
     return pd.concat(blocks, ignore_index=True)

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from forecastcore.errors import HistoryTooShort
-from forecastcore_sklearn.features import Features, Plan, Rows, features_of, plan_of
-from forecastcore_sklearn.panel import Panel, panel_of
-from forecastcore_sklearn.sampling import replayed, sample, training_origins
+from forecastcore.tabular.features import Features, Plan, Rows, features_of, plan_of
+from forecastcore.tabular.panel import Panel, panel_of
+from forecastcore.tabular.sampling import replayed, sample, training_origins
 
 if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
 
     from forecastcore.api import Task
-    from forecastcore_sklearn.panel import Floats, Ints
+    from forecastcore.tabular.panel import Floats, Ints
 
 __all__ = ["CLIP", "Covariates", "Lesson", "Strategy", "lesson_of"]
 

@@ -15,9 +15,9 @@ import numpy as np
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from forecastcore_sklearn.features import Features, Plan
-    from forecastcore_sklearn.lesson import Lesson
-    from forecastcore_sklearn.panel import Floats, Ints
+    from forecastcore.tabular.features import Features, Plan
+    from forecastcore.tabular.lesson import Lesson
+    from forecastcore.tabular.panel import Floats, Ints
 
 __all__ = ["Linear", "fit_linear"]
 

@@ -1,0 +1,131 @@
+"""The Theta methods: a line and exponential smoothing of a series without its season, by statsforecast.
+
+Fiorucci, Pellegrini, Louzada, Petropoulos & Koehler (2016), International Journal of Forecasting 32(4), 1151-1161.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from forecastcore.api import per_series
+from forecastcore_statsforecast.common import Learned, at_least, carry_on, history_rows, learn, library
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+    from forecastcore.api import Series, Task
+    from forecastcore_statsforecast.common import Rows
+
+    Floats = npt.NDArray[np.float64]
+
+__all__ = ["AutoTheta", "ThetaParameters", "fit_theta"]
+
+Kind = Literal["STM", "OTM", "DSTM", "DOTM"]
+BURN_IN = 3  # the library leaves the first errors out of their spread
+
+
+@dataclass(frozen=True)
+class ThetaParameters:
+    """What was learned of one series.
+
+    Attributes:
+        kind: the library's name: Standard or Optimised Theta Model, `D` where the line moves along.
+        season: steps; 1 without.
+        multiplicative: whether the season multiplies.
+        level: of the smoothing before the window's first row.
+        alpha: smoothing parameter.
+        theta: how much of the line's curvature is kept.
+        sigma: standard deviation of the one-step errors.
+    """
+
+    kind: str
+    season: int
+    multiplicative: bool
+    level: float
+    alpha: float
+    theta: float
+    sigma: float
+
+    def ahead(self, rows: Rows, quantiles: Sequence[float]) -> Floats:
+        """Smooth the rows with the stored parameters and go on from their end; paths give the quantiles."""
+        theta, steps = library("theta"), len(rows.ahead)
+        plain, season = self._without_season(rows.y, steps)
+        given = {"initial_smoothed": self.level, "alpha": self.alpha, "theta": self.theta}
+        fitted = theta.thetamodel(plain, self.season, self.kind, **given, nmse=BURN_IN)
+        paths = theta.compute_pi_samples(
+            n=len(plain),
+            h=steps,
+            states=fitted["states"],
+            sigma=self.sigma,
+            alpha=self.alpha,
+            theta=self.theta,
+            mean_y=fitted["mean_y"],
+        )
+        answer = np.column_stack([theta.forecast_theta(fitted, steps)["mean"], np.quantile(paths, quantiles, axis=1).T])
+        return np.asarray(answer * season[:, None] if self.multiplicative else answer + season[:, None])
+
+    def _without_season(self, y: Floats, steps: int) -> tuple[Floats, Floats]:
+        """Values without the season, and the last season again for the steps ahead."""
+        if self.season == 1:
+            return y, np.zeros(steps)
+        from statsmodels.tsa.seasonal import seasonal_decompose
+
+        kind = "multiplicative" if self.multiplicative else "additive"
+        season = seasonal_decompose(y, model=kind, period=self.season).seasonal
+        return y / season if self.multiplicative else y - season, np.resize(season[-self.season :], steps)
+
+
+def fit_theta(y: Floats, season: int, kind: Kind | None = None) -> ThetaParameters:
+    """Choose the kind of the smallest squared error where none is given, and find its parameters."""
+    found = library("theta").auto_theta(y, m=season, model=kind)
+    seasonal = bool(found.get("decompose", False))
+    errors = found["residuals"][BURN_IN:]
+    return ThetaParameters(
+        kind=found["modeltype"],
+        season=season if seasonal else 1,
+        multiplicative=seasonal and found["decomposition_type"] == "multiplicative",
+        level=float(found["par"]["initial_smoothed"]),
+        alpha=float(found["par"]["alpha"]),
+        theta=float(found["par"]["theta"]),
+        sigma=float(np.std(errors, ddof=1)),
+    )
+
+
+@per_series
+@dataclass(frozen=True)
+class AutoTheta:
+    """The Theta method, its kind chosen by the squared error, each series for itself.
+
+    The season is taken out by classical decomposition where its autocorrelation is significant (90 %).
+
+    Attributes:
+        kind: `STM` (standard), `OTM` (optimised), `DSTM`, `DOTM` (the line moves along); null chooses.
+        season: steps; null takes the project's season, 1 none.
+        max_history: rows that a fit stands on, the newest; null takes 10 seasons, and at least 1000 rows.
+    """
+
+    kind: Kind | None = None
+    season: int | None = None
+    max_history: int | None = None
+
+    def __post_init__(self) -> None:
+        at_least(1, season=self.season, max_history=self.max_history)
+
+    def fit_series(self, series: Series, task: Task) -> Learned:
+        """Find the kind and its parameters.
+
+        Raises:
+            HistoryTooShort: fewer than 8 observations.
+        """
+        season = self.season or task.season
+        rows = history_rows(self.max_history, season)
+        return learn(series, rows=rows, fit=lambda rows: fit_theta(rows.y, season, self.kind))
+
+    def predict_series(self, params: Learned, series: Series, future: Series, task: Task) -> Floats:
+        """Smooth the context with the stored parameters and look ahead from its end; nothing is searched for."""
+        return carry_on(params, series, future, task)
