@@ -46,7 +46,13 @@ def as_chosen(results: Sequence[Result], rows: Backtest) -> Result:
     forecast, own, made = (
         np.stack([getattr(r.errors, name) for r in results])[chosen, place] for name in ("forecast", "own", "made")
     )
-    return replace(results[0], forecast=forecast, errors=replace(errors, forecast=forecast, own=own, made=made))
+    foreseen = np.stack([_foreseen(result) for result in results])[chosen, place]
+    return replace(
+        results[0],
+        forecast=forecast,
+        errors=replace(errors, forecast=forecast, own=own, made=made),
+        foresight=None if all(result.foresight is None for result in results) else foreseen,
+    )
 
 
 def blended(
@@ -89,9 +95,26 @@ def blended(
         errors=errors,
         failures=failures,
         seconds=time.perf_counter() - started,
+        foresight=_blended_foresight(candidate, [members[n] for n in able], evidence, forecast),
         remarks=_remarks(candidate, [members[n] for n in able], members, blend),
         blend=blend.widened(able, len(members)),
     )
+
+
+def _foreseen(result: Result) -> Floats:
+    """What a model forecasts of the actual covariates; its forecast as it is where it uses none that are assumed."""
+    return result.forecast if result.foresight is None else result.foresight
+
+
+def _blended_foresight(
+    candidate: Candidate, able: Sequence[Result], evidence: Evidence, forecast: Floats
+) -> Floats | None:
+    """The members' forecasts of the actual covariates, put together as their forecasts are."""
+    if all(result.foresight is None for result in able):
+        return None
+    values = np.stack([np.where(result.errors.made, _foreseen(result), np.nan)[:, None] for result in able])
+    combined, _ = out_of_fold(candidate.params["method"], evidence, values)
+    return np.where(np.isfinite(combined[:, 0]), combined[:, 0], forecast)
 
 
 def _answers(result: Result) -> Floats:
