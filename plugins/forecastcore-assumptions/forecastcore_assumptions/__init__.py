@@ -8,6 +8,7 @@ from forecastcore.api import AssumptionSpec, hookimpl
 from forecastcore_assumptions.analogue import Analogue
 from forecastcore_assumptions.change import Scale, Shift
 from forecastcore_assumptions.climatology import Climatology
+from forecastcore_assumptions.examples import scale_example, shift_example, table_example
 from forecastcore_assumptions.persistence import Persistence
 from forecastcore_assumptions.table import Table
 
@@ -25,6 +26,10 @@ def forecastcore_assumptions() -> Iterable[AssumptionSpec]:
     )
     yield AssumptionSpec(name="persistence", summary="what was last is what will be", factory=Persistence)
     yield AssumptionSpec(name="analogue", summary="what followed the most similar days", factory=Analogue)
-    yield AssumptionSpec(name="shift", summary="another assumption plus a constant", factory=Shift, wraps=True)
-    yield AssumptionSpec(name="scale", summary="another assumption times a constant", factory=Scale, wraps=True)
-    yield AssumptionSpec(name="table", summary="values from a file kept by hand", factory=Table)
+    yield AssumptionSpec(
+        name="shift", summary="another assumption plus a constant", factory=Shift, example=shift_example, wraps=True
+    )
+    yield AssumptionSpec(
+        name="scale", summary="another assumption times a constant", factory=Scale, example=scale_example, wraps=True
+    )
+    yield AssumptionSpec(name="table", summary="values from a file kept by hand", factory=Table, example=table_example)

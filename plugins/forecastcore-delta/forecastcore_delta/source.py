@@ -72,6 +72,8 @@ class DeltaSource:
             delta = DeltaTable(self.path)
         except (TableNotFoundError, OSError) as error:
             raise DataError(f"{where} is not a Delta table", hint="it needs a folder _delta_log") from error
+        except DeltaError as error:
+            raise DataError(f"{where} has a log that cannot be read: {error}"[:500]) from error
         try:
             if self.version is not None:
                 return DeltaTable(self.path, version=self.version)
