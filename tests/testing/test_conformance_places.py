@@ -7,6 +7,7 @@ import pytest
 
 from forecastcore.testing import check
 from forecastcore.testing.conformance import checks_of
+from forecastcore.testing.page import page
 
 sys.path.insert(0, str(Path(__file__).parent))
 import places_on_trial as on_trial
@@ -85,3 +86,9 @@ def test_what_cannot_be_tried_says_why():
     (found,) = check(on_trial.SourceSpec(name="x", summary="none", factory=on_trial.Arrow))
     assert (found.name, found.status) == ("can-be-tried", "failed")
     assert "example" in found.detail
+
+
+def test_the_page_of_the_documentation_is_what_the_suite_says():
+    """To write it anew: python -m forecastcore.testing.page > docs/conformance.md."""
+    written = Path(__file__).parents[2] / "docs" / "conformance.md"
+    assert written.read_text(encoding="utf-8") == page()
