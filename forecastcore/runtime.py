@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from forecastcore.timegrid import TimeGrid
 
 __all__ = [
+    "archive_stamps",
     "assumptions",
     "engine",
     "future",
@@ -101,6 +102,12 @@ def _archive(project: Project, name: str, path: str | None) -> Issued | None:
     if "issued_at" not in rows:
         raise MissingColumnsError(["issued_at"], list(rows.columns), f"{where} {path}")
     return Issued(rows, ("value",))
+
+
+def archive_stamps(project: Project) -> tuple[int, ...]:
+    """Numbers that change when an archive under `issued:` does; a process may live longer than what it has read."""
+    paths = [project.root / rule.issued for rule in project.config.covariates.values() if rule.issued]
+    return tuple(issued.changed(path) for path in paths if path.exists())
 
 
 def history(project: Project, as_of: str | datetime | None = None, steps: Steps | None = None) -> History:

@@ -35,10 +35,19 @@ class _Setup:
     assumptions: Assumptions
 
 
-@lru_cache(maxsize=8)
 def _setup(recipe: str) -> _Setup:
-    project = Project.from_recipe(recipe)
-    return _Setup(project, runtime.assumptions(project))
+    project = _project(recipe)
+    return _Setup(project, _assumptions(recipe, runtime.archive_stamps(project)))
+
+
+@lru_cache(maxsize=8)
+def _project(recipe: str) -> Project:
+    return Project.from_recipe(recipe)
+
+
+@lru_cache(maxsize=8)
+def _assumptions(recipe: str, stamps: tuple[int, ...]) -> Assumptions:  # noqa: ARG001 - a changed archive is another key
+    return runtime.assumptions(_project(recipe))
 
 
 def _grid_of(request: Mapping[str, Any]) -> TimeGrid:

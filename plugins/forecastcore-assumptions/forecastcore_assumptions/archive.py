@@ -12,6 +12,7 @@ import pandas as pd
 
 from forecastcore.errors import AssumptionUnavailable
 from forecastcore.issued import Issued, changed
+from forecastcore.timegrid import duration
 from forecastcore_assumptions.table import columns_of, table_of
 
 if TYPE_CHECKING:
@@ -43,9 +44,7 @@ class Archive:
     timezone: str | None = None
 
     def __post_init__(self) -> None:
-        if not pd.Timedelta(self.available_after) >= pd.Timedelta(0):
-            msg = f"available_after must be 0h or more, not {self.available_after!r}"
-            raise ValueError(msg)
+        duration("available_after", self.available_after)
 
     def assume(self, history: pd.DataFrame, future: pd.DataFrame, task: Task) -> pd.DataFrame:  # noqa: ARG002 - the protocol's
         """The archive's value of each asked row, NaN where it has none; `issued_at` is that of the oldest covariate.
@@ -74,4 +73,4 @@ def _opened(path: Path, stamp: int, columns: tuple[str, ...], timezone: str, lat
     if "issued_at" not in table:
         msg = f"{path.name} has no column 'issued_at'"
         raise AssumptionUnavailable(msg, hint="add it, or use {type: table} for a plan that never changes")
-    return Issued(table, columns, pd.Timedelta(late))
+    return Issued(table, columns, duration("available_after", late))

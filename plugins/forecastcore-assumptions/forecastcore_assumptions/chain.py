@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import pandas as pd
+from forecastcore.timegrid import duration
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from forecastcore.api import Task
 
 __all__ = ["Chain", "Link"]
@@ -28,9 +30,8 @@ class Link:
     __pydantic_config__ = {"extra": "forbid"}  # noqa: RUF012 - read by the host; no field, so that nothing can set it
 
     def __post_init__(self) -> None:
-        if self.max_age is not None and not pd.Timedelta(self.max_age) > pd.Timedelta(0):
-            msg = f"max_age must be above 0, such as 12h, not {self.max_age!r}"
-            raise ValueError(msg)
+        if self.max_age is not None:
+            duration("max_age", self.max_age)
 
 
 @dataclass(frozen=True)

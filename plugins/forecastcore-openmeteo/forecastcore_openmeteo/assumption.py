@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -12,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from forecastcore.errors import AssumptionUnavailable
-from forecastcore.timegrid import TimeGrid
+from forecastcore.timegrid import TimeGrid, duration
 from forecastcore_openmeteo.checks import fault
 from forecastcore_openmeteo.client import Client, Kept, Store
 from forecastcore_openmeteo.decode import Hours, Place, decode, is_sum, unit_of
@@ -67,7 +68,7 @@ class OpenMeteo:
             most the horizon.
         available_after: how long after its start a previous run was out.
         cached: answer only from what was kept, ask nobody; for the next link of a chain.
-        cache: folder where answers are kept; relative to the project file.
+        cache: folder where answers are kept, relative to the project file; by default in the user's cache folder.
         max_age: a kept answer younger than this is used again.
         timeout: seconds that a question may take in all.
         retries: how often to ask again after a fault that may pass.
@@ -89,7 +90,7 @@ class OpenMeteo:
     live: str = "12h"
     available_after: str = "6h"
     cached: bool = False
-    cache: Path = Path(".open-meteo")
+    cache: Path | None = None
     max_age: str = "1h"
     timeout: float = 20.0
     retries: int = 2
@@ -108,9 +109,7 @@ class OpenMeteo:
             msg = f"no such place: latitude {self.latitude}, longitude {self.longitude}"
             raise ValueError(msg)
         for name in ("live", "available_after", "max_age"):
-            if not pd.Timedelta(getattr(self, name)) >= pd.Timedelta(0):
-                msg = f"{name} must be 0h or more, not {getattr(self, name)!r}"
-                raise ValueError(msg)
+            duration(name, getattr(self, name))
         if not (self.timeout > 0 and self.retries >= 0 and self.pause >= 0):
             msg = "timeout must be above 0, retries and pause 0 or more"
             raise ValueError(msg)
@@ -217,7 +216,7 @@ class OpenMeteo:
         self, host: str, question: Mapping[str, str], days: Mapping[str, str], *, now: float, forever: bool = False
     ) -> Kept:
         """A kept answer that is young enough, or a new one."""
-        store = Store(self.cache)
+        store = Store(self.cache or _cache_folder())
         about = {"host": host, **question}
         fresh = 0.0 if forever or self.cached else now - pd.Timedelta(self.max_age).total_seconds()
         kept = store.newest(about, until=now, since=fresh)
@@ -306,6 +305,13 @@ def _cut(hours: Hours, span: tuple[int, int]) -> Floats:
     if start < end:
         out[start - span[0] : end - span[0]] = hours.rows[start - hours.first : end - hours.first]
     return out
+
+
+def _cache_folder() -> Path:
+    from platformdirs import user_cache_path
+
+    named = os.environ.get("FORECASTCORE_CACHE")
+    return (Path(named) if named else user_cache_path("forecastcore", appauthor=False)) / "open-meteo"
 
 
 def _date(hour: int) -> str:
