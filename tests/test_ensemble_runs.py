@@ -248,6 +248,15 @@ def test_broken_series_change_no_number_of_the_others_and_none_is_lost(off):
     assert len(after) == 6 * 6
 
 
+def test_the_foresight_premium_of_an_ensemble_is_that_of_what_its_members_would_say(site):
+    covariates = {"covariates": {"temp": {"assume": "w"}}, "assumptions": {"w": {"type": "persistence"}}}
+    site.write(models=[{"type": "ridge"}, {**MEAN, "members": ["ridge"]}, {"type": "naive"}], **covariates)
+    rows = lines(backtest(site.project()))
+    assert rows["ridge"].premium > 0.01
+    assert rows["ensemble"].premium == pytest.approx(rows["ridge"].premium, rel=1e-9)
+    assert rows["naive"].premium is None
+
+
 def test_the_default_shelf_has_an_ensemble_of_it(site):
     site.write(models=None)
     *models, ensemble = site.project().candidates()

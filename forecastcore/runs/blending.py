@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -46,13 +45,9 @@ def as_chosen(results: Sequence[Result], rows: Backtest) -> Result:
     forecast, own, made = (
         np.stack([getattr(r.errors, name) for r in results])[chosen, place] for name in ("forecast", "own", "made")
     )
-    foreseen = np.stack([_foreseen(result) for result in results])[chosen, place]
-    return replace(
-        results[0],
-        forecast=forecast,
-        errors=replace(errors, forecast=forecast, own=own, made=made),
-        foresight=None if all(result.foresight is None for result in results) else foreseen,
-    )
+    foresight = np.stack([_knowing(r) for r in results])[chosen, place] if _foresees(results) else None
+    errors = replace(errors, forecast=forecast, own=own, made=made)
+    return replace(results[0], forecast=forecast, errors=errors, foresight=foresight)
 
 
 def blended(
@@ -85,7 +80,8 @@ def blended(
     made = np.isfinite(combined[:, 0])
     # Where no member gave a forecast, the fallback did, which is the same for all of them.
     forecast = np.where(made, combined[:, 0], members[0].forecast)
-    errors = replace(members[0].errors, forecast=forecast, own=np.sort(combined[:, 1:], axis=1), made=made)
+    own, foresight = np.sort(combined[:, 1:-1], axis=1), np.where(made, combined[:, -1], members[0].forecast)
+    errors = replace(members[0].errors, forecast=forecast, own=own, made=made)
     lost = set(np.asarray(rows.ids, dtype=object)[np.unique(rows.series[~made])].tolist()) - set(rows.screened)
     failures = {uid: next(m.failures[uid] for m in members if uid in m.failures) for uid in sorted(lost)}
     return Result(
@@ -95,32 +91,27 @@ def blended(
         errors=errors,
         failures=failures,
         seconds=time.perf_counter() - started,
-        foresight=_blended_foresight(candidate, [members[n] for n in able], evidence, forecast),
+        foresight=foresight if _foresees(members) else None,
         remarks=_remarks(candidate, [members[n] for n in able], members, blend),
         blend=blend.widened(able, len(members)),
     )
 
 
-def _foreseen(result: Result) -> Floats:
-    """What a model forecasts of the actual covariates; its forecast as it is where it uses none that are assumed."""
-    return result.forecast if result.foresight is None else result.foresight
-
-
-def _blended_foresight(
-    candidate: Candidate, able: Sequence[Result], evidence: Evidence, forecast: Floats
-) -> Floats | None:
-    """The members' forecasts of the actual covariates, put together as their forecasts are."""
-    if all(result.foresight is None for result in able):
-        return None
-    values = np.stack([np.where(result.errors.made, _foreseen(result), np.nan)[:, None] for result in able])
-    combined, _ = out_of_fold(candidate.params["method"], evidence, values)
-    return np.where(np.isfinite(combined[:, 0]), combined[:, 0], forecast)
-
-
 def _answers(result: Result) -> Floats:
-    """A member's own rows as `Blend.combine` takes them: without those that the fallback made."""
+    """A member's rows as `Blend.combine` takes them, those of the fallback left out: forecast, quantiles, foresight."""
     made = result.errors.made[:, None]
-    return np.where(made, np.column_stack([result.errors.forecast, result.errors.own]), np.nan)
+    return np.where(made, np.column_stack([result.errors.forecast, result.errors.own, _knowing(result)]), np.nan)
+
+
+def _foresees(results: Sequence[Result]) -> bool:
+    return any(result.foresight is not None for result in results)
+
+
+def _knowing(result: Result) -> Floats:
+    """Forecasts with the actual covariates; those with the assumed ones where there are none."""
+    if result.foresight is None:
+        return result.forecast
+    return np.where(np.isfinite(result.foresight), result.foresight, result.forecast)
 
 
 def _remarks(candidate: Candidate, able: Sequence[Result], members: Sequence[Result], blend: Blend) -> tuple[str, ...]:
@@ -133,5 +124,4 @@ def _remarks(candidate: Candidate, able: Sequence[Result], members: Sequence[Res
     out = [m.candidate.name for m in members if all(m is not a for a in able)]
     words += [f"without {', '.join(out)}, which failed"] if out else []
     words += [f"without {a.candidate.name} on {len(a.failures)} series that it failed on" for a in able if a.failures]
-    carried = Counter(remark for n in order for remark in able[n].remarks)
-    return (*words, *carried)
+    return (*words, *(f"{able[n].candidate.name}: {remark}" for n in order for remark in able[n].remarks))

@@ -166,7 +166,7 @@ def _evidence(
         coverage={name: _by_origin(rows, hit, before, inside) for name, hit in buckets.items()},
         nominal=levels[-1] - levels[0],
         skill=contest.winner.skill if contest.winner.skill is not None else float("nan"),
-        rivals=sum(not recipe.same_recipe(candidate) for candidate in project.candidates()),
+        rivals=sum(not recipe.same_recipe(choice.candidate) for choice in contest.choices),
         new_origins=len(new),
     )
 
