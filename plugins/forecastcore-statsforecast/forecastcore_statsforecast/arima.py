@@ -88,6 +88,11 @@ class ArimaParameters:
     columns: Columns
     variance: float
 
+    @property
+    def reach(self) -> int:
+        """What the differences take, and as much again to be filtered."""
+        return max(MIN_HISTORY, 2 * (self.order[1] + self.seasonal_order[1] * self.season))
+
     def ahead(self, rows: Rows, quantiles: Sequence[float]) -> Floats:
         """Filter the rows with the stored coefficients and go on from the last state."""
         arima, n, steps = library("arima"), len(rows.y), len(rows.ahead)

@@ -55,6 +55,11 @@ class AutoregressionParameters:
     sigma: float
     bounds: tuple[float, float]
 
+    @property
+    def reach(self) -> int:
+        """The longest lag."""
+        return self.lags[-1]
+
     def ahead(self, rows: Rows, quantiles: Sequence[float]) -> Floats:
         """Go on from the last values, step by step."""
         steps, back = len(rows.ahead), np.asarray(self.lags)

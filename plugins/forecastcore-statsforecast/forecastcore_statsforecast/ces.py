@@ -12,7 +12,7 @@ import numpy as np
 
 from forecastcore.api import per_series
 from forecastcore.errors import PluginError
-from forecastcore_statsforecast.common import Learned, at_least, carry_on, history_rows, learn, library
+from forecastcore_statsforecast.common import MIN_HISTORY, Learned, at_least, carry_on, history_rows, learn, library
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -43,6 +43,11 @@ class CesParameters:
     kind: str
     season: int
     rates: Floats
+
+    @property
+    def reach(self) -> int:
+        """Two seasons, to read first states off."""
+        return max(MIN_HISTORY, 2 * self.season + 1)
 
     def ahead(self, rows: Rows, _quantiles: Sequence[float]) -> Floats:
         """Smooth the rows with the stored rates and go on from the last state; no quantiles."""

@@ -63,6 +63,11 @@ class Rows:
 class Core(Protocol):
     """What a family learned: a frozen dataclass of plain values and arrays."""
 
+    @property
+    def reach(self) -> int:
+        """Rows that a context needs, if it begins later than the fit did."""
+        ...
+
     def ahead(self, rows: Rows, quantiles: Sequence[float], /) -> Floats:
         """Filter the rows and go on from their end; nothing is searched for.
 
@@ -189,7 +194,7 @@ def learn(
         return Learned(start, held, logged, fit(Rows(plain, _table(lone, len(y)), np.empty((0, x.shape[1])))))
 
 
-def carry_on(learned: Learned, series: Series, future: Series, task: Task, *, least: int = MIN_HISTORY) -> Floats:
+def carry_on(learned: Learned, series: Series, future: Series, task: Task) -> Floats:
     """Apply what was learned to the context, from the first row of the fit's window on, and look ahead.
 
     Raises:
@@ -201,7 +206,7 @@ def carry_on(learned: Learned, series: Series, future: Series, task: Task, *, le
     y, x = (series.y[position:], series.x[position:]) if held else (series.y, series.x)
     if learned.core is None:
         return np.repeat(np.full((steps, 1), y[-1]), 1 + len(task.quantiles), axis=1)
-    needed = max(least, 2 * max(learned.periods, default=0) + 1)
+    needed = max(learned.core.reach, 2 * max(learned.periods, default=0) + 1)
     if len(y) < needed:
         raise HistoryTooShort(needed, len(y))
     if learned.log and (y <= 0).any():

@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from forecastcore.api import per_series
-from forecastcore_statsforecast.common import LEVEL, Learned, at_least, band_of, carry_on, history_rows, learn, library
+from forecastcore_statsforecast.common import (
+    LEVEL,
+    MIN_HISTORY,
+    Learned,
+    at_least,
+    band_of,
+    carry_on,
+    history_rows,
+    learn,
+    library,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,6 +55,11 @@ class EtsParameters:
     rates: Floats
     states: Floats
     variance: float
+
+    @property
+    def reach(self) -> int:
+        """Two seasons, to read first states off."""
+        return max(MIN_HISTORY, 2 * self.season + 1)
 
     def ahead(self, rows: Rows, quantiles: Sequence[float]) -> Floats:
         """Smooth the rows with the stored rates and go on from the last state."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from forecastcore.api import per_series
-from forecastcore_statsforecast.common import Learned, at_least, carry_on, history_rows, learn, library
+from forecastcore_statsforecast.common import MIN_HISTORY, Learned, at_least, carry_on, history_rows, learn, library
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,6 +51,11 @@ class ThetaParameters:
     alpha: float
     theta: float
     sigma: float
+
+    @property
+    def reach(self) -> int:
+        """Two seasons, for their factors."""
+        return max(MIN_HISTORY, 2 * self.season + 1)
 
     def ahead(self, rows: Rows, quantiles: Sequence[float]) -> Floats:
         """Smooth the rows with the stored parameters and go on from their end; paths give the quantiles."""

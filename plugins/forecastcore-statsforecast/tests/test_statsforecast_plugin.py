@@ -10,6 +10,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from forecastcore import state
+from forecastcore.api import Series
 from forecastcore.errors import HistoryTooShort, PluginError
 from forecastcore.testing import sample_future, sample_history, sample_task
 
@@ -53,6 +54,16 @@ def test_one_short_series_does_not_stop_the_others(name):
     fitted = quick(name).fit(history, task)
     assert fitted.failures == {"series-0": "history-too-short"}
     assert fitted.predict(history, sample_future(history, task), task)["forecast"].notna().sum() == 3
+
+
+@pytest.mark.parametrize("name", [name for name in SPECS if name not in RARE])
+def test_a_context_that_begins_later_and_is_too_short_says_so(name, series, task):
+    past, future = series(100 + 9 * np.sin(np.arange(96) * np.pi / 6) + np.random.default_rng(1).normal(size=96))
+    model = quick(name)
+    params = model.fit_series(past, task())
+    rest = Series("a", past.ds[-5:], past.y[-5:], past.x[-5:])
+    with pytest.raises(HistoryTooShort):
+        model.predict_series(params, rest, future, task())
 
 
 ODD = {
