@@ -17,15 +17,11 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 import yaml
 
-from forecastcore.host import Host
-from forecastcore.metrics import smape
 from forecastcore.project import Project
 from forecastcore.runs.contest import backtest
-from forecastcore.testing import sample_task
 
 if TYPE_CHECKING:
     from forecastcore.messages import BacktestReport
@@ -174,54 +170,18 @@ def run_case(name: str, data: Path, models: list[str]) -> None:
         print("  foresight is worth     " + ", ".join(f"{model} {gain:+.3f}" for model, gain in worth.items()))
 
 
-def run_m4(folder: Path, models: list[str]) -> None:
-    """M4 Hourly, 48 steps from the competition's origin: overall weighted average of sMAPE and MASE over Naive2's."""
-    data = pd.read_parquet(folder / "data.parquet")
-    past, later = (data[data["split"] == part].sort_values(["unique_id", "t"]) for part in ("train", "test"))
-    origin = pd.Timestamp("2018-01-01", tz="UTC")
-    back = past.groupby("unique_id").cumcount(ascending=False).to_numpy()
-    step = later.groupby("unique_id").cumcount().to_numpy() + 1
-    ids = past["unique_id"].astype(object).to_numpy()
-    history = pd.DataFrame(
-        {"unique_id": ids, "ds": origin - pd.to_timedelta(back, unit="h"), "y": past["y"].to_numpy()}
-    )
-    future = pd.DataFrame({"unique_id": later["unique_id"].astype(object).to_numpy(), "ds": origin, "step": step})
-    future["ds"] += pd.to_timedelta(step, unit="h")
-    history["ds"], future["ds"] = (frame["ds"].astype("datetime64[ns, UTC]") for frame in (history, future))
-    change = history.groupby("unique_id")["y"].diff(24).abs().groupby(history["unique_id"]).mean()
-    y, size = later["y"].to_numpy(), change.loc[later["unique_id"].astype(str)].to_numpy()
-    naive = pd.read_parquet(folder / "benchmark_forecasts.parquet").query("model == 'Naive2'")
-    yardstick = naive.sort_values(["unique_id", "h"])["yhat"].to_numpy()
-    host, task = Host.discover(), sample_task(history, horizon=48)
-    print("m4_hourly: OWA")
-    for model in models:
-        started = time.perf_counter()
-        fitted = host.make("model", model, {}, root=folder).fit(history, task)
-        answer = fitted.predict(history, future, task)["forecast"].to_numpy()
-        owa = (smape(y, answer) / smape(y, yardstick) + mase(y, answer, size) / mase(y, yardstick, size)) / 2
-        print(f"  {model:<22} owa {owa:.4f}  {time.perf_counter() - started:.1f} s", flush=True)
-
-
-def mase(y: np.ndarray, forecast: np.ndarray, size: np.ndarray) -> float:
-    """Mean absolute scaled error; all series have as many steps."""
-    return float((np.abs(y - forecast) / size).mean())
-
-
 def main() -> None:
     """What the arguments ask for."""
     ask = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ask.add_argument("project", nargs="*", type=Path)
     ask.add_argument("--data", type=Path, metavar="DIR", help="folder of the data sets")
-    ask.add_argument("--case", action="append", choices=[*CASES, "m4_hourly"], help="repeatable (default: all)")
+    ask.add_argument("--case", action="append", choices=list(CASES), help="repeatable (default: all)")
     ask.add_argument("--model", action="append", help=f"repeatable (default: {', '.join(MODELS)})")
     given = ask.parse_args()
     if given.data:
         models = given.model or list(MODELS)
-        for name in given.case or [*CASES, "m4_hourly"]:
-            if name == "m4_hourly":
-                run_m4(given.data / name, [model for model in models if model != "seasonal-naive"])
-            else:
-                run_case(name, given.data / name / "data.parquet", models)
+        for name in given.case or CASES:
+            run_case(name, given.data / name / "data.parquet", models)
         return
     with resources.as_file(resources.files("forecastcore.demo") / "project") as demo:
         for path in given.project or [demo]:
