@@ -27,6 +27,7 @@ __all__ = [
     "Assumption",
     "AssumptionSpec",
     "Capabilities",
+    "Example",
     "Fitted",
     "FittedPerSeries",
     "Model",
@@ -224,10 +225,27 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Example:
+    """How to try a plugin that needs parameters; the conformance suite asks for it.
+
+    Attributes:
+        params: as a project file would give them.
+        covariates: names that an assumption can fill.
+        issue_later: adds to the archive that an assumption reads other values for the same instants, issued after the
+            moment it is given; None where it has none.
+    """
+
+    params: Mapping[str, Any] = field(default_factory=dict)
+    covariates: tuple[str, ...] = ("temperature",)
+    issue_later: Callable[[pd.Timestamp], None] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Spec:
     name: str
     summary: str
     factory: Callable[..., Any]
+    example: Callable[..., Example] | None = None
 
     def __post_init__(self) -> None:
         if not self.name or not all(part.isalnum() for part in self.name.split("-")) or self.name != self.name.lower():
@@ -243,6 +261,7 @@ class ModelSpec(_Spec):
         name: what `type:` says in the project file.
         summary: one line for `plugins list`.
         factory: dataclass following `Model`; its typed fields are the parameters.
+        example: given an empty folder, how to try it; needed where parameters have no default.
         capabilities: what it can do; a mapping of the same names will do.
     """
 
@@ -263,6 +282,7 @@ class AssumptionSpec(_Spec):
         name: what `type:` says in the project file.
         summary: one line for `plugins list`.
         factory: dataclass following `Assumption`; its typed fields are the parameters.
+        example: given an empty folder, how to try it, and on which covariates; needed where parameters have no default.
         generates: it also knows the past, as a calendar does; the source needs no column for it.
         wraps: it stands on others: on the one that its parameter `of` names, or on the list `links`, of names or of
             objects with the attributes `of` and `max_age`; of each value the first of them that can say is handed on.
@@ -282,6 +302,7 @@ class SinkSpec(_Spec):
         name: what `type:` says in the project file.
         summary: one line for `plugins list`.
         factory: dataclass following `Sink`; fields of type `Path` are resolved against the project file.
+        example: given an empty folder, how to try it; needed where parameters other than paths have no default.
     """
 
 
@@ -293,6 +314,7 @@ class SourceSpec(_Spec):
         name: what `type:` says in the project file.
         summary: one line for `plugins list`.
         factory: dataclass following `Source`; fields of type `Path` are resolved against the project file.
+        example: given an empty folder and an Arrow table, puts the table there and says how to read it.
     """
 
 

@@ -318,6 +318,7 @@ def _result(candidate: Candidate, frames: Sequence[pd.DataFrame], rows: Backtest
         step=rows.step,
         series=rows.series,
         ids=rows.ids,
+        fold=rows.fold,
     )
     failed = frame.loc[(frame["reason"] != "") & (frame["step"] == 1), ["unique_id", "reason"]]
     failures = {
@@ -330,7 +331,7 @@ def _result(candidate: Candidate, frames: Sequence[pd.DataFrame], rows: Backtest
     return Result(
         candidate=candidate,
         forecast=forecast,
-        quantiles=intervals.leave_one_fold_out(errors, rows.fold, levels),
+        quantiles=intervals.leave_one_fold_out(errors, levels),
         errors=errors,
         failures=failures,
         seconds=sum(float(part.attrs["seconds"]) for part in frames),

@@ -23,7 +23,16 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float64]
 
-__all__ = ["Evidence", "Rules", "chance", "decide", "gain_interval", "soundness", "unopposed", "unseen_choice"]
+__all__ = [
+    "Evidence",
+    "Rules",
+    "chance",
+    "decide",
+    "demotion",
+    "gain_interval",
+    "unopposed",
+    "unseen_choice",
+]
 
 _DRAWS = 1999
 
@@ -228,7 +237,7 @@ def _coverage(evidence: Evidence, rules: Rules, overlap: int) -> Guard:
     return Guard(name="coverage", passed=not failed, detail="; ".join(failed) or words)
 
 
-def soundness(evidence: Evidence, rules: Rules, *, overlap: int = 1) -> list[Guard]:
+def _soundness(evidence: Evidence, rules: Rules, *, overlap: int = 1) -> list[Guard]:
     """What must hold of a challenger beside being better than the champion.
 
     Args:
@@ -266,7 +275,7 @@ def decide(evidence: Evidence, rules: Rules, *, overlap: int = 1) -> Decision:
         rules: what it takes.
         overlap: see `gain_interval`.
     """
-    guards = soundness(evidence, rules, overlap=overlap)
+    guards = _soundness(evidence, rules, overlap=overlap)
     # A choice among several owes some luck even to the other origins' vote: by simulation, see docs/gate.md.
     doubt = (1 - rules.confidence) / (1 + np.log(max(evidence.rivals, 1)) / 2)
     gain, low, high = gain_interval(evidence.champion, evidence.challenger, 1 - doubt, overlap=overlap)
@@ -295,6 +304,33 @@ def decide(evidence: Evidence, rules: Rules, *, overlap: int = 1) -> Decision:
         confidence=rules.confidence,
         guards=tuple(guards),
     )
+
+
+def demotion(
+    champion: Floats, previous: Floats, rules: Rules, *, overlap: int = 1, names: tuple[str, str] = ("", "")
+) -> Decision:
+    """Whether a champion's predecessor should return: by the rule that promotes, on what both would have served.
+
+    Args:
+        champion: losses of the champion as stored, on origins after its training; shape (origins, series).
+        previous: the same of its predecessor.
+        rules: what it takes.
+        overlap: see `gain_interval`.
+        names: versions of both, for the words.
+
+    Returns:
+        `promote` where the predecessor should return.
+    """
+    found = decide(Evidence(champion=champion, challenger=previous, nominal=0.0, skill=0.0), rules, overlap=overlap)
+    gain = f"{found.gain:+.1%}" if found.gain is not None else "not known"
+    after = f"on {len(champion)} origins after the training of version {names[0]}"
+    if found.verdict == "promote":
+        reason = (
+            f"demoted: version {names[1]} errs less than version {names[0]} {after}: gain {gain}, lower bound above 0"
+        )
+    else:
+        reason = f"kept: version {names[1]} is not surely better than version {names[0]} {after}: gain {gain}"
+    return found.model_copy(update={"reason": reason})
 
 
 def unopposed(champion: str, data: Sequence[Guard], confidence: float) -> Decision:

@@ -27,7 +27,20 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float64]
 
-__all__ = ["Answer", "Offered", "Part", "answer", "culprits", "fit", "predict", "reason_of", "screen", "with_fallback"]
+__all__ = [
+    "Answer",
+    "Offered",
+    "Part",
+    "answer",
+    "asked_of",
+    "culprits",
+    "fit",
+    "predict",
+    "prepared",
+    "reason_of",
+    "screen",
+    "with_fallback",
+]
 
 _MAX_PROBES = 64
 #: a forecast above it cannot be scored: its square is no number
@@ -143,7 +156,7 @@ def culprits(attempt: Callable[[Sequence[str]], Any], ids: Sequence[str]) -> dic
     return found
 
 
-def _prepared(frame: pd.DataFrame, task: Task, offered: Offered) -> pd.DataFrame:
+def prepared(frame: pd.DataFrame, task: Task, offered: Offered) -> pd.DataFrame:
     """What the model may see: its own copy, only the columns it can use, gaps filled unless it can handle them."""
     can = offered.spec.capabilities
     columns = [c for c in frame.columns if c not in task.covariates or can.covariates]
@@ -160,7 +173,8 @@ def _prepared(frame: pd.DataFrame, task: Task, offered: Offered) -> pd.DataFrame
     return own
 
 
-def _asked(task: Task, offered: Offered) -> Task:
+def asked_of(task: Task, offered: Offered) -> Task:
+    """What the model is asked: without covariates where it cannot use them."""
     if offered.spec.capabilities.covariates:
         return task
     return replace(task, covariates=(), replay=None)
@@ -186,14 +200,14 @@ def fit(offered: Offered, model: Model, history: pd.DataFrame, task: Task) -> tu
         The fitted model (None where no series could be fitted), and why series were left out.
     """
     failures = _short(history, offered.spec.capabilities.min_history)
-    prepared = _prepared(history, task, offered)
-    asked = _asked(task, offered)
-    ids = [uid for uid in prepared["unique_id"].unique() if uid not in failures]
+    own = prepared(history, task, offered)
+    asked = asked_of(task, offered)
+    ids = [uid for uid in own["unique_id"].unique() if uid not in failures]
     if not ids:
         return None, failures
 
     def attempt(some: Sequence[str]) -> Fitted:
-        return model.fit(_part(prepared, some), asked)
+        return model.fit(_part(own, some), asked)
 
     try:
         return _checked_fitted(attempt(ids), offered), failures
@@ -226,8 +240,8 @@ def predict(offered: Offered, fitted: Fitted, context: pd.DataFrame, future: pd.
         future: `unique_id, ds, step, <covariates>`, sorted.
         task: what is asked.
     """
-    own_context, own_future = _prepared(context, task, offered), _prepared(future, task, offered)
-    asked = _asked(task, offered)
+    own_context, own_future = prepared(context, task, offered), prepared(future, task, offered)
+    asked = asked_of(task, offered)
     rows = {str(uid): (a, b) for uid, a, b in _spans(future)}
     forecast = np.full(len(future), np.nan)
     quantiles = np.full((len(future), len(task.quantiles)), np.nan)

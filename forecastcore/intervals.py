@@ -33,6 +33,8 @@ __all__ = ["Conformal", "Errors", "calibrate", "leave_one_fold_out"]
 WANTED = 200
 #: errors of its own that a series needs to count for half of its size
 _SHRINK = 20
+#: steps on which it is looked how far errors of one origin hang together
+_LOOKED_AT = 24
 
 
 @dataclass(frozen=True)
@@ -99,40 +101,67 @@ def _sizes(error: Floats, series: Ints, level_of: Floats) -> tuple[Floats, float
     return np.where(np.isfinite(size) & (size > 0), size, 1.0), typical
 
 
-def _rank(values: Floats, level: float) -> float:
-    """The finite-sample quantile: the k-th smallest with k = ceil((n + 1) level) above the median, its mirror below."""
-    n = len(values)
+def _rank(values: Floats, level: float, count: float) -> float:
+    """The finite-sample quantile: that of level (n + 1) / n · level above the median, its mirror below.
+
+    Args:
+        values: errors.
+        level: of the quantile.
+        count: n, the number of errors that would tell as much if they were independent.
+    """
     if level < 0.5:  # noqa: PLR2004 - the median
-        return -_rank(-values, 1 - level)
-    if level == 0.5:  # noqa: PLR2004 - the median
-        return float(np.median(values))
-    place = min(int(np.ceil((n + 1) * level)), n) - 1
-    return float(np.partition(values, place)[place])
+        return -_rank(-values, 1 - level, count)
+    if level > 0.5:  # noqa: PLR2004 - the median
+        level = min(level * (count + 1) / count, 1.0)
+    return float(np.quantile(values, level))
 
 
-def _shape(scaled: Floats, step: Ints, horizon: int, levels: Sequence[float]) -> Floats:
+def _design_effect(values: Floats, level: float, fold: Ints) -> float:
+    """How many errors of these tell as much as one independent error: those of one origin hang together.
+
+    The share of errors below a quantile differs from origin to origin by more than it would if errors were independent
+    (Kish 1965, Survey sampling); NaN where there are no two origins to compare.
+    """
+    below = values <= np.quantile(values, level)
+    count = np.bincount(fold)
+    share = np.bincount(fold, below)[count > 0] / count[count > 0]
+    expected = level * (1 - level) / len(values)
+    return float(share.var(ddof=1) / len(share) / expected) if len(share) > 1 else float("nan")
+
+
+def _shape(scaled: Floats, step: Ints, fold: Ints, horizon: int, levels: Sequence[float]) -> Floats:
     """Each level's quantile of its own scaled errors by step, borrowing from the steps around; shape (horizon, levels).
 
     Args:
         scaled: shape (rows, levels), one column of errors per level.
         step: 1 … horizon of each row.
+        fold: number of each row's origin.
         horizon: steps.
         levels: quantile levels.
     """
     order = np.argsort(step, kind="stable")
-    values = scaled[order]
+    values, origin = scaled[order], fold[order]
     out = np.zeros((horizon, len(levels)))
     if not len(values):
         return out
     edges = np.searchsorted(step[order], np.arange(1, horizon + 2))
-    for h in range(1, horizon + 1):
-        width = 0
-        low, high = edges[h - 1], edges[h]
-        while high - low < WANTED and width < horizon:
-            width += 1
-            low, high = edges[max(h - 1 - width, 0)], edges[min(h + width, horizon)]
-        out[h - 1] = [_rank(values[low:high, number], level) for number, level in enumerate(levels)]
+    windows = [_window(edges, h, horizon) for h in range(1, horizon + 1)]
+    for number, level in enumerate(levels):
+        column = values[:, number]
+        some = windows[:: max(horizon // _LOOKED_AT, 1)]
+        effects = [_design_effect(column[low:high], level, origin[low:high]) for low, high in some]
+        effect = max(float(np.mean(effects)), 1.0) if np.isfinite(effects).all() else 1.0
+        out[:, number] = [_rank(column[low:high], level, max((high - low) / effect, 1.0)) for low, high in windows]
     return out
+
+
+def _window(edges: Ints, step: int, horizon: int) -> tuple[int, int]:
+    """Rows of a step and of so many steps around it that there are enough."""
+    width, low, high = 0, edges[step - 1], edges[step]
+    while high - low < WANTED and width < horizon:
+        width += 1
+        low, high = edges[max(step - 1 - width, 0)], edges[min(step + width, horizon)]
+    return int(low), int(high)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,6 +176,7 @@ class Errors:
         step: 1 … horizon.
         series: number of each row's series in `ids`.
         ids: series.
+        fold: number of each row's origin.
     """
 
     y: Floats
@@ -156,6 +186,7 @@ class Errors:
     step: Ints
     series: Ints
     ids: Sequence[str]
+    fold: Ints
 
     def take(self, rows: npt.NDArray[np.bool_]) -> Errors:
         """Some of the rows."""
@@ -167,6 +198,7 @@ class Errors:
             made=self.made[rows],
             step=self.step[rows],
             series=self.series[rows],
+            fold=self.fold[rows],
         )
 
 
@@ -189,22 +221,22 @@ def calibrate(errors: Errors, horizon: int, levels: Sequence[float]) -> Conforma
     known = np.isin(np.arange(len(errors.ids)), fine.series)
     return Conformal(
         tuple(levels),
-        _shape(moved, fine.step[native], horizon, levels),
-        _shape(plain, fine.step, horizon, levels),
+        _shape(moved, fine.step[native], fine.fold[native], horizon, levels),
+        _shape(plain, fine.step, fine.fold, horizon, levels),
         {uid: size for uid, size, has in zip(errors.ids, sizes.tolist(), known, strict=True) if has},
         typical,
     )
 
 
-def leave_one_fold_out(errors: Errors, fold: Ints, levels: Sequence[float]) -> Floats:
+def leave_one_fold_out(errors: Errors, levels: Sequence[float]) -> Floats:
     """Quantiles for backtest rows, each from the errors of the other folds; shape (rows, levels).
 
     With a single fold there are no others, and its own errors are used.
     """
     out = np.full((len(errors.y), len(levels)), np.nan)
     horizon = int(errors.step.max()) if len(errors.step) else 0
-    for number in np.unique(fold):
-        here = fold == number
+    for number in np.unique(errors.fold):
+        here = errors.fold == number
         learned = calibrate(errors.take(~here if (~here).any() else here), horizon, levels)
         asked = errors.take(here)
         out[here] = learned.of_series(errors.ids, asked.series, asked.step, asked.forecast, asked.own)

@@ -192,8 +192,35 @@ def _entry(document: Document) -> str:
 
 
 def _plugins_list(document: Document) -> str:
-    head = ("name", "kind", "distribution", "version", "source", "health", "reason")
-    return table(head, [[plugin[key] for key in head] for plugin in document["plugins"]])
+    head = ("name", "kind", "distribution", "version", "source", "health", "tags", "hooks", "reason")
+
+    def words(plugin: Document) -> Document:
+        hooks = [hook.removeprefix("forecastcore_") for hook in plugin["hooks"]]
+        return {**plugin, "tags": " ".join(plugin["tags"]) or "-", "hooks": " ".join(hooks) or "-"}
+
+    return table(head, [[words(plugin)[key] for key in head] for plugin in document["plugins"]])
+
+
+def _plugins_check(document: Document) -> str:
+    lines = []
+    for offer in document["offers"]:
+        lines += [f"{offer['kind']} {offer['name']} ({offer['distribution']} {offer['version']})"]
+        mine = [c for c in document["checks"] if (c["kind"], c["plugin"]) == (offer["kind"], offer["name"])]
+        lines += [f"  {c['status']:8}{c['name']}{': ' + c['detail'] if c['detail'] else ''}" for c in mine]
+    told = f"{document['passed']} passed, {document['failed']} failed, {document['skipped']} skipped"
+    return "\n".join([*lines, f"{told}, {document['seconds']:.0f} s"])
+
+
+def _plugins_new(document: Document) -> str:
+    folder = document["folder"]
+    return "\n".join(
+        [
+            f"{folder} holds a {document['kind']} that works; make it yours:",
+            *(f"  {file}" for file in document["files"]),
+            f"install it: pip install -e {folder}",
+            f"check it:   forecastcore plugins check {document['name']}",
+        ]
+    )
 
 
 def _demo(document: Document) -> str:
@@ -213,7 +240,9 @@ _RENDER = {
     "models promote": _entry,
     "models rollback": _entry,
     "models show": _models_show,
+    "plugins check": _plugins_check,
     "plugins list": _plugins_list,
+    "plugins new": _plugins_new,
     "predict": _predict,
     "retrain": _retrain,
     "validate": _validate,

@@ -55,6 +55,7 @@ class Offer:
         health: `ok`, `broken`, `blocked` or `conflict` (two offers of one name).
         reason: why it is not `ok`.
         digest: SHA-256 of the plugin's Python files; empty where it was not loaded.
+        hooks: that the plugin implements; empty where it was not loaded.
     """
 
     kind: str
@@ -67,6 +68,7 @@ class Offer:
     health: Health = "ok"
     reason: str = ""
     digest: str = ""
+    hooks: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.distribution} {self.version} ({self.location})"
@@ -225,6 +227,7 @@ class Host:
         if any(impl.wrapper or impl.hookwrapper for caller in callers for impl in caller.get_hookimpls()):
             raise TypeError("a hook wrapper would change what other plugins offer; offer a name of your own instead")
         digest = candidate.digest()
+        hooks = tuple(sorted(caller.name for caller in callers))
         offers = []
         for kind, hook in hookspecs.KINDS.items():
             for impl in getattr(self._manager.hook, hook).get_hookimpls():
@@ -235,7 +238,7 @@ class Host:
                     if fault:
                         raise TypeError(fault)
                     blank = _offer(candidate, "ok", "", digest=digest)
-                    offers.append(replace(blank, kind=kind, name=spec.name, spec=spec))
+                    offers.append(replace(blank, kind=kind, name=spec.name, spec=spec, hooks=hooks))
         return offers
 
     def offers(self, kind: str | None = None) -> tuple[Offer, ...]:

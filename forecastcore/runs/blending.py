@@ -91,7 +91,7 @@ def blended(
     return Result(
         candidate=candidate,
         forecast=forecast,
-        quantiles=leave_one_fold_out(errors, rows.fold, levels),
+        quantiles=leave_one_fold_out(errors, levels),
         errors=errors,
         failures=failures,
         seconds=time.perf_counter() - started,

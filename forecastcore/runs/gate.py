@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float64]
 
-__all__ = ["judge", "recipe_of"]
+__all__ = ["judge", "origins_after_training", "recipe_of", "rules_of", "training_data"]
 
 
 def recipe_of(champion: ModelVersion | None, project: Project, store: ModelStore) -> Candidate | None:
@@ -80,25 +80,31 @@ def judge(
     if settings.mode == "off":
         reason = "held: promotion.mode is off, nothing was compared"
         return Decision(verdict="hold", reason=reason, confidence=settings.confidence)
-    data = _training_data(project, history, store, champion)
+    data = training_data(project, history, store, champion)
     recipe, fault = recipe_of(champion, project, store), _cannot_serve(project, history, store, champion)
     if recipe is None or fault:
         words = f"version {champion.version} ({champion.model}) " + (
             fault or "cannot be made with the plugins installed here"
         )
         return unopposed(words, data, settings.confidence)
-    stride = project.config.backtest.stride or project.config.horizon
+    rules, overlap = rules_of(project)
+    evidence = _evidence(project, history, engine, contest, store, champion, recipe)
+    return decide(replace(evidence, data=data), rules, overlap=overlap)
+
+
+def rules_of(project: Project) -> tuple[Rules, int]:
+    """What `promotion:` asks for, and how many origins in a row overlap."""
+    settings, stride = project.config.promotion, project.config.backtest.stride or project.config.horizon
     rules = Rules(
         min_gain=settings.min_gain,
         confidence=settings.confidence,
         worst_slice=settings.max_slice_loss,
         coverage_slack=settings.coverage_slack,
     )
-    evidence = _evidence(project, history, engine, contest, store, champion, recipe)
-    return decide(replace(evidence, data=data), rules, overlap=-(-project.config.horizon // stride))
+    return rules, -(-project.config.horizon // stride)
 
 
-def _training_data(project: Project, history: History, store: ModelStore, champion: ModelVersion) -> list[Guard]:
+def training_data(project: Project, history: History, store: ModelStore, champion: ModelVersion) -> list[Guard]:
     """Whether the history continues what the champion was trained on, as its profile tells."""
     limits = project.config.promotion.data
     if not limits.check:
@@ -143,7 +149,7 @@ def _evidence(
     # The champion's own recipe again was not lucky to be chosen: it is judged as it is.
     challenger = best.forecast if recipe.same_recipe(best.candidate) else as_chosen(contest.choices, rows).forecast
     refitted = next(result for result in contest.results if recipe.same_recipe(result.candidate))
-    new = _origins_after_training(rows, champion)
+    new = origins_after_training(rows, champion)
     forecast, quantiles = refitted.forecast, refitted.quantiles
     if new:
         stored, bands = run_package(project, history, store.fetch(champion), engine, rows, new)
@@ -165,7 +171,8 @@ def _evidence(
     )
 
 
-def _origins_after_training(rows: Backtest, champion: ModelVersion) -> list[int]:
+def origins_after_training(rows: Backtest, champion: ModelVersion) -> list[int]:
+    """Numbers of the origins that the champion has not been trained on."""
     if champion.trained_until is None:
         return []
     until = pd.Timestamp(champion.trained_until)

@@ -21,8 +21,9 @@ from forecastcore.package import Manifest, MemberStamp, Package, PluginStamp
 from forecastcore.ports import Steps
 from forecastcore.profile import PROFILE, profile
 from forecastcore.runs.contest import hold_contest
+from forecastcore.runs.demotion import review
 from forecastcore.runs.gate import judge, recipe_of
-from forecastcore.runs.promotion import settle
+from forecastcore.runs.promotion import demote, settle
 from forecastcore.runs.record import METRICS, log_contest, log_setting, tags_of
 
 if TYPE_CHECKING:
@@ -78,6 +79,13 @@ def retrain(
         tempfile.TemporaryDirectory(prefix="forecastcore-") as scratch,
     ):
         log_setting(tracked, project, history, folds)
+        not_applied = _not_applied(project, promote=promote)
+        before = champion
+        record = steps.run("review the champion", lambda: review(project, history, engine, store))
+        if record is not None:
+            tracked.json("demotion.json", record.to_json())
+            if record.verdict == "promote" and not not_applied:
+                champion = demote(store, record, champion, run_id=tracked.run_id)
         contest = hold_contest(project, history, engine, steps, champion=recipe_of(champion, project, store))
         log_contest(tracked, contest, project.config.quantiles)
         folder = Path(scratch) / "model"
@@ -85,8 +93,9 @@ def retrain(
         example = _example(project, history, folder)
         challenger = steps.run("register", lambda: store.register(tracked, folder, example=example))
         decision = steps.run("gate", lambda: judge(project, history, engine, contest, store, champion))
-        not_applied = _not_applied(project, promote=promote)
         after = settle(store, decision, challenger, champion, run_id=tracked.run_id, not_applied=not_applied)
+        remarks = [record.reason] if record is not None and champion is not before else []
+        remarks += [f"the decision was not applied: {not_applied}"] if not_applied else []
         report = RetrainReport(
             project=project.config.name,
             run_id=tracked.run_id,
@@ -94,13 +103,13 @@ def retrain(
             folds=len(folds),
             leaderboard=tuple(contest.leaderboard),
             challenger=_ref(challenger),
-            champion_before=_ref(champion),
+            champion_before=_ref(before),
             champion_after=_ref(after),
             decision=decision,
             assumption_errors=contest.assumption_errors,
             series=contest.series,
             quality=dict(history.counts),
-            notes=(*history.notes, *([f"the decision was not applied: {not_applied}"] if not_applied else [])),
+            notes=(*history.notes, *remarks),
             seconds=time.perf_counter() - started,
         )
         tracked.json("report.json", report.to_json())

@@ -10,6 +10,6 @@ The rooms: `panel` (series as a matrix), `features` (what is known at an origin)
 """
 
 from forecastcore.tabular.lesson import Covariates, Strategy
-from forecastcore.tabular.model import FittedTabular, Growth, Trees, learn
+from forecastcore.tabular.model import FittedTabular, Growth, Quantiles, Trees, learn
 
-__all__ = ["Covariates", "FittedTabular", "Growth", "Strategy", "Trees", "learn"]
+__all__ = ["Covariates", "FittedTabular", "Growth", "Quantiles", "Strategy", "Trees", "learn"]

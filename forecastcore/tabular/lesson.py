@@ -62,14 +62,6 @@ class Lesson:
             return np.ones(len(self.target))
         return np.where(self.assumed, trust / share, (1 - trust) / (1 - share))
 
-    def chosen(self, trust: float) -> Ints:
-        """The most rows of which those with assumed covariates are the share `trust`; for trees, slow with weights."""
-        share = self.weight(trust)
-        share = share / share.max()
-        # Within each kind, a row is taken where the shares summed up pass a whole number: evenly, and always the same.
-        taken = [np.floor(np.cumsum(np.where(kind, share, 0.0)) + 1e-9) for kind in (self.assumed, ~self.assumed)]
-        return np.flatnonzero(sum(np.diff(count, prepend=0.0) for count in taken))
-
 
 def lesson_of(history: pd.DataFrame, task: Task, strategy: Strategy, covariates: Covariates, max_rows: int) -> Lesson:
     """Rows to learn from: actual covariates, and as many rows again with covariates as they would have been assumed.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import pandas as pd
 
+from forecastcore.api import quantile_column
+from forecastcore.errors import PluginError
 from forecastcore.tabular.features import Features, Plan, Rows, features_of
 from forecastcore.tabular.lesson import CLIP, Covariates, Strategy, lesson_of
 from forecastcore.tabular.linear import Linear, fit_linear
@@ -21,11 +23,11 @@ if TYPE_CHECKING:
     from forecastcore.api import Task
     from forecastcore.tabular.panel import Floats, Ints
 
-__all__ = ["FittedTabular", "Growth", "Trees", "learn"]
+__all__ = ["FittedTabular", "Growth", "Quantiles", "Trees", "learn"]
 
-_SHARES = (1.0, 0.75, 0.5, 0.25, 0.0)
-_EVERY = 2  # of the rows not held out, to learn how far trees hold
 _WORTH_THREADS = 20_000_000  # numbers that trees learn from
+
+Quantiles = Literal["conformal", "native"]
 
 
 class Trees(Protocol):
@@ -45,14 +47,16 @@ class Growth:
         threads: how many the library may use.
         repeats: rows that aim at the same instant of a series, on average. They are alike: what a leaf must hold at
             least, in distinct targets, is to be multiplied by it.
+        level: the quantile to aim at, such as 0.9; None for the point forecast.
     """
 
     seed: int = 0
     threads: int = 1
     repeats: int = 1
+    level: float | None = None
 
 
-def learn(
+def learn(  # noqa: PLR0913 - what a model family lets its users set
     history: pd.DataFrame,
     task: Task,
     grow: Callable[[Floats, Floats, Growth], Trees] | None = None,
@@ -60,6 +64,7 @@ def learn(
     strategy: Strategy = "direct",
     covariates: Covariates = "assumed",
     max_rows: int = 40_000,
+    quantiles: Quantiles = "conformal",
     alpha: float | None = None,
 ) -> FittedTabular:
     """Learn one model of all series: a linear part, then trees of what it leaves over.
@@ -68,36 +73,39 @@ def learn(
         history: `unique_id, ds, y, <covariates>`, as a model of global scope gets it.
         task: what will be asked.
         grow: grows trees from features, shape (rows, features), NaN where unknown, and what they are to answer, shape
-            (rows,); None leaves it at the linear part. It is called twice: first on a part of history, to learn from
-            the rest how far trees can be believed.
+            (rows,); None leaves it at the linear part.
         strategy: `direct` forecasts each step from the origin, `recursive` steps through its own forecasts.
         covariates: `assumed` also learns from covariates as they would have been assumed, where the host can say;
             `actual` learns from the actual ones only.
         max_rows: training rows at most.
+        quantiles: `native` has trees grown for each of the task's quantiles too (`Growth.level`); `conformal` leaves
+            quantiles to the host.
         alpha: penalty of the linear part per training row; None chooses on held-out blocks of history.
 
     Raises:
         HistoryTooShort: no series is longer than the horizon.
+        PluginError: native quantiles are asked of a model that is recursive.
     """
     from threadpoolctl import threadpool_limits
 
+    if quantiles == "native" and strategy == "recursive":
+        hint = "write quantiles: conformal, or strategy: direct"
+        raise PluginError(
+            "a recursive model answers one step after the other, without quantiles", hook="fit", hint=hint
+        )
     lesson = lesson_of(history, task, strategy, covariates, max_rows)
     with threadpool_limits(limits=1):  # more threads would add up in another order, and gain little at this size
         linear = fit_linear(lesson, alpha)
         answer = linear.predict(lesson.features, lesson.plan, lesson.series)
-    rows = lesson.chosen(linear.trust)
-    seen, rest, held = (
-        _matrix(lesson.features, answer)[rows],
-        np.round(lesson.target - answer, 6)[rows],
-        lesson.held[rows],
-    )
-    used: npt.NDArray[np.bool_] = np.asarray(np.isfinite(seen[_some(held)]).any(axis=0))
-    trees, share = None, 0.0
-    if grow is not None:
-        growth = Growth(seed=task.seed, threads=_threads(seen, task), repeats=max(1, round(len(seen) / lesson.targets)))
-        share = _held(grow, growth, held, seen[:, used], rest)
-        trees = grow(seen[:, used], rest, growth)
-    return FittedTabular(lesson.plan, lesson.ids, linear, trees, used, share, strategy)
+    if grow is None:
+        return FittedTabular(lesson.plan, lesson.ids, linear, None, (), np.empty(0, dtype=bool), strategy)
+    seen, rest = _matrix(lesson.features, answer), np.round(lesson.target - answer, 6)
+    used: npt.NDArray[np.bool_] = np.asarray(np.isfinite(seen).any(axis=0))
+    seen, repeats = seen[:, used], max(1, round(len(seen) / lesson.targets))
+    growth = Growth(seed=task.seed, threads=_threads(seen, task), repeats=repeats)
+    levels = task.quantiles if quantiles == "native" else ()
+    bands = tuple(grow(seen, rest, replace(growth, level=level)) for level in levels)
+    return FittedTabular(lesson.plan, lesson.ids, linear, grow(seen, rest, growth), bands, used, strategy)
 
 
 def _matrix(features: Features, linear: Floats) -> Floats:
@@ -117,8 +125,8 @@ class FittedTabular:
         ids: series that were learned from.
         linear: the linear part.
         trees: what the linear part leaves over; None where there is none.
+        bands: likewise for each quantile; empty where quantiles are left to the host.
         used: which columns the trees see; those that were known in training.
-        share: of the trees' answer that is added.
         strategy: how later steps are reached.
     """
 
@@ -126,8 +134,8 @@ class FittedTabular:
     ids: tuple[str, ...]
     linear: Linear
     trees: Any
+    bands: tuple[Any, ...]
     used: npt.NDArray[np.bool_]
-    share: float
     strategy: Strategy
 
     def predict(self, context: pd.DataFrame, future: pd.DataFrame, task: Task) -> pd.DataFrame:
@@ -140,21 +148,26 @@ class FittedTabular:
         panel = panel_of(context, task, future)
         rows = _asked(panel, future)
         with threadpool_limits(limits=1):
-            forecast = self._direct(panel, rows) if self.strategy == "direct" else self._recursive(panel, rows)
+            answers = self._direct(panel, rows) if self.strategy == "direct" else self._recursive(panel, rows)
         seen = np.where(np.isfinite(panel.y), panel.y, np.inf)
         floor = np.where(seen.min(axis=1) >= 0, 0.0, -np.inf)[rows.series]
-        out = future[["unique_id", "ds"]].copy()
-        out["forecast"] = np.maximum(forecast, floor)
+        answers = np.maximum(answers, floor)
+        out = future[["unique_id", "ds"]].assign(forecast=answers[0])
+        if self.bands:
+            out[[quantile_column(level) for level in task.quantiles]] = np.sort(answers[1:], axis=0).T
         return out
 
     def _direct(self, panel: Panel, rows: Rows) -> Floats:
+        """The point forecast, then the quantiles; shape (1 + quantiles, rows)."""
         features = features_of(panel, rows, self.plan)
         known = {name: number for number, name in enumerate(self.ids)}
         own = np.array([known.get(name, len(known)) for name in panel.ids], dtype=np.int64)
-        answer = self.linear.predict(features, self.plan, own[rows.series])
+        linear = self.linear.predict(features, self.plan, own[rows.series])
+        answers = linear[None]
         if self.trees is not None:
-            answer = answer + self.share * self.trees.predict(_matrix(features, answer)[:, self.used])
-        return features.level + features.scale * np.clip(answer, -2 * CLIP, 2 * CLIP)
+            seen = _matrix(features, linear)[:, self.used]
+            answers = linear + np.stack([trees.predict(seen) for trees in (self.trees, *self.bands)])
+        return features.level + features.scale * np.clip(answers, -2 * CLIP, 2 * CLIP)
 
     def _recursive(self, panel: Panel, rows: Rows) -> Floats:
         """Answer one step at a time; each answer is history of the next."""
@@ -164,8 +177,8 @@ class FittedTabular:
         every: Ints = np.array(range(len(panel.ids)), dtype=np.int64)
         for place in range(start + 1 - reach, panel.y.shape[1]):
             one = Rows(every, every * 0 + (place - 1), every * 0 + 1)
-            panel.y[:, place] = self._direct(panel, one)
-        return np.asarray(panel.y[rows.series, rows.origin + rows.step - reach])
+            panel.y[:, place] = self._direct(panel, one)[0]
+        return np.asarray(panel.y[None, rows.series, rows.origin + rows.step - reach])
 
 
 def _asked(panel: Panel, future: pd.DataFrame) -> Rows:
@@ -174,26 +187,6 @@ def _asked(panel: Panel, future: pd.DataFrame) -> Rows:
     place = panel.instants.get_indexer(pd.DatetimeIndex(future["ds"]))
     step = future["step"].to_numpy(dtype=np.int64)
     return Rows(series, place - step, step)
-
-
-def _held(
-    grow: Callable[[Floats, Floats, Growth], Trees],
-    growth: Growth,
-    held: npt.NDArray[np.bool_],
-    seen: Floats,
-    rest: Floats,
-) -> float:
-    """The share of what trees learned from one part of history that held on the other."""
-    if held.all() or not held.any():
-        return 1.0
-    some = _some(held)
-    early = np.asarray(grow(seen[some], rest[some], growth).predict(seen[held]))
-    return min(_SHARES, key=lambda share: float(np.abs(rest[held] - share * early).mean()))
-
-
-def _some(held: npt.NDArray[np.bool_]) -> Ints:
-    """Rows that the share is learned from."""
-    return np.flatnonzero(~held if not held.all() else held)[::_EVERY]
 
 
 def _threads(seen: Floats, task: Task) -> int:

@@ -21,6 +21,6 @@ def forecastcore_models() -> Iterable[ModelSpec]:
             name="lightgbm",
             summary="LightGBM's boosted trees of all series on lags, calendar and covariates, over a ridge regression",
             factory=LightGBM,
-            capabilities=Capabilities(scope="global", covariates=True, missing=True, min_history=8),
+            capabilities=Capabilities(scope="global", covariates=True, quantiles=True, missing=True, min_history=8),
         )
     ]

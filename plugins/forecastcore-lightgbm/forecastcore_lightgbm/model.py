@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from forecastcore.tabular import Covariates, FittedTabular, Growth, Strategy, learn
+from forecastcore.tabular import Covariates, FittedTabular, Growth, Quantiles, Strategy, learn
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,6 +58,7 @@ class LightGBM:
         covariates: `assumed` also learns from covariates as they would have been assumed, where the host can say;
             `actual` learns from the actual ones only.
         max_rows: training rows at most.
+        quantiles: `native` grows trees for each quantile too; `conformal` takes them from backtest errors alone.
     """
 
     objective: Literal["regression", "regression_l1"] = "regression_l1"
@@ -70,6 +71,7 @@ class LightGBM:
     strategy: Strategy = "direct"
     covariates: Covariates = "assumed"
     max_rows: int = 40_000
+    quantiles: Quantiles = "conformal"
 
     def fit(self, history: pd.DataFrame, task: Task) -> FittedTabular:
         """Learn from all series at once.
@@ -84,6 +86,7 @@ class LightGBM:
             strategy=self.strategy,
             covariates=self.covariates,
             max_rows=self.max_rows,
+            quantiles=self.quantiles,
         )
 
     def grow(self, x: Any, y: Any, growth: Growth) -> Trees:
@@ -92,6 +95,7 @@ class LightGBM:
 
         settings = {
             "objective": self.objective,
+            **({} if growth.level is None else {"objective": "quantile", "alpha": growth.level}),
             "learning_rate": self.learning_rate,
             "num_leaves": self.num_leaves,
             "min_data_in_leaf": self.min_data_in_leaf * growth.repeats,

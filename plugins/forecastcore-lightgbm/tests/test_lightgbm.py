@@ -14,6 +14,7 @@ from forecastcore_lightgbm import LightGBM
 from pydantic import TypeAdapter, ValidationError
 
 from forecastcore import state
+from forecastcore.errors import PluginError
 from forecastcore.naive import repeat_season
 from forecastcore.tabular import Growth
 from forecastcore.testing import sample_future, sample_history, sample_task
@@ -89,6 +90,31 @@ def test_missing_values_are_lived_with():
     np.testing.assert_allclose(
         _forecast(SMALL, holed, task)["forecast"], _forecast(SMALL, history, task)["forecast"], rtol=0.2
     )
+
+
+def test_native_quantiles_are_wider_where_the_noise_is_never_cross_and_hold_what_they_say():
+    history = sample_history(series=2, rows=60 * 24)
+    night = history["ds"].dt.hour.to_numpy() < 12
+    history["y"] += np.random.default_rng(0).normal(size=len(history)) * np.where(night, 1.0, 10.0)
+    task = sample_task(history, horizon=24, quantiles=(0.1, 0.5, 0.9))
+    model = dataclasses.replace(SMALL, quantiles="native")
+    back = history.groupby("unique_id").cumcount(ascending=False)
+    past, later = history[back >= 24], history[back < 24]
+    future = later.drop(columns="y").assign(step=later.groupby("unique_id").cumcount().to_numpy(dtype=np.int32) + 1)
+    answer = model.fit(past, task).predict(past, future, dataclasses.replace(task, origin=past["ds"].max()))
+    low, middle, high = (answer[name].to_numpy() for name in ("q10", "q50", "q90"))
+    assert (low <= middle).all()
+    assert (middle <= high).all()
+    noisy = later["ds"].dt.hour.to_numpy() >= 12
+    assert (high - low)[noisy].mean() > 2 * (high - low)[~noisy].mean()
+    y = later["y"].to_numpy()
+    assert 0.6 <= ((low <= y) & (y <= high)).mean() <= 1.0
+
+
+def test_a_recursive_model_says_that_it_has_no_quantiles_of_its_own():
+    history = sample_history(series=1)
+    with pytest.raises(PluginError, match=r"recursive .* quantiles: conformal"):
+        LightGBM(strategy="recursive", quantiles="native").fit(history, sample_task(history))
 
 
 def test_it_is_stored_as_lightgbms_own_text_and_answers_the_same_in_another_process(tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from forecastcore.tabular import Covariates, FittedTabular, Growth, Strategy, learn
+from forecastcore.tabular import Covariates, FittedTabular, Growth, Quantiles, Strategy, learn
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -64,6 +64,7 @@ class GradientBoosting:
         strategy: as in `Ridge`.
         covariates: as in `Ridge`.
         max_rows: training rows at most.
+        quantiles: `native` grows trees for each quantile too; `conformal` takes them from backtest errors alone.
     """
 
     learning_rate: float = 0.1
@@ -75,6 +76,7 @@ class GradientBoosting:
     strategy: Strategy = "direct"
     covariates: Covariates = "assumed"
     max_rows: int = 40_000
+    quantiles: Quantiles = "conformal"
 
     def fit(self, history: pd.DataFrame, task: Task) -> FittedTabular:
         """Learn from all series at once.
@@ -89,6 +91,7 @@ class GradientBoosting:
             strategy=self.strategy,
             covariates=self.covariates,
             max_rows=self.max_rows,
+            quantiles=self.quantiles,
         )
 
     def grow(self, x: Any, y: Any, growth: Growth) -> Any:
@@ -97,7 +100,8 @@ class GradientBoosting:
         from threadpoolctl import threadpool_limits
 
         trees = HistGradientBoostingRegressor(
-            loss=self.loss,
+            loss=self.loss if growth.level is None else "quantile",
+            quantile=growth.level,
             learning_rate=self.learning_rate,
             max_iter=self.max_iter,
             max_leaf_nodes=self.max_leaf_nodes,

@@ -30,7 +30,7 @@ def forecastcore_models() -> Iterable[ModelSpec]:
     )
     yield ModelSpec(
         name="auto-theta",
-        summary="Theta methods, standard to dynamic optimised, the kind chosen by its errors",
+        summary="Theta method, dynamic and optimised, the season taken out where it is significant",
         factory=theta.AutoTheta,
         capabilities=Capabilities(quantiles=True, min_history=common.MIN_HISTORY),
     )

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["AutoTheta", "ThetaParameters", "fit_theta"]
 
 Kind = Literal["STM", "OTM", "DSTM", "DOTM"]
+PATHS = 200  # the library's own
 BURN_IN = 3  # the library leaves the first errors out of their spread
 
 
@@ -57,17 +58,30 @@ class ThetaParameters:
         plain, season = self._without_season(rows.y, steps)
         given = {"initial_smoothed": self.level, "alpha": self.alpha, "theta": self.theta}
         fitted = theta.thetamodel(plain, self.season, self.kind, **given, nmse=BURN_IN)
-        paths = theta.compute_pi_samples(
-            n=len(plain),
-            h=steps,
-            states=fitted["states"],
-            sigma=self.sigma,
-            alpha=self.alpha,
-            theta=self.theta,
-            mean_y=fitted["mean_y"],
-        )
+        paths = self._paths(fitted["states"][-1], float(fitted["mean_y"]), len(plain), steps)
         answer = np.column_stack([theta.forecast_theta(fitted, steps)["mean"], np.quantile(paths, quantiles, axis=1).T])
         return np.asarray(answer * season[:, None] if self.multiplicative else answer + season[:, None])
+
+    def _paths(self, state: Floats, mean: Floats | float, rows: int, steps: int) -> Floats:
+        """Sample paths, shape (steps, paths), the line moving along each; the library's own draws.
+
+        Args:
+            state: level, mean, intercept and slope at the end of the rows.
+            mean: of the rows.
+            rows: how many there are.
+            steps: asked.
+        """
+        draws = np.random.default_rng(0)
+        level, intercept, slope = (np.full(PATHS, state[position]) for position in (0, 2, 3))
+        paths = np.empty((steps, PATHS))
+        for step, t in enumerate(range(rows, rows + steps)):
+            line = intercept * (1 - self.alpha) ** t + slope * (1 - (1 - self.alpha) ** (t + 1)) / self.alpha
+            paths[step] = level + (1 - 1 / self.theta) * line + draws.normal(scale=self.sigma, size=PATHS)
+            level = self.alpha * paths[step] + (1 - self.alpha) * level
+            mean = (t * mean + paths[step]) / (t + 1)
+            slope = ((t - 1) * slope + 6 * (paths[step] - mean) / (t + 1)) / (t + 2)
+            intercept = mean - slope * (t + 2) / 2
+        return paths
 
     def _without_season(self, y: Floats, steps: int) -> tuple[Floats, Floats]:
         """Values without the season, and the last season again for the steps ahead."""
@@ -80,9 +94,9 @@ class ThetaParameters:
         return y / season if self.multiplicative else y - season, np.resize(season[-self.season :], steps)
 
 
-def fit_theta(y: Floats, season: int, kind: Kind | None = None) -> ThetaParameters:
-    """Choose the kind of the smallest squared error where none is given, and find its parameters."""
-    found = library("theta").auto_theta(y, m=season, model=kind)
+def fit_theta(y: Floats, season: int, kind: Kind | Literal["auto"]) -> ThetaParameters:
+    """Find the parameters; of `auto` those of the kind with the smallest squared error."""
+    found = library("theta").auto_theta(y, m=season, model=None if kind == "auto" else kind)
     seasonal = bool(found.get("decompose", False))
     errors = found["residuals"][BURN_IN:]
     return ThetaParameters(
@@ -99,17 +113,18 @@ def fit_theta(y: Floats, season: int, kind: Kind | None = None) -> ThetaParamete
 @per_series
 @dataclass(frozen=True)
 class AutoTheta:
-    """The Theta method, its kind chosen by the squared error, each series for itself.
+    """The Theta method, dynamic and optimised.
 
     The season is taken out by classical decomposition where its autocorrelation is significant (90 %).
 
     Attributes:
-        kind: `STM` (standard), `OTM` (optimised), `DSTM`, `DOTM` (the line moves along); null chooses.
+        kind: `STM` (standard), `OTM` (optimised), `DSTM`, `DOTM` (the line moves along); `auto` chooses by the squared
+            error in the history, which is dearer and seldom better.
         season: steps; null takes the project's season, 1 none.
         max_history: rows that a fit stands on, the newest; null takes 10 seasons, and at least 1000 rows.
     """
 
-    kind: Kind | None = None
+    kind: Kind | Literal["auto"] = "DOTM"
     season: int | None = None
     max_history: int | None = None
 
