@@ -122,7 +122,7 @@ def test_boosted_trees_that_learn_from_assumptions_beat_those_that_learn_from_wh
 
 def test_the_premium_of_an_ensemble_is_that_of_its_members_put_together(site):
     members = [{"type": "ridge"}, {"type": "seasonal-naive"}]
-    blend = {"type": "ensemble", "method": "mean", "members": members}
+    blend = {"type": "ensemble", "method": "mean", "members": ["ridge", "seasonal-naive"]}
     placed(site, world(20, error=1.0), models=[*members, blend], backtest={"folds": 2})
     premium = {row.model: row.premium for row in backtest(site.project()).leaderboard}
     assert 0 < premium["ensemble"] < premium["ridge"]
