@@ -157,6 +157,16 @@ def test_of_an_archive_only_what_had_been_issued_by_the_origin_counts_and_of_tha
         assert by == ("temp=archive" if len(told) else "temp=weather")
 
 
+def test_what_an_archive_has_stays_where_the_assumption_behind_it_fails():
+    kept = Issued(archive([(ORIGIN + pd.Timedelta("1h"), ORIGIN, 7.0)]), ("value",))
+    parts = {"base": {"weather": made(Last("unavailable"))}}
+    got = Assumptions((Covariate(name="temp", assume="weather", archive=kept),), parts).ahead(PAST, AFTER, BLANK, TASK)
+    assert got.assumed_by[:2].tolist() == ["temp=archive", "temp=last-season"]
+    assert got.frame["temp"].iloc[0] == 7.0
+    assert got.reasons[0] == ""
+    assert "no line" in got.reasons[1]
+
+
 def test_replay_tells_what_would_have_been_assumed_at_past_origins_and_nothing_after_the_present_one():
     replay = replayer(both(), PAST, GRID, TASK)
     origins = [PAST["ds"].iloc[20], PAST["ds"].iloc[30]]

@@ -207,7 +207,12 @@ class Assumptions:
         told = np.isfinite(archived.numbers)
         if told.all():
             return archived
-        values, issued = ask(made, name, columns, history, future, task)
+        try:
+            values, issued = ask(made, name, columns, history, future, task)
+        except AssumptionUnavailable as error:
+            if not told.any():
+                raise
+            return replace(archived, faults=(f"{name}: {error.message}",))
         by = np.full(values.shape, label, dtype=object)
         return replace(archived, numbers=values, by=by, issued=issued).filled(told, archived)
 

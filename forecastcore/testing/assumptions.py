@@ -37,6 +37,12 @@ __all__ = ["PROBES", "AssumptionTrial"]
 _BACK = pd.Timedelta(14, "D")
 
 
+def _last_value(history: pd.DataFrame, future: pd.DataFrame) -> pd.DataFrame:
+    """The model that is lent to an assumption on trial."""
+    last = history.groupby("unique_id")["y"].last()
+    return future[["unique_id", "ds"]].assign(forecast=future["unique_id"].map(last))
+
+
 @dataclass
 class AssumptionTrial:
     """An assumption on trial: its own object, with nobody who would carry on the last season for it.
@@ -57,7 +63,8 @@ class AssumptionTrial:
 
     def __post_init__(self) -> None:
         told = self.spec.example(self.folder) if self.spec.example else Example()
-        self.params = {**({"of": "other"} if self.spec.wraps else {}), **told.params, **self.params}
+        other = self.spec.wraps and "of" in parameters.names(self.spec.factory)
+        self.params = {**({"of": "other"} if other else {}), **told.params, **self.params}
         self.covariates = self.covariates or told.covariates
         self.issue_later = told.issue_later
 
@@ -71,7 +78,8 @@ class AssumptionTrial:
         past = world.history[["unique_id", "ds", *names]].copy()
         beneath = names if self.spec.wraps else []
         future = world.future[["unique_id", "ds", "step", *beneath]].copy()
-        return past, future, replace(world.task, covariates=self.covariates, replay=None)
+        lent = _last_value if self.spec.models else None
+        return past, future, replace(world.task, covariates=self.covariates, replay=None, forecast=lent)
 
     def answer(self, world: World, made: Any = None) -> pd.DataFrame:
         """What it says, as it says it."""
@@ -167,7 +175,7 @@ def values_are_finite(trial: AssumptionTrial) -> str | None:
 
 @probe()
 def types_are_kept(trial: AssumptionTrial) -> str | None:
-    """`ds` has the type and the time zone of `future`, covariates are numbers, `assumed_by` is text."""
+    """`ds` has the type and the time zone of `future`; covariates are numbers."""
     got, asked = trial.expected, trial.world.future
     must(str(got["ds"].dtype) == str(asked["ds"].dtype), f"ds is {got['ds'].dtype}, not {asked['ds'].dtype}")
     for name in trial.covariates:
@@ -177,8 +185,8 @@ def types_are_kept(trial: AssumptionTrial) -> str | None:
 
 @probe()
 def columns_are_those_asked(trial: AssumptionTrial) -> str | None:
-    """No columns but the keys, the covariates asked for and `assumed_by`."""
-    more = sorted(set(trial.expected.columns) - {"unique_id", "ds", "assumed_by", *trial.covariates})
+    """No columns but the keys, the covariates asked for and `issued_at`."""
+    more = sorted(set(trial.expected.columns) - {"unique_id", "ds", "issued_at", *trial.covariates})
     must(not more, f"the columns {more} were not asked for")
     return None
 

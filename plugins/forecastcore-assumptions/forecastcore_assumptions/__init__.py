@@ -10,7 +10,14 @@ from forecastcore_assumptions.archive import Archive
 from forecastcore_assumptions.chain import Chain
 from forecastcore_assumptions.change import Scale, Shift
 from forecastcore_assumptions.climatology import Climatology
-from forecastcore_assumptions.examples import scale_example, shift_example, table_example
+from forecastcore_assumptions.examples import (
+    archive_example,
+    chain_example,
+    model_example,
+    scale_example,
+    shift_example,
+    table_example,
+)
 from forecastcore_assumptions.model import Model
 from forecastcore_assumptions.persistence import Persistence
 from forecastcore_assumptions.table import Table
@@ -40,8 +47,15 @@ def forecastcore_assumptions() -> Iterable[AssumptionSpec]:
     )
     yield AssumptionSpec(name="persistence", summary="what was last is what will be", factory=Persistence)
     yield AssumptionSpec(name="analogue", summary="what followed the most similar days", factory=Analogue)
-    yield AssumptionSpec(name="model", summary="what any installed model forecasts", factory=Model, models=True)
-    yield AssumptionSpec(name="archive", summary="archived forecasts, the newest at each origin", factory=Archive)
+    yield AssumptionSpec(
+        name="model", summary="what any installed model forecasts", factory=Model, example=model_example, models=True
+    )
+    yield AssumptionSpec(
+        name="archive",
+        summary="archived forecasts, the newest at each origin",
+        factory=Archive,
+        example=archive_example,
+    )
     yield AssumptionSpec(
         name="shift", summary="another assumption plus a constant", factory=Shift, example=shift_example, wraps=True
     )
@@ -49,4 +63,6 @@ def forecastcore_assumptions() -> Iterable[AssumptionSpec]:
         name="scale", summary="another assumption times a constant", factory=Scale, example=scale_example, wraps=True
     )
     yield AssumptionSpec(name="table", summary="values from a file kept by hand", factory=Table, example=table_example)
-    yield AssumptionSpec(name="chain", summary="the first of several that can say", factory=Chain, wraps=True)
+    yield AssumptionSpec(
+        name="chain", summary="the first of several that can say", factory=Chain, example=chain_example, wraps=True
+    )

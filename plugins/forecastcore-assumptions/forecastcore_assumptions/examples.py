@@ -11,7 +11,14 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-__all__ = ["scale_example", "shift_example", "table_example"]
+__all__ = [
+    "archive_example",
+    "chain_example",
+    "model_example",
+    "scale_example",
+    "shift_example",
+    "table_example",
+]
 
 
 def shift_example(_folder: Path) -> Example:
@@ -22,6 +29,21 @@ def shift_example(_folder: Path) -> Example:
 def scale_example(_folder: Path) -> Example:
     """A tenth more than the other assumption."""
     return Example(params={"factor": 1.1})
+
+
+def chain_example(_folder: Path) -> Example:
+    """Two other assumptions."""
+    return Example(params={"links": ["other", {"of": "another", "max_age": "12h"}]})
+
+
+def model_example(_folder: Path) -> Example:
+    """A model; the suite lends one of its own."""
+    return Example(params={"model": {"type": "naive"}})
+
+
+def archive_example(folder: Path) -> Example:
+    """The same file as a table's, read as an archive."""
+    return table_example(folder)
 
 
 def table_example(folder: Path) -> Example:

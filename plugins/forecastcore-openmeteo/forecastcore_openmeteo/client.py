@@ -60,11 +60,7 @@ class Client:
         until, why = _resting.get(host, (0.0, ""))
         if time.monotonic() < until:
             raise AssumptionUnavailable(f"{why} (not asked again for {self.pause:.0f} s)")
-        try:
-            return self._tried(host, params)
-        except AssumptionUnavailable as error:
-            _resting[host] = (time.monotonic() + self.pause, error.message)
-            raise
+        return self._tried(host, params)
 
     def _tried(self, host: str, params: Mapping[str, str]) -> bytes:
         import httpx
@@ -86,11 +82,12 @@ class Client:
                         return body
                     why = f"{host} answered {status}: {_reason(body)}"
                     if status != _BUSY and status < _FAULT:
-                        break
+                        raise AssumptionUnavailable(why)  # the question is at fault, the host is well
                     wait = max(wait, _retry_after(headers.get("Retry-After")))
                 if attempt == self.retries or time.monotonic() + wait > deadline:
                     break
                 time.sleep(wait)
+        _resting[host] = (time.monotonic() + self.pause, why)
         raise AssumptionUnavailable(why)
 
 

@@ -163,6 +163,16 @@ def test_what_may_pass_is_asked_again_and_a_host_that_is_down_is_left_alone_for_
     assert len(service.asked) == 2
 
 
+def test_a_wrong_question_is_no_fault_of_the_host(service, tmp_path):
+    service.mode = "400"
+    made = source(service, tmp_path, retries=3, pause=60.0)
+    with pytest.raises(AssumptionUnavailable, match="Cannot resolve variable"):
+        made.assume(*service.frames(NOW))
+    assert len(service.asked) == 1
+    service.mode = ""
+    assert made.assume(*service.frames(NOW))["temperature_2m"].notna().all()
+
+
 def test_the_key_goes_to_the_service_and_nowhere_else(service, tmp_path, caplog):
     caplog.set_level(logging.DEBUG)
     made = source(service, tmp_path, api_key="s3cret")
