@@ -169,7 +169,7 @@ class Windows:
         full = 4 * n >= length
 
         def mean(values: Floats) -> Floats:
-            return np.divide(total(values, fine), n, out=np.full(shape, np.nan), where=full)
+            return np.asarray(np.divide(total(values, fine), n, out=np.full(shape, np.nan), where=full))
 
         def correlation(lag: int) -> Floats:
             x, y = panel.before(panel.y, lag), panel.y
