@@ -45,6 +45,7 @@ class Rules:
         min_gain: least reduction of the mean loss, as a share of the champion's.
         confidence: level at which the gain must be above zero (one-sided).
         worst_slice: a step bucket or segment may get worse by this share at most, chance aside.
+        slice_confidence: level at which it has got worse; a warning needs less proof than a gain.
         coverage_slack: coverage may lie this far from nominal at most, chance aside, unless the champion's lies
             farther; half as much again within a step bucket.
         least_skill: skill against the best seasonal naive; a plain seasonal naive has 0 or a little less.
@@ -54,6 +55,7 @@ class Rules:
     min_gain: float = 0.01
     confidence: float = 0.95
     worst_slice: float = 0.10
+    slice_confidence: float = 0.80
     coverage_slack: float = 0.10
     least_skill: float = -0.02
     least_loss: float = 0.01
@@ -207,7 +209,7 @@ def _slices(evidence: Evidence, rules: Rules, overlap: int) -> Guard:
     """No slice worse than the margin by more than chance."""
     worst, at, failed = -np.inf, "", []
     for name, (ours, theirs) in evidence.slices.items():
-        gain, _, high = gain_interval(ours[:, None], theirs[:, None], rules.confidence, overlap=overlap)
+        gain, _, high = gain_interval(ours[:, None], theirs[:, None], rules.slice_confidence, overlap=overlap)
         if np.isfinite(gain) and -gain > worst:
             worst, at = -gain, name
         if -gain > rules.worst_slice and high < 0:
@@ -358,8 +360,9 @@ def _reason(guards: Sequence[Guard], span: str, origins: int, rules: Rules) -> s
     unsound = [name for name in failed if name.startswith("data-") or name in {"finite", "plausible"}]
     if unsound:
         return "held: " + "; ".join(f"{name}: {failed[name]}" for name in unsound)
+    also = "".join(f"; {name}: {failed[name]}" for name in ("skill", "slices", "coverage") if name in failed)
     if "min_gain" in failed:
-        return f"held: the gain {span} is below the required {rules.min_gain:+.1%}"
+        return f"held: the gain {span} is below the required {rules.min_gain:+.1%}{also}"
     if failed.keys() & {"origins", "confidence", "bootstrap"}:
-        return f"held: the gain {span} may be chance on {origins} origins"
-    return f"held: the gain is {span}, but " + "; ".join(f"{name}: {detail}" for name, detail in failed.items())
+        return f"held: the gain {span} may be chance on {origins} origins{also}"
+    return f"held: the gain is {span}, but {also.removeprefix('; ')}"

@@ -12,7 +12,7 @@ moving a model's own quantiles, Romano, Patterson & Candès (2019).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,8 +31,12 @@ __all__ = ["Conformal", "Errors", "calibrate", "leave_one_fold_out"]
 
 #: errors wanted for the quantiles of one step; steps nearby lend theirs where a step has fewer
 WANTED = 200
+#: errors that tell the quantiles of a step as well as any more
+_PLENTY = 10_000
 #: errors of its own that a series needs to count for half of its size
 _SHRINK = 20
+#: factor by which a band is widened or narrowed at most because the series' level has changed
+_GROWTH = 2.0
 #: steps on which it is looked how far errors of one origin hang together
 _LOOKED_AT = 24
 
@@ -47,6 +51,7 @@ class Conformal:
         plain: the same, from the point forecast.
         sizes: mean absolute backtest error by `unique_id`.
         relative: mean absolute error over mean absolute value, for a series that has no size of its own.
+        scales: mean absolute forecast by `unique_id` in the backtest; a series that has grown since errs by more.
     """
 
     levels: tuple[float, ...]
@@ -54,6 +59,7 @@ class Conformal:
     plain: Floats
     sizes: Mapping[str, float]
     relative: float
+    scales: Mapping[str, float] = field(default_factory=dict)
 
     def quantiles(self, ids: Sequence[str], steps: Ints, forecast: Floats, own: Floats) -> Floats:
         """Quantiles of rows, shape (rows, levels), never crossing.
@@ -67,12 +73,15 @@ class Conformal:
         import pandas as pd
 
         series, names = pd.factorize(np.asarray(ids, dtype=object))
-        return self.of_series([str(name) for name in names], series, steps, forecast, own)
+        return self.of_series(names.tolist(), series, steps, forecast, own)
 
     def of_series(self, ids: Sequence[str], series: Ints, steps: Ints, forecast: Floats, own: Floats) -> Floats:
-        """The same for rows whose series are numbers of `ids`."""
+        """The same for rows of one origin whose series are numbers of `ids`."""
         known = np.array([self.sizes.get(uid, np.nan) for uid in ids])
-        size = known[series]
+        scale = np.array([self.scales.get(uid, np.nan) for uid in ids])
+        with np.errstate(invalid="ignore", divide="ignore"):
+            growth = group_mean(np.abs(forecast), series, len(ids)) / scale
+        size = (known * np.where(np.isfinite(growth), np.clip(growth, 1 / _GROWTH, _GROWTH), 1.0))[series]
         size = np.where(np.isfinite(size), size, self.relative * np.abs(forecast))[:, None]
         rows = np.minimum(np.asarray(steps), len(self.offsets)) - 1
         native = np.all(np.isfinite(own), axis=1, keepdims=True)
@@ -139,29 +148,31 @@ def _shape(scaled: Floats, step: Ints, fold: Ints, horizon: int, levels: Sequenc
         horizon: steps.
         levels: quantile levels.
     """
-    order = np.argsort(step, kind="stable")
-    values, origin = scaled[order], fold[order]
+    # numbers of 16 bits are sorted in proportion to their count
+    order = np.argsort(step.astype(np.int16 if horizon <= np.iinfo(np.int16).max else np.int64), kind="stable")
+    origin = fold[order]
     out = np.zeros((horizon, len(levels)))
-    if not len(values):
+    if not len(order):
         return out
     edges = np.searchsorted(step[order], np.arange(1, horizon + 2))
     windows = [_window(edges, h, horizon) for h in range(1, horizon + 1)]
     for number, level in enumerate(levels):
-        column = values[:, number]
+        column = scaled[order, number]
         some = windows[:: max(horizon // _LOOKED_AT, 1)]
-        effects = [_design_effect(column[low:high], level, origin[low:high]) for low, high in some]
+        effects = [_design_effect(column[window], level, origin[window]) for window in some]
         effect = max(float(np.mean(effects)), 1.0) if np.isfinite(effects).all() else 1.0
-        out[:, number] = [_rank(column[low:high], level, max((high - low) / effect, 1.0)) for low, high in windows]
+        parts = [column[window] for window in windows]
+        out[:, number] = [_rank(part, level, max(len(part) / effect, 1.0)) for part in parts]
     return out
 
 
-def _window(edges: Ints, step: int, horizon: int) -> tuple[int, int]:
-    """Rows of a step and of so many steps around it that there are enough."""
+def _window(edges: Ints, step: int, horizon: int) -> slice:
+    """Rows of a step and of so many steps around it that there are enough; an even sample where there are very many."""
     width, low, high = 0, edges[step - 1], edges[step]
     while high - low < WANTED and width < horizon:
         width += 1
         low, high = edges[max(step - 1 - width, 0)], edges[min(step + width, horizon)]
-    return int(low), int(high)
+    return slice(int(low), int(high), max(int(high - low) // _PLENTY, 1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,11 +223,12 @@ def calibrate(errors: Errors, horizon: int, levels: Sequence[float]) -> Conforma
     """
     level_of = group_mean(np.abs(errors.y), errors.series, len(errors.ids))
     fine = errors.take(errors.made & np.isfinite(errors.y) & np.isfinite(errors.forecast))
+    scales = group_mean(np.abs(fine.forecast), fine.series, len(errors.ids))
     sizes, typical = _sizes(fine.y - fine.forecast, fine.series, level_of)
     size = sizes[fine.series][:, None]
-    plain = np.repeat((fine.y - fine.forecast)[:, None] / size, len(levels), axis=1)
+    plain = np.broadcast_to((fine.y - fine.forecast)[:, None] / size, (len(size), len(levels)))
     native = np.isfinite(fine.own).all(axis=1)
-    moved = ((fine.y[:, None] - fine.own) / size)[native]
+    moved = (fine.y[native, None] - fine.own[native]) / size[native]
     # A series without an error of its own has no size: the level of its forecasts says how wide its band is.
     known = np.isin(np.arange(len(errors.ids)), fine.series)
     return Conformal(
@@ -225,6 +237,7 @@ def calibrate(errors: Errors, horizon: int, levels: Sequence[float]) -> Conforma
         _shape(plain, fine.step, fine.fold, horizon, levels),
         {uid: size for uid, size, has in zip(errors.ids, sizes.tolist(), known, strict=True) if has},
         typical,
+        {uid: scale for uid, scale in zip(errors.ids, scales.tolist(), strict=True) if scale > 0},
     )
 
 

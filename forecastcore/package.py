@@ -148,6 +148,8 @@ def _conformal_bytes(conformal: Conformal) -> bytes:
         ids=np.asarray(list(conformal.sizes), dtype=np.str_),
         sizes=np.asarray(list(conformal.sizes.values()), dtype=float),
         relative=np.asarray(conformal.relative),
+        scaled=np.asarray(list(conformal.scales), dtype=np.str_),
+        scales=np.asarray(list(conformal.scales.values()), dtype=float),
     )
     return out.getvalue()
 
@@ -156,7 +158,8 @@ def _conformal_from(data: bytes) -> Conformal:
     with np.load(io.BytesIO(data), allow_pickle=False) as kept:
         sizes = dict(zip(kept["ids"].tolist(), kept["sizes"].tolist(), strict=True))
         levels = tuple(kept["levels"].tolist())
-        return Conformal(levels, kept["offsets"], kept["plain"], sizes, float(kept["relative"]))
+        scales = dict(zip(kept["scaled"].tolist(), kept["scales"].tolist(), strict=True)) if "scaled" in kept else {}
+        return Conformal(levels, kept["offsets"], kept["plain"], sizes, float(kept["relative"]), scales)
 
 
 def _blend_bytes(blend: Blend) -> bytes:

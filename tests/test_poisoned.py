@@ -191,3 +191,27 @@ def test_a_model_whose_forecasts_are_no_numbers_never_becomes_champion(how, make
     site = make_site().plugin(SPOILT).write(models=[{"type": "spoilt", "how": how}])
     with pytest.raises(DataError, match="no candidate could be scored"):
         site.retrain()
+
+
+LOPSIDED = (
+    SPOILT.replace("spoilt", "lopsided")
+    .replace(
+        "return told.loc[series.unique_id].reindex(pd.DatetimeIndex(future.ds).tz_localize(None)).to_numpy()",
+        """told = told.loc[series.unique_id].reindex(pd.DatetimeIndex(future.ds).tz_localize(None)).to_numpy()
+        noise = np.random.default_rng(int(future.ds[0].astype("datetime64[h]").astype(int))).normal(size=len(told))
+        large = series.unique_id == self.large
+        late = np.arange(len(told)) >= (18 if self.late else len(told))
+        return told + noise * np.where(large | late, 8.0, 1.0)""",
+    )
+    .replace('path: str = ""', 'path: str = ""\n    large: str = ""\n    late: bool = False')
+)
+
+
+def test_a_challenger_that_fails_a_slice_is_held_and_the_slice_is_named(make_site):
+    frame = clean(series=10)
+    site = make_site(frame, **settings(models=[{"type": "seasonal-naive"}])).plugin(LOPSIDED)
+    site.retrain()
+    peek = f"type: lopsided, how: peek, path: {site.folder / 'history.parquet'}"
+    assert "largest tenth of the series: +" in held(site, f"models=[{{{peek}, large: s9}}]")
+    assert "steps 19-24: +" in held(site, f"models=[{{{peek}, late: true}}]")
+    assert site.cli("--json", "retrain", "--set", f"models=[{{{peek}}}]").document["decision"]["verdict"] == "promote"
