@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from datetime import datetime
     from pathlib import Path
 
+    from forecastcore.api import Source
     from forecastcore.host import Offer
     from forecastcore.ports import Engine, ModelStore
     from forecastcore.project import Candidate, Project
@@ -94,8 +95,13 @@ def _archive(project: Project, name: str, issued: str | None) -> pd.DataFrame | 
     return rows[kept].astype({"value": float})
 
 
-def history(project: Project, as_of: str | datetime | None = None) -> History:
+def history(project: Project, as_of: str | datetime | None = None, *, source: Source | None = None) -> History:
     """Read the source, cut at the origin, check; generated covariates are filled in.
+
+    Args:
+        project: whose source.
+        as_of: nothing later is used.
+        source: to read from instead, such as an older state of the same.
 
     Raises:
         MissingColumnsError: the source lacks a column.
@@ -113,7 +119,7 @@ def history(project: Project, as_of: str | datetime | None = None) -> History:
         observed=observed,
         known=known,
     )
-    source = project.source()
+    source = source or project.source()
     where = f"source {source_config.type}" + (f" {path}" if (path := getattr(source, "path", None)) else "")
     there = source.schema().names
     missing = [name for name in columns.wanted if name not in there]

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from forecastcore.config.loading import FILE_NAME, Reading, absolute_uri, in_order, load, read
 from forecastcore.config.models import (
+    AuditConfig,
     BacktestConfig,
     CovariateConfig,
     EngineConfig,
+    KeepConfig,
     ModelConfig,
     PluginConfig,
     PluginsConfig,
@@ -25,10 +27,12 @@ from forecastcore.config.words import Fault, did_you_mean, explain, nearest, wit
 
 __all__ = [
     "FILE_NAME",
+    "AuditConfig",
     "BacktestConfig",
     "CovariateConfig",
     "EngineConfig",
     "Fault",
+    "KeepConfig",
     "ModelConfig",
     "PluginConfig",
     "PluginsConfig",
