@@ -107,3 +107,36 @@ def test_one_sink_that_fails_keeps_no_other_from_its_vintage_and_is_told_alone(s
     (site.folder / "out" / "c" / "forecasts" / ".staging").unlink()
     told = site.predict(as_of="2024-03-08T05:00Z")
     assert [(p.error, p.already) for p in told.published] == [("", True), ("", True), ("", False)]
+
+
+NOTICE = """
+from dataclasses import dataclass
+from pathlib import Path
+from forecastcore.api import Published, SinkSpec, hookimpl
+
+
+@dataclass(frozen=True)
+class Notice:
+    path: Path
+
+    def publish(self, vintage, run_key):
+        self.path.write_text(run_key)
+        return Published(location=str(self.path), rows=vintage.num_rows, already=False)
+
+
+@hookimpl
+def forecastcore_sinks():
+    yield SinkSpec(name="notice", summary="a word", factory=Notice)
+"""
+
+
+def test_a_sink_that_only_tells_comes_last_and_not_where_a_place_failed(make_site):
+    site = make_site(sinks=[{"type": "notice", "path": "told"}, SINKS[0]]).plugin(NOTICE)
+    site.retrain(as_of="2024-03-07T00:00Z")
+    (site.folder / "out").write_text("in the way")
+    with pytest.raises(fc.errors.SinkError, match="not told: the vintage did not arrive in parquet"):
+        site.predict()
+    assert not (site.folder / "told").exists()
+    (site.folder / "out").unlink()
+    assert [(p.sink, p.error) for p in site.predict().published] == [("notice", ""), ("parquet", "")]
+    assert (site.folder / "told").exists()
