@@ -14,6 +14,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 __all__ = [
     "AssumptionError",
     "AssumptionNote",
+    "BackfillOrigin",
+    "BackfillReport",
     "Decision",
     "Guard",
     "LeaderboardRow",
@@ -22,8 +24,10 @@ __all__ = [
     "PredictReport",
     "Publication",
     "RetrainReport",
+    "RollbackReport",
     "SeriesCount",
     "VersionRef",
+    "Withdrawal",
 ]
 
 
@@ -279,3 +283,57 @@ class PredictReport(Message):
     quality: dict[str, int] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
     seconds: float
+
+
+class BackfillOrigin(Message):
+    """What a backfill did for one origin.
+
+    Attributes:
+        as_of: the moment asked for, UTC.
+        issued_at: the origin there was: the newest value known then.
+        status: `made`, `already` (it was there before), `degraded` (made, but not all of it by the model) or `failed`.
+        note: what there is to know, such as why it failed, or that the source keeps no older states.
+    """
+
+    as_of: datetime
+    issued_at: datetime | None = None
+    status: Literal["made", "already", "degraded", "failed"]
+    model_version: str = ""
+    run_keys: dict[str, str] = Field(default_factory=dict)
+    rows: int = 0
+    note: str = ""
+
+
+class BackfillReport(Message):
+    """What a backfill did."""
+
+    schema_: str = Field("forecastcore/backfill/1", alias="schema")
+    command: str = "backfill"
+    project: str
+    origins: tuple[BackfillOrigin, ...]
+    made: int
+    already: int
+    failed: int
+    seconds: float
+
+
+class Withdrawal(Message):
+    """A vintage that one sink does not show any more."""
+
+    sink: str
+    run_key: str
+    issued_at: datetime
+    scenario: str
+    rows: int
+
+
+class RollbackReport(Message):
+    """Which vintages were taken back, and what is the latest now, by sink."""
+
+    schema_: str = Field("forecastcore/rollback-vintage/1", alias="schema")
+    command: str = "rollback-vintage"
+    project: str
+    reason: str
+    withdrawn: tuple[Withdrawal, ...]
+    latest: dict[str, datetime | None]
+    notes: tuple[str, ...] = ()

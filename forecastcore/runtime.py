@@ -23,7 +23,7 @@ from forecastcore.timegrid import seasons_of
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from forecastcore.api import AssumptionSpec
+    from forecastcore.api import AssumptionSpec, Source
     from forecastcore.host import Offer
     from forecastcore.ports import Engine, ModelStore
     from forecastcore.project import Candidate, Project
@@ -110,13 +110,20 @@ def archive_stamps(project: Project) -> tuple[int, ...]:
     return tuple(issued.changed(path) for path in paths if path.exists())
 
 
-def history(project: Project, as_of: str | datetime | None = None, steps: Steps | None = None) -> History:
+def history(
+    project: Project,
+    as_of: str | datetime | None = None,
+    steps: Steps | None = None,
+    *,
+    source: Source | None = None,
+) -> History:
     """Read the source, cut at the origin, check; generated covariates are filled in.
 
     Args:
         project: whose source and quality rules.
         as_of: the origin; default: the newest value.
         steps: how to run and watch the two stages, `load` and `check quality`.
+        source: to read from instead, such as an older state of the same.
 
     Raises:
         MissingColumnsError: the source lacks a column.
@@ -135,7 +142,7 @@ def history(project: Project, as_of: str | datetime | None = None, steps: Steps 
         observed=observed,
         known=known,
     )
-    source = project.source()
+    source = source or project.source()
     where = f"source {source_config.type}" + (f" {path}" if (path := getattr(source, "path", None)) else "")
     there = source.schema().names
     missing = [name for name in columns.wanted if name not in there]

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "MEANINGS",
+    "REF_COLUMNS",
     "SCHEMA",
     "VintageRef",
     "check_run_key",
@@ -74,6 +75,8 @@ MEANINGS = {
     "run_key": "identity of the vintage: hash of project, origin, scenario, settings, data and model version",
     "created_at": "when the row was made; UTC",
 }
+#: the columns that make a reference to a vintage
+REF_COLUMNS = ("issued_at", "created_at", "run_key", "project", "scenario")
 _KEY = ("project", "unique_id", "scenario", "ds")
 _NEVER_NULL = (*_KEY, "issued_at", "step", "run_key", "created_at")
 _ONE_VALUE = ("project", "scenario", "issued_at", "run_key")
@@ -150,7 +153,7 @@ class VintageRef:
 
 def ref_of(vintage: pa.Table) -> VintageRef:
     """The reference to a vintage whose rows are at hand."""
-    first = {name: vintage[name][0].as_py() for name in ("issued_at", "created_at", "run_key", "project", "scenario")}
+    first = {name: vintage[name][0].as_py() for name in REF_COLUMNS}
     return VintageRef(**first, rows=vintage.num_rows)
 
 

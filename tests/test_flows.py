@@ -392,6 +392,20 @@ def test_a_block_that_names_no_identity_is_refused_not_guessed(server):
         Host.discover().make("sink", "azure-blob", {k: v for k, v in sink.items() if k != "type"})
 
 
+def test_a_backfill_says_what_it_made_and_what_was_there(server, trained):
+    span = {"first": "2024-01-20T00:00Z", "last": "2024-01-20T01:00Z", "model": "champion"}
+    overrides = ("sinks=[{type: parquet, path: out/backfilled}]",)
+    state = flow("backfill")(project=str(trained), **span, overrides=overrides, return_state=True)
+    assert (state.name, state.message) == ("Completed", "2 made, 0 there before, 0 failed")
+    state = flow("backfill")(project=str(trained), **span, overrides=overrides, return_state=True)
+    assert state.message == "0 made, 2 there before, 0 failed"
+    span["model"] = None
+    state = flow("backfill")(project=str(trained), **span, overrides=overrides, return_state=True)
+    assert state.name == "Failed"
+    assert "no model was champion then" in state.message
+    assert server.nothing_stored()
+
+
 # -- deployments
 
 

@@ -104,6 +104,30 @@ def _predict_code(report: PredictReport) -> int:
     return DEGRADED if report.series.degraded or report.series.failed else OK
 
 
+def _backfill(options: Namespace) -> tuple[Document, int]:
+    from forecastcore.runs.backfill import backfill
+
+    scenarios = options.scenario or ("base",)
+    report = backfill(
+        _project(options),
+        options.first,
+        options.last,
+        every=options.every,
+        scenarios=scenarios,
+        model=options.model,
+        steps=Progress(),
+    )
+    degraded = any(origin.status == "degraded" for origin in report.origins)
+    return report.to_json(), FAILED if report.failed else DEGRADED if degraded else OK
+
+
+def _rollback_vintage(options: Namespace) -> tuple[Document, int]:
+    from forecastcore.runs.shelves import rollback_vintage
+
+    report = rollback_vintage(_project(options), options.issued_at, scenario=options.scenario, reason=options.reason)
+    return report.to_json(), OK
+
+
 def _backtest(options: Namespace) -> tuple[Document, int]:
     from forecastcore.runs.contest import backtest
 
@@ -215,6 +239,7 @@ def _models_history(options: Namespace) -> tuple[Document, int]:
 
 
 _COMMANDS: dict[str, Callable[[Any], tuple[Document, int]]] = {
+    "backfill": _backfill,
     "backtest": _backtest,
     "demo": _demo,
     "models_compare": _models_compare,
@@ -228,6 +253,7 @@ _COMMANDS: dict[str, Callable[[Any], tuple[Document, int]]] = {
     "plugins_new": _plugins_new,
     "predict": _predict,
     "retrain": _retrain,
+    "rollback-vintage": _rollback_vintage,
     "schema": _schema,
     "validate": _validate,
 }

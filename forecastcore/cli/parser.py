@@ -149,6 +149,7 @@ def build() -> argparse.ArgumentParser:
     )
     _as_of(backtest)
 
+    _delivery(commands)
     _models(commands)
 
     _plugins(commands)
@@ -194,6 +195,37 @@ def _plugins(commands: Any) -> None:
     new.add_argument("kind", choices=_KINDS, metavar="KIND", help=", ".join(_KINDS))
     new.add_argument("name", metavar="NAME", help="what `type:` will say, such as my-model")
     new.add_argument("--into", metavar="DIR", help="folder that the new one is made in (default: here)")
+
+
+def _delivery(commands: Any) -> None:
+    backfill = _command(
+        commands,
+        "backfill",
+        "a vintage per past origin, each with only what was known then",
+        (
+            "backfill --from 2026-10-01 --to 2026-10-31 --every 24",
+            "backfill --from 2026-10-01 --to 2026-10-31 --model 3",
+        ),
+    )
+    backfill.add_argument("--from", dest="first", metavar="T", required=True, help="no origin is earlier")
+    backfill.add_argument("--to", dest="last", metavar="T", required=True, help="no origin is later")
+    backfill.add_argument("--every", type=int, default=1, metavar="N", help="steps between two origins (default: 1)")
+    backfill.add_argument("--scenario", action="append", metavar="NAME", help="repeatable (default: base)")
+    backfill.add_argument(
+        "--model", metavar="WHICH", help="a version, alias or run id (default: at each origin the champion of then)"
+    )
+    rollback = _command(
+        commands,
+        "rollback-vintage",
+        "take the newest vintage back in every sink; the one before is the latest again",
+        (
+            "rollback-vintage --reason 'wrong meter'",
+            "rollback-vintage --issued-at 2026-11-01T00:00Z --scenario heatwave",
+        ),
+    )
+    rollback.add_argument("--issued-at", metavar="T", help="the origin to take back (default: the newest)")
+    rollback.add_argument("--scenario", metavar="NAME", help="only this one (default: all of the origin)")
+    rollback.add_argument("--reason", default="rolled back by hand", help="kept where the sink has a place for it")
 
 
 def _models(commands: Any) -> None:

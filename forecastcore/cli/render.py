@@ -86,6 +86,19 @@ def _retrain(document: Document) -> str:
     return "\n".join(lines)
 
 
+def _backfill(document: Document) -> str:
+    head = ("as of", "status", "model", "rows", "note")
+    rows = [[o["as_of"], o["status"], o["model_version"] or None, o["rows"], o["note"]] for o in document["origins"]]
+    counts = f"{document['made']} made, {document['already']} there before, {document['failed']} failed"
+    return "\n".join([table(head, rows), "", f"{counts}, {document['seconds']:.1f} s"])
+
+
+def _rollback_vintage(document: Document) -> str:
+    gone = [f"  {w['sink']}: {w['scenario']} of {w['issued_at']}, {w['rows']} rows" for w in document["withdrawn"]]
+    now = [f"  {sink}: {issued_at or 'nothing'}" for sink, issued_at in document["latest"].items()]
+    return "\n".join(["taken back:", *gone, "latest now:", *now, *document["notes"]])
+
+
 def _backtest(document: Document) -> str:
     head = f"{document['project']} as of {document['as_of']}, {document['folds']} folds, {_series(document['series'])}"
     return "\n".join([head, *_quality(document), "", leaderboard(document["leaderboard"])])
@@ -232,6 +245,7 @@ def _plain(document: Document) -> str:
 
 
 _RENDER = {
+    "backfill": _backfill,
     "backtest": _backtest,
     "demo": _demo,
     "models compare": _models_compare,
@@ -245,5 +259,6 @@ _RENDER = {
     "plugins new": _plugins_new,
     "predict": _predict,
     "retrain": _retrain,
+    "rollback-vintage": _rollback_vintage,
     "validate": _validate,
 }

@@ -8,10 +8,12 @@ from __future__ import annotations
 from forecastcore.config.loading import FILE_NAME, Reading, absolute_uri, in_order, load, read
 from forecastcore.config.models import (
     ENSEMBLE,
+    AuditConfig,
     BacktestConfig,
     BudgetConfig,
     CovariateConfig,
     EngineConfig,
+    KeepConfig,
     ModelConfig,
     PluginConfig,
     PluginsConfig,
@@ -30,11 +32,13 @@ from forecastcore.config.words import Fault, did_you_mean, explain, nearest, wit
 __all__ = [
     "ENSEMBLE",
     "FILE_NAME",
+    "AuditConfig",
     "BacktestConfig",
     "BudgetConfig",
     "CovariateConfig",
     "EngineConfig",
     "Fault",
+    "KeepConfig",
     "ModelConfig",
     "PluginConfig",
     "PluginsConfig",

@@ -14,11 +14,13 @@ from forecastcore.config.words import custom_error, did_you_mean
 
 __all__ = [
     "ENSEMBLE",
+    "AuditConfig",
     "BacktestConfig",
     "BudgetConfig",
     "Config",
     "CovariateConfig",
     "EngineConfig",
+    "KeepConfig",
     "ModelConfig",
     "PluginConfig",
     "PluginsConfig",
@@ -243,6 +245,46 @@ class PromotionConfig(Config):
     """How far the history may be from what the champion was trained on."""
 
 
+def _span(text: str) -> str:
+    import pandas as pd
+
+    try:
+        span = pd.Timedelta(text)
+    except ValueError:
+        span = pd.Timedelta(0)
+    if not span > pd.Timedelta(0):
+        raise custom_error(f"expected a time span such as 36h or 2D, got {text[:60]!r}")
+    return text
+
+
+class AuditConfig(Config):
+    """What holds a vintage back before it is published."""
+
+    level: Annotated[Float, Field(gt=1)] = 5.0
+    """How many times its recent level, up or down, a series may be forecast at, where its past was never near that."""
+    minimum: Float | None = None
+    """Smallest value that a forecast or a quantile may have."""
+    maximum: Float | None = None
+    """Largest value that a forecast or a quantile may have."""
+    flat_line: Literal["hold", "allow"] = "hold"
+    """A flat line of a model that has shown skill, where history repeats itself each season."""
+    max_broken: Annotated[Float, Field(ge=0, le=1)] = 0.5
+    """Share of series on which the model may break (status degraded, reason model-error)."""
+    max_degraded: Annotated[Float, Field(ge=0, le=1)] = 1.0
+    """Share of series that may be served by a fallback or not at all, whatever the reason; 1 never holds."""
+    max_age: Annotated[Text, AfterValidator(_span)] | None = None
+    """How old the newest data may be when the forecast is made, such as 36h or 2D."""
+
+
+class KeepConfig(Config):
+    """How long vintages stay; of each scenario the newest always does."""
+
+    vintages: Count | None = None
+    """How many of each scenario."""
+    days: Annotated[Float, Field(gt=0)] | None = None
+    """For how many days after their origin."""
+
+
 class EngineConfig(Config):
     """What the work runs on."""
 
@@ -307,6 +349,10 @@ class ProjectConfig(Config):
     """When a challenger becomes champion."""
     sinks: Annotated[tuple[PluginConfig, ...], Field(min_length=1)] = ()
     """Where forecasts are delivered; a Delta table at out/forecasts where it is left out."""
+    audit: AuditConfig = Field(default_factory=AuditConfig)
+    """What holds a vintage back before it is published."""
+    keep: KeepConfig = Field(default_factory=KeepConfig)
+    """How long vintages stay in the sinks; for ever where it is left out."""
     engine: EngineConfig = Field(default_factory=EngineConfig)
     """What the work runs on."""
     tracking: TrackingConfig = Field(default_factory=TrackingConfig)
@@ -315,7 +361,7 @@ class ProjectConfig(Config):
     """Which plugins may be loaded."""
 
 
-_ELSEWHERE = {"name", "sinks", "engine", "tracking", "promotion", "plugins"}
+_ELSEWHERE = {"name", "sinks", "audit", "keep", "engine", "tracking", "promotion", "plugins"}
 
 
 def digest(config: ProjectConfig) -> str:

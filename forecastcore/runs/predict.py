@@ -1,7 +1,7 @@
 """Forecast with the champion's stored parameters, and deliver.
 
 latest history as context → assumptions for the unknown future → stored parameters applied, nothing re-estimated →
-checked table → sinks.
+audited table → sinks.
 """
 
 from __future__ import annotations
@@ -13,22 +13,24 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
 from forecastcore import runtime
 from forecastcore.api import quantile_column
-from forecastcore.errors import EngineError, ForecastCoreError, SinkError, UsageError
+from forecastcore.audit import AuditError, Expected, audit, past_of
+from forecastcore.errors import ForecastCoreError, SinkError, UsageError
 from forecastcore.frames import data_digest
 from forecastcore.messages import PredictReport, Publication, SeriesCount
 from forecastcore.package import Package
 from forecastcore.ports import Steps
+from forecastcore.runs.shelves import retain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import pyarrow as pa
 
+    from forecastcore.api import Source
     from forecastcore.assumptions import Future
     from forecastcore.frames import History
     from forecastcore.messages import AssumptionNote, ModelVersion
@@ -45,6 +47,7 @@ def predict(
     *,
     model: str = "champion",
     steps: Steps | None = None,
+    source: Source | None = None,
 ) -> PredictReport:
     """Deliver one vintage per scenario.
 
@@ -54,6 +57,7 @@ def predict(
         scenarios: `base` and names under `scenarios:` of the project file.
         model: `champion`, `challenger`, a version or a run id.
         steps: how to run and watch the stages.
+        source: to read from instead of the project's, such as an older state of the same.
 
     Returns:
         What was forecast, assumed and published. A sink that failed says so in `published`; the others are delivered.
@@ -61,6 +65,7 @@ def predict(
     Raises:
         UsageError: there is no such model or scenario.
         DataError: the history is held by the quality check; nothing was written.
+        AuditError: a forecast cannot be right; nothing was written.
         SinkError: no sink could be delivered to.
     """
     steps, started = steps or Steps(), time.perf_counter()
@@ -68,11 +73,12 @@ def predict(
     runtime.instant(project, as_of)  # a moment that is none is told first
     store = runtime.store(project)
     version = _chosen(store, model)
-    history = runtime.history(project, as_of, steps)
+    history = runtime.history(project, as_of, steps, source=source)
     package = steps.run("load model", lambda: Package.load(store.fetch(version), project.host, version.digest or None))
     _check_same_question(project, history, package, version)
     with store.run(f"predict {history.origin:%Y-%m-%d %H:%M}", tags={"forecastcore.command": "predict"}) as tracked:
         vintages = [_vintage(project, history, package, version, scenario, steps) for scenario in scenarios]
+        steps.run("audit", lambda: _audited(project, history, version, vintages))
         published = [p for vintage in vintages for p in _delivered(project, vintage, steps)]
         report = PredictReport(
             project=project.config.name,
@@ -92,6 +98,7 @@ def predict(
             seconds=time.perf_counter() - started,
         )
         _track(tracked, report)
+    retain(project)
     project.host.notify("forecastcore_run_finished", report=report)
     if published and all(p.error for p in published):
         raise SinkError("; ".join(f"{p.sink} {p.location}: {p.error}" for p in published))
@@ -143,7 +150,7 @@ def forecasts(
     for label, sink in project.sinks():
         if not callable(getattr(sink, "read", None)):
             continue
-        moment = None if issued_at in {None, "latest"} else runtime.instant(project, issued_at)
+        moment = _newest(sink) if issued_at == "latest" else runtime.instant(project, issued_at)
         frame = _read(sink, moment)
         if issued_at == "latest" and len(frame):
             frame = frame[frame["issued_at"] == frame["issued_at"].max()]
@@ -154,6 +161,13 @@ def forecasts(
     raise UsageError(
         "no sink of this project can be read back", hint="add {type: delta, path: out/forecasts} under sinks:"
     )
+
+
+def _newest(sink: Any) -> pd.Timestamp | None:
+    """The newest origin that a sink holds, where it can tell without reading all."""
+    listed = getattr(sink, "vintages", None)
+    refs = listed() if callable(listed) else []
+    return pd.Timestamp(max(ref.issued_at for ref in refs)) if refs else None
 
 
 def _read(sink: Any, moment: pd.Timestamp | None) -> pd.DataFrame:
@@ -258,40 +272,61 @@ def _table(
         created_at=pd.Timestamp(datetime.now(UTC)),
     )
     schema = table_schema(project.config.quantiles)
-    table = pa.Table.from_pandas(rows[schema.names], schema=schema, preserve_index=False)
-    _audit(table, history, project)
-    return table
+    return pa.Table.from_pandas(rows[schema.names], schema=schema, preserve_index=False)
 
 
-def _audit(table: pa.Table, history: History, project: Project) -> None:
-    """What must hold of every vintage; a breach is a fault of ours or a plugin's, and nothing of it is published."""
-    frame = table.select(["unique_id", "step", "forecast", "status"]).to_pandas()
-    if len(frame) != len(history.ids) * project.config.horizon or frame.duplicated(["unique_id", "step"]).any():
-        raise EngineError(
-            f"the forecast has {len(frame)} rows for {len(history.ids)} series of {project.config.horizon} steps;"
-            " nothing was published"
-        )
-    empty = ~np.isfinite(frame["forecast"].to_numpy()) & (frame["status"] != "failed").to_numpy()
-    if empty.any():
-        raise EngineError(f"{int(empty.sum())} rows have no forecast and are not marked failed; nothing was published")
-    quantiles = np.column_stack([table[quantile_column(q)].to_numpy() for q in project.config.quantiles])
-    if (np.diff(quantiles, axis=1) < 0).any():
-        raise EngineError("quantiles cross; nothing was published")
+def _audited(project: Project, history: History, version: ModelVersion, vintages: Sequence[_Vintage]) -> None:
+    """Hold the run if a vintage cannot be right.
+
+    Raises:
+        AuditError: with the rows that show it; nothing was published.
+    """
+    config, season = project.config, runtime.task(project, history.grid, history.origin).season
+    past = past_of(history.panel, config.horizon, season)
+    expected = Expected(
+        ids=history.ids,
+        origin=history.origin,
+        instants=history.grid.ahead(history.origin, config.horizon),
+        quantiles=[quantile_column(q) for q in config.quantiles],
+        season=season,
+        skilled=(version.metrics.get("skill") or 0.0) > 0,
+    )
+    now = pd.Timestamp(datetime.now(UTC))
+    found = [f for v in vintages for f in audit(v.table.to_pandas(), past, expected, config.audit, now=now)]
+    if found:
+        raise AuditError(found)
 
 
 def _publish(project: Project, table: pa.Table, key: str) -> list[Publication]:
-    """Deliver to every sink; one that fails does not keep the others from it."""
-    done = []
-    for label, sink in project.sinks():
-        try:
-            got = sink.publish(table, key)
-            done.append(Publication(sink=label, location=got.location, rows=got.rows, already=got.already))
-        except Exception as error:  # noqa: BLE001 - a plugin's own error; it is reported for its sink
-            words = error.message if isinstance(error, ForecastCoreError) else f"{type(error).__name__}: {error}"
-            done.append(
-                Publication(sink=label, location=str(getattr(sink, "path", "")), rows=0, already=False, error=words)
-            )
-    return done
+    """Deliver to every sink; one that fails does not keep the others from it.
+
+    What cannot be read back only tells of a vintage, so it comes last, and not where a place of the vintage failed.
+    """
+    sinks = project.sinks()
+    places = [(label, sink) for label, sink in sinks if callable(getattr(sink, "read", None))]
+    notices = [(label, sink) for label, sink in sinks if not callable(getattr(sink, "read", None))]
+    done = {label: _delivery(label, sink, table, key) for label, sink in places}
+    lost = [label for label, answer in done.items() if answer.error]
+    for label, sink in notices:
+        if lost:
+            error = f"not told: the vintage did not arrive in {', '.join(lost)}"
+            done[label] = Publication(sink=label, location=_place(sink), rows=0, already=False, error=error)
+        else:
+            done[label] = _delivery(label, sink, table, key)
+    return [done[label] for label, _ in sinks]
+
+
+def _delivery(label: str, sink: Any, table: pa.Table, key: str) -> Publication:
+    try:
+        got = sink.publish(table, key)
+    except Exception as error:  # noqa: BLE001 - a plugin's own error; it is reported for its sink
+        words = str(error) if isinstance(error, ForecastCoreError) else f"{type(error).__name__}: {error}"
+        return Publication(sink=label, location=_place(sink), rows=0, already=False, error=words)
+    return Publication(sink=label, location=got.location, rows=got.rows, already=got.already)
+
+
+def _place(sink: Any) -> str:
+    return str(getattr(sink, "path", ""))
 
 
 def _count(tables: Sequence[pa.Table]) -> SeriesCount:

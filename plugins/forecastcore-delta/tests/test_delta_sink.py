@@ -134,6 +134,32 @@ def test_a_vintage_that_is_published_late_does_not_replace_a_newer_one(sink):
     assert latest(sink).equals(newest([one, two]))
 
 
+def test_a_withdrawn_vintage_is_gone_stays_gone_and_the_one_before_is_the_latest(sink):
+    one, two = days(1, 2)
+    publish(sink, one, two)
+    assert [(ref.run_key, ref.rows) for ref in sink.vintages()] == [(key(one), 48), (key(two), 48)]
+    assert sink.withdraw([key(two)], "a wrong unit") == 1
+    assert sink.read().equals(one)
+    assert latest(sink).equals(newest([one]))
+    [again] = publish(sink, two)
+    assert (again.already, again.rows) == (True, 0)
+    assert sink.withdraw([key(two)]) == 0
+    assert "a wrong unit" in str(DeltaTable(sink.path).history())
+
+
+def test_a_run_key_to_withdraw_is_checked_before_it_gets_into_a_filter(sink):
+    publish(sink, *days(1))
+    with pytest.raises(SinkError, match="not a run key"):
+        sink.withdraw(["00' OR '1'='1"])
+
+
+def test_columns_are_explained_in_the_table(sink):
+    publish(sink, *days(1))
+    fields = {field.name: field.metadata.get("comment") for field in DeltaTable(sink.path).schema().fields}
+    assert fields["scenario"] == "base, or the name of a what-if"
+    assert all(fields.values())
+
+
 def test_latest_is_made_again_when_it_was_removed(sink):
     publish(sink, *days(1, 2))
     shutil.rmtree(sink.path.parent / "forecast_latest")

@@ -13,14 +13,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
-from forecastcore.vintages import SCHEMA, is_quantile
+from forecastcore.vintages import REF_COLUMNS, SCHEMA, is_quantile, ref_of
 from forecastcore_files.folder import VintageFolder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from datetime import datetime
 
     from forecastcore.api import Published
+    from forecastcore.vintages import VintageRef
 
 __all__ = ["CsvSink"]
 
@@ -61,6 +62,14 @@ class CsvSink:
         """All vintages, or those of one origin (UTC); an empty table where there are none."""
         return VintageFolder(self.path, _Csv(self.delimiter, self.decimal, self.excel)).read(issued_at)
 
+    def vintages(self) -> list[VintageRef]:
+        """The visible vintages, oldest first."""
+        return VintageFolder(self.path, _Csv(self.delimiter, self.decimal, self.excel)).vintages()
+
+    def withdraw(self, run_keys: Sequence[str], reason: str = "") -> int:  # noqa: ARG002 - files keep no reasons
+        """Take vintages out of what readers see; see `VintageFolder.withdraw`."""
+        return VintageFolder(self.path, _Csv(self.delimiter, self.decimal, self.excel)).withdraw(run_keys)
+
 
 @dataclass(frozen=True)
 class _Csv:
@@ -95,6 +104,12 @@ class _Csv:
 
     def rows(self, path: Path) -> int:
         return int(_parse(path, _header(path)[1], {"step": pa.int32()}, only=["step"]).num_rows)
+
+    def ref(self, path: Path) -> VintageRef:
+        types = {name: _kind(name) for name in REF_COLUMNS}
+        table = _parse(path, _header(path)[1], types, only=list(REF_COLUMNS))
+        columns = [_unquoted(column) if column.type == pa.string() else column for column in table.columns]
+        return ref_of(pa.table(columns, names=table.column_names))
 
 
 def _kind(name: str) -> pa.DataType:
@@ -139,6 +154,8 @@ def _cells(column: pa.ChunkedArray, decimal: str) -> pa.ChunkedArray:
 
 def _per_value(column: pa.ChunkedArray, change: Callable[[pa.Array], pa.Array]) -> pa.ChunkedArray:
     """Change each distinct value once."""
+    if not len(column):
+        return pa.chunked_array([], pa.string())
     encoded = column.dictionary_encode().unify_dictionaries()
     values = change(encoded.chunk(0).dictionary)
     return pa.chunked_array([values.take(chunk.indices) for chunk in encoded.chunks], values.type)

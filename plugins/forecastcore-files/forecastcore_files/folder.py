@@ -24,12 +24,15 @@ import pyarrow as pa
 
 from forecastcore.api import Published
 from forecastcore.errors import SinkError
-from forecastcore.vintages import check_vintage, empty_vintage, newest
+from forecastcore.vintages import check_run_key, check_vintage, dictionary, empty_vintage, newest
 from forecastcore_files.locks import locked
 from forecastcore_files.staging import appear, replace, staged, sweep
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
+
+    from forecastcore.vintages import VintageRef
 
 __all__ = ["Format", "VintageFolder"]
 
@@ -50,6 +53,10 @@ class Format(Protocol):
 
     def rows(self, path: Path) -> int:
         """How many rows it has."""
+        ...
+
+    def ref(self, path: Path) -> VintageRef:
+        """The vintage, without its rows."""
         ...
 
 
@@ -88,8 +95,29 @@ class VintageFolder:
         tables = [self.format.read(self.path / name) for name in self._names() if name.startswith(start)]
         return pa.concat_tables(tables, promote_options="default") if tables else empty_vintage()
 
+    def vintages(self) -> list[VintageRef]:
+        """The visible vintages, oldest first."""
+        return sorted(self.format.ref(self.path / name) for name in self._names())
+
+    def withdraw(self, run_keys: Sequence[str]) -> int:
+        """Take vintages out of what readers see, each at once; their run keys stay used up. How many were visible."""
+        if not self.path.is_dir():
+            return 0
+        wanted = [
+            name for name in self._names() if any(name.endswith(f"_{check_run_key(k)}{self._suffix}") for k in run_keys)
+        ]
+        with locked(self._state("lock")):
+            self._withdrawn.mkdir(exist_ok=True)
+            for name in wanted:  # the same file under a name that no reader looks at remembers the key
+                (self.path / name).replace(self._withdrawn / name)
+                (self._withdrawn / name).write_bytes(b"")
+            self._refresh({})
+        return len(wanted)
+
     def _publish(self, table: pa.Table, run_key: str) -> Published:
         self._prepare()
+        if any(self._withdrawn.glob(f"*_{run_key}{self._suffix}")):
+            return Published(location=str(self.path), rows=0, already=True)
         name = self._found(run_key)
         if name is None:
             with staged(self._staging, run_key, lambda handle: self.format.write(table, handle)) as aside:
@@ -130,20 +158,31 @@ class VintageFolder:
 
     def _refresh(self, fresh: dict[str, pa.Table]) -> None:
         """Bring `forecast_latest` up to the vintages that are there; `fresh` are at hand already."""
+        self._explain()
         names, state, stat = self._names(), self._remembered(), self._stat()
         known = set(state.get("vintages", ()))
         intact = stat is not None and state.get("stat") == stat and known <= set(names)
         missing = [name for name in names if not intact or name not in known]
-        if not missing:
+        if not missing and (intact or stat is None):
             return
         base = [self.format.read(self.latest)] if intact else []
         tables = (fresh[name] if name in fresh else self.format.read(self.path / name) for name in missing)
         latest = newest(chain(base, tables))
+        if not latest.num_rows:  # the last vintage was withdrawn
+            latest = self.format.read(self.latest).slice(0, 0)
         with staged(self._staging, "latest", lambda handle: self.format.write(latest, handle)) as aside:
             replace(aside, self.latest)
         memory = {"of": self.path.name, "stat": self._stat(), "vintages": names}
         with staged(self._staging, "state", lambda handle: _dump(memory, handle)) as aside:
             replace(aside, self._state("json"))
+
+    def _explain(self) -> None:
+        """A data dictionary beside the table, made with its first vintage."""
+        path = self.path.parent / f"{self.path.name}.columns.json"
+        if not path.exists() and (names := self._names()):
+            told = dictionary(self.format.read(self.path / names[-1]).schema)
+            with staged(self._staging, "columns", lambda handle: _dump(told, handle)) as aside:
+                replace(aside, path)
 
     def _names(self) -> list[str]:
         """Names of the vintages, in order of their origins."""
@@ -156,6 +195,14 @@ class VintageFolder:
     def _name(self, table: pa.Table, run_key: str) -> str:
         scenario = re.sub(r"[^a-z0-9]+", "-", table["scenario"][0].as_py().lower())[:40]
         return f"{_stamp(table['issued_at'][0].as_py())}_{scenario}_{run_key}{self.format.suffix}"
+
+    @property
+    def _suffix(self) -> str:
+        return self.format.suffix
+
+    @property
+    def _withdrawn(self) -> Path:
+        return self.path / ".withdrawn"
 
     @property
     def _staging(self) -> Path:
@@ -186,7 +233,7 @@ class VintageFolder:
         return f"the vintage is visible, but {self.latest.name} may lack it; run again to mend it"
 
 
-def _dump(value: dict[str, Any], handle: IO[bytes]) -> None:
+def _dump(value: Any, handle: IO[bytes]) -> None:
     handle.write(json.dumps(value).encode())
 
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path  # noqa: TC003 - the host reads the annotation
 from typing import IO, TYPE_CHECKING, ClassVar
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
+from forecastcore.vintages import REF_COLUMNS, ref_of
 from forecastcore_files.folder import VintageFolder
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from datetime import datetime
 
-    import pyarrow as pa
-
     from forecastcore.api import Published
+    from forecastcore.vintages import VintageRef
 
 __all__ = ["ParquetSink"]
 
@@ -38,6 +40,14 @@ class ParquetSink:
         """All vintages, or those of one origin (UTC); an empty table where there are none."""
         return VintageFolder(self.path, _Parquet()).read(issued_at)
 
+    def vintages(self) -> list[VintageRef]:
+        """The visible vintages, oldest first."""
+        return VintageFolder(self.path, _Parquet()).vintages()
+
+    def withdraw(self, run_keys: Sequence[str], reason: str = "") -> int:  # noqa: ARG002 - files keep no reasons
+        """Take vintages out of what readers see; see `VintageFolder.withdraw`."""
+        return VintageFolder(self.path, _Parquet()).withdraw(run_keys)
+
 
 class _Parquet:
     """Parquet files with microsecond instants."""
@@ -53,3 +63,8 @@ class _Parquet:
 
     def rows(self, path: Path) -> int:
         return int(pq.read_metadata(path).num_rows)
+
+    def ref(self, path: Path) -> VintageRef:
+        with pq.ParquetFile(path) as file:
+            first = next(file.iter_batches(1, columns=list(REF_COLUMNS)))
+            return replace(ref_of(pa.Table.from_batches([first])), rows=int(file.metadata.num_rows))

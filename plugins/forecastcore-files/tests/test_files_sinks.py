@@ -110,6 +110,34 @@ def test_of_two_runs_of_one_origin_the_one_made_later_counts(sink):
     assert sink.read().num_rows == first.num_rows + second.num_rows
 
 
+def test_a_withdrawn_vintage_is_gone_stays_gone_and_the_one_before_is_the_latest(sink):
+    one, two = days(1, 2)
+    publish(sink, one, two)
+    assert [(ref.run_key, ref.rows) for ref in sink.vintages()] == [(key(one), 48), (key(two), 48)]
+    assert sink.withdraw([key(two)]) == 1
+    assert sink.read().equals(one)
+    assert latest(sink).equals(newest([one]))
+    [again] = publish(sink, two)
+    assert (again.already, again.rows) == (True, 0)
+    assert [ref.run_key for ref in sink.vintages()] == [key(one)]
+    assert sink.withdraw([key(two)]) == 0
+
+
+def test_when_the_last_vintage_is_withdrawn_latest_is_empty_and_keeps_its_columns(sink):
+    [one] = days(1)
+    publish(sink, one)
+    assert sink.withdraw([key(one)]) == 1
+    assert sink.vintages() == []
+    assert (latest(sink).num_rows, latest(sink).column_names) == (0, one.column_names)
+
+
+def test_columns_are_explained_beside_the_table(sink):
+    publish(sink, *days(1))
+    told = json.loads((sink.path.parent / "forecasts.columns.json").read_text())
+    assert [entry["name"] for entry in told] == days(1)[0].column_names
+    assert all(entry["meaning"] for entry in told)
+
+
 @pytest.mark.parametrize("harm", ["removed", "changed", "forgotten"])
 def test_latest_is_mended_by_a_publish_that_writes_nothing_itself(sink, harm):
     vintages = days(1, 2)
@@ -163,7 +191,7 @@ def test_no_scenario_name_leads_out_of_the_folder(sink, scenario):
     [vintage] = days(1, scenario=scenario)
     publish(sink, vintage)
     assert sink.read().equals(vintage)
-    outside = {path.name for path in sink.path.parent.iterdir()} - {"forecasts"}
+    outside = {path.name for path in sink.path.parent.iterdir()} - {"forecasts", "forecasts.columns.json"}
     assert all("forecast_latest" in name for name in outside)
     assert [path.parent for path in sink.path.rglob("*") if path.is_file()] == [sink.path]
 

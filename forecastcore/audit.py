@@ -1,0 +1,292 @@
+"""The last look before a vintage is published: would its readers be misled?
+
+Pure: a vintage and a few numbers about each series' past in, findings out. What cannot be right is told with the rows
+that show it; nothing is repaired. Write, audit, publish is the order of Netflix' and Iceberg's pipelines too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+from forecastcore.errors import DataError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import numpy.typing as npt
+
+    from forecastcore.config import AuditConfig
+
+__all__ = ["AuditError", "Expected", "Finding", "audit", "past_of"]
+
+_SHOWN = 3
+_ENOUGH = 10
+#: how far below zero a forecast may stray where history never was, as a share of the history's highest level
+_BELOW_ZERO = 0.1
+#: how far outside the levels that history has had
+_BEYOND = 2.0
+_REPEATS = 0.8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing that cannot be right.
+
+    Attributes:
+        check: its name, such as `level`.
+        message: what is wrong, in words.
+        rows: how many rows show it.
+        examples: the first of them, in words.
+    """
+
+    check: str
+    message: str
+    rows: int
+    examples: tuple[str, ...] = ()
+
+
+class AuditError(DataError):
+    """The vintage is held: nothing of it was published, and what was published before is still served.
+
+    Attributes:
+        findings: what cannot be right.
+    """
+
+    code = "audit"
+
+    def __init__(self, findings: Sequence[Finding]) -> None:
+        told = [f"{f.check}: {f.message}" + "".join(f"\n    {row}" for row in f.examples) for f in findings]
+        super().__init__(
+            "held before publishing: " + "\n".join(told),
+            hint="nothing was published; look at the model and the data, or set the limit under audit:",
+        )
+        self.findings = tuple(findings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expected:
+    """What the vintage has to be.
+
+    Attributes:
+        ids: every series of the source.
+        origin: UTC.
+        instants: the horizon's, in order, UTC.
+        quantiles: columns, ascending.
+        season: steps of the main season.
+        skilled: the model is known to beat the seasonal naive; a flat line is then news.
+    """
+
+    ids: Sequence[str]
+    origin: pd.Timestamp
+    instants: pd.DatetimeIndex
+    quantiles: Sequence[str]
+    season: int = 1
+    skilled: bool = False
+
+
+def past_of(panel: pd.DataFrame, horizon: int, season: int) -> pd.DataFrame:
+    """A few numbers about each series' past, by `unique_id`.
+
+    Args:
+        panel: `unique_id, ds, y`, sorted, on the grid.
+        horizon: steps; the past is looked at in blocks of as many.
+        season: steps of the main season.
+
+    Returns:
+        `count` of values, `low` (the smallest), `recent` (mean size of the last two blocks), `highest` and `lowest`
+        (mean size of a block), `repeats` (correlation with a season before).
+    """
+    ids, y = panel["unique_id"].to_numpy(), panel["y"].to_numpy(dtype=float)
+    starts = np.flatnonzero(np.r_[True, ids[1:] != ids[:-1]]) if len(ids) else np.empty(0, dtype=int)
+    ends = np.r_[starts[1:], len(ids)]
+    rows = [_past(y[a:b], max(horizon, season), season) for a, b in zip(starts, ends, strict=True)]
+    columns = ["count", "low", "recent", "highest", "lowest", "repeats"]
+    return pd.DataFrame(rows, columns=columns, index=pd.Index(ids[starts], name="unique_id"), dtype=float)
+
+
+def _past(y: npt.NDArray[np.float64], block: int, season: int) -> tuple[float, ...]:
+    known = np.isfinite(y)
+    count = int(known.sum())
+    if not count:
+        return (0, np.nan, np.nan, np.nan, np.nan, np.nan)
+    size = np.abs(y)
+    recent = size[-2 * block :]
+    recent = recent[np.isfinite(recent)]
+    whole = size[len(size) % block :] if len(size) >= block else size
+    blocks = whole.reshape(-1, block) if len(size) >= block else whole[None, :]
+    there = np.isfinite(blocks)
+    levels = np.where(there, blocks, 0.0).sum(axis=1)[there.any(axis=1)] / there.sum(axis=1)[there.any(axis=1)]
+    level = recent.mean() if len(recent) else np.nan
+    tail = y[-(8 * season + season) :]
+    return (count, y[known].min(), level, levels.max(), levels.min(), _correlation(tail[season:], tail[:-season]))
+
+
+def _correlation(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> float:
+    both = np.isfinite(a) & np.isfinite(b)
+    a, b = a[both], b[both]
+    if len(a) < _ENOUGH or a.std() == 0 or b.std() == 0:
+        return 0.0
+    return float(np.corrcoef(a, b)[0, 1])
+
+
+def audit(
+    vintage: pd.DataFrame, past: pd.DataFrame, expected: Expected, limits: AuditConfig, *, now: pd.Timestamp
+) -> list[Finding]:
+    """Everything about a vintage that cannot be right.
+
+    Args:
+        vintage: columns of the forecast table, in any order.
+        past: as `past_of` gives it.
+        expected: what the vintage has to be.
+        limits: of the project file.
+        now: UTC.
+    """
+    shape = list(_shape(vintage, expected))
+    if shape:  # the numbers of a table of the wrong shape say little
+        return shape
+    found = [*_numbers(vintage, expected, limits), *_served(vintage, limits), *_age(expected, limits, now)]
+    return [*found, *_against_past(vintage, past, expected, limits)]
+
+
+def _finding(check: str, message: str, rows: pd.DataFrame) -> Finding:
+    return Finding(check=check, message=message, rows=len(rows), examples=tuple(map(_words, _records(rows))))
+
+
+def _records(rows: pd.DataFrame) -> list[dict[str, object]]:
+    return [{str(key): value for key, value in row.items()} for row in rows.head(_SHOWN).to_dict("records")]
+
+
+def _words(row: dict[str, object]) -> str:
+    numbers = ", ".join(f"{name} {value}" for name, value in row.items() if name not in {"unique_id", "ds", "step"})
+    return f"series {row['unique_id']!r}, step {row['step']}, {row['ds']}: {numbers}"
+
+
+def _shape(vintage: pd.DataFrame, expected: Expected) -> Iterator[Finding]:
+    """Is every row there that should be, once, and no other?"""
+    key = vintage[["unique_id", "step", "ds"]].assign(forecast=vintage["forecast"])
+    twice = vintage.duplicated(["unique_id", "step"]) | vintage.duplicated(["unique_id", "ds"])
+    if twice.any():
+        yield _finding("duplicate", f"{int(twice.sum())} rows stand there twice", key[twice])
+    there = set(vintage["unique_id"])
+    lost = [uid for uid in expected.ids if uid not in there]
+    if lost:
+        words = f"{len(lost)} of {len(expected.ids)} series are missing: {', '.join(map(repr, lost[:_SHOWN]))}"
+        yield Finding(check="missing-series", message=words, rows=len(lost))
+    strange = ~vintage["unique_id"].isin(list(expected.ids))
+    if strange.any():
+        yield _finding(
+            "unknown-series", f"{int(strange.sum())} rows are of series that the source has not", key[strange]
+        )
+    horizon = len(expected.instants)
+    steps = vintage["step"].to_numpy()
+    inside = (steps >= 1) & (steps <= horizon)
+    counts = vintage[inside].groupby("unique_id")["step"].nunique()
+    short = counts[counts < horizon]
+    if len(short):
+        yield Finding(
+            check="horizon",
+            message=f"{len(short)} series have fewer than {horizon} steps",
+            rows=int((horizon - short).sum()),
+            examples=tuple(f"series {uid!r} has {count}" for uid, count in short.head(_SHOWN).items()),
+        )
+    wanted = expected.instants.take(np.clip(steps, 1, horizon) - 1)
+    off = ~inside | (vintage["ds"].to_numpy() != wanted.to_numpy())
+    if off.any():
+        words = f"{int(off.sum())} rows are not of the instant of their step: a wrong time zone or grid"
+        yield _finding("instant", words, key.assign(expected=wanted)[off])
+    elsewhere = (vintage["issued_at"] != expected.origin).to_numpy()
+    if elsewhere.any():
+        words = f"{int(elsewhere.sum())} rows are issued at another moment than {expected.origin}"
+        yield _finding("origin", words, key.assign(issued_at=vintage["issued_at"])[elsewhere])
+
+
+def _numbers(vintage: pd.DataFrame, expected: Expected, limits: AuditConfig) -> Iterator[Finding]:
+    """Are the numbers finite, in order, within the limits?"""
+    columns = ["forecast", *expected.quantiles]
+    values: npt.NDArray[np.float64] = vintage[columns].to_numpy(dtype=float)
+    shown: pd.DataFrame = vintage[["unique_id", "step", "ds", *columns]]
+    owed = (vintage["status"] != "failed").to_numpy()
+    empty, endless = np.any(np.isnan(values), axis=1) & owed, np.any(np.isinf(values), axis=1)
+    if empty.any():
+        yield _finding(
+            "null",
+            f"{int(empty.sum())} rows lack a number and are not marked failed",
+            shown[pd.Series(empty, shown.index)],
+        )
+    if endless.any():
+        yield _finding("infinite", f"{int(endless.sum())} rows are infinite", shown[pd.Series(endless, shown.index)])
+    crossed = np.any(np.diff(values[:, 1:], axis=1) < 0, axis=1)
+    if crossed.any():
+        yield _finding(
+            "quantiles", f"{int(crossed.sum())} rows have quantiles that cross", shown[pd.Series(crossed, shown.index)]
+        )
+    for name, bound, sign in (("minimum", limits.minimum, 1.0), ("maximum", limits.maximum, -1.0)):
+        if bound is not None:
+            beyond = np.any(sign * values < sign * bound, axis=1)
+            if beyond.any():
+                yield _finding(
+                    name, f"{int(beyond.sum())} rows go beyond {name} {bound:g}", shown[pd.Series(beyond, shown.index)]
+                )
+
+
+def _served(vintage: pd.DataFrame, limits: AuditConfig) -> Iterator[Finding]:
+    """Did the model make enough of it?"""
+    first = vintage.drop_duplicates("unique_id")
+    by_series = vintage.assign(bad=vintage["status"] != "ok").groupby("unique_id")["bad"].any()
+    broken = vintage["reason"].fillna("").str.startswith("model-error")
+    shares = {
+        "broken": (
+            vintage.assign(bad=broken).groupby("unique_id")["bad"].any(),
+            limits.max_broken,
+            "the model broke on",
+        ),
+        "degraded": (by_series, limits.max_degraded, "a fallback served, or nobody,"),
+    }
+    for check, (bad, limit, words) in shares.items():
+        if len(bad) and bad.mean() > limit:
+            rows = first[first["unique_id"].isin(bad.index[bad])][["unique_id", "step", "ds", "status", "reason"]]
+            yield _finding(check, f"{words} {int(bad.sum())} of {len(bad)} series; at most {limit:.0%} may be", rows)
+
+
+def _age(expected: Expected, limits: AuditConfig, now: pd.Timestamp) -> Iterator[Finding]:
+    if limits.max_age is not None and now - expected.origin > pd.Timedelta(limits.max_age):
+        words = f"the newest data is of {expected.origin}, older than {limits.max_age}"
+        yield Finding(check="stale", message=words, rows=len(expected.ids) * len(expected.instants))
+
+
+def _against_past(
+    vintage: pd.DataFrame, past: pd.DataFrame, expected: Expected, limits: AuditConfig
+) -> Iterator[Finding]:
+    """Is each series where it could come from its past?"""
+    made = vintage[vintage["status"] == "ok"]
+    if not len(made):
+        return
+    grouped = made.groupby("unique_id")["forecast"]
+    now = pd.DataFrame({"size": made["forecast"].abs().groupby(made["unique_id"]).mean(), "low": grouped.min()})
+    now["spread"] = grouped.max() - now["low"]
+    both = now.join(past, how="inner", rsuffix="_past")
+    both = both[both["count"] >= _ENOUGH]
+    high = (both["size"] > limits.level * both["recent"]) & (both["size"] > _BEYOND * both["highest"])
+    # a series that changes sign has no level that it could be too far below, and nothing at all is a forecast like any
+    low = (both["size"] * limits.level < both["recent"]) & (both["size"] * _BEYOND < both["lowest"])
+    low &= (both["low_past"] >= 0) & (both["size"] > 0)
+    yield from _series("level", f"more than {limits.level:g} times off their recent level", made, both, high | low)
+    below = (both["low_past"] >= 0) & (both["low"] < -_BELOW_ZERO * both["highest"])
+    yield from _series("sign", "below zero, where their history never was", made, both, below)
+    if limits.flat_line == "hold" and expected.skilled and len(expected.instants) >= expected.season > 1:
+        flat = (both["spread"] <= 1e-9 * both["recent"]) & (both["repeats"] >= _REPEATS)
+        yield from _series("flat-line", "a flat line, where their history repeats itself each season", made, both, flat)
+
+
+def _series(check: str, words: str, made: pd.DataFrame, both: pd.DataFrame, bad: pd.Series[bool]) -> Iterator[Finding]:
+    if not bad.any():
+        return
+    rows = made[made["unique_id"].isin(both.index[bad])]
+    first = rows.drop_duplicates("unique_id")[["unique_id", "step", "ds", "forecast"]]
+    told = first.assign(**{"recent level": both["recent"].reindex(first["unique_id"]).to_numpy()})
+    examples = tuple(map(_words, _records(told)))
+    yield Finding(check=check, message=f"{int(bad.sum())} series are {words}", rows=len(rows), examples=examples)

@@ -1,0 +1,108 @@
+from datetime import UTC, datetime, timedelta
+
+import pandas as pd
+import pyarrow as pa
+import pytest
+from deltalake import write_deltalake  # noqa: TID253 - a source that keeps its older states
+
+import forecastcore as fc
+from forecastcore.errors import UsageError
+from forecastcore.messages import LedgerEntry, ModelVersion
+from forecastcore.runs.backfill import champion_at
+
+SPAN = {"first": "2024-03-08T00:00Z", "last": "2024-03-08T12:00Z"}
+
+
+def days(*numbers):
+    return [datetime(2024, 3, number, tzinfo=UTC) for number in numbers]
+
+
+def entry(seq, day, champion):
+    [at] = days(day)
+    return LedgerEntry(seq=seq, at=at, action="manual", version=champion, champion=champion, previous=None)
+
+
+def version(number, until):
+    [trained] = days(until)
+    return ModelVersion(version=number, model="naive", created_at=trained, trained_until=trained)
+
+
+@pytest.mark.parametrize(
+    ("day", "champion"),
+    [(1, None), (2, "1"), (9, "1"), (10, "1"), (15, "1"), (20, "2"), (25, "1"), (28, "1")],
+)
+def test_the_champion_of_then_is_the_ledgers_and_before_the_ledger_one_that_had_not_seen_more(day, champion):
+    ledger = [entry(1, 10, "1"), entry(2, 20, "2"), entry(3, 25, "1")]
+    versions = {"1": version("1", 2), "2": version("2", 12)}
+    [origin] = days(day)
+    assert champion_at(ledger, versions, pd.Timestamp(origin)) == champion
+
+
+def test_a_vintage_per_origin_is_what_predict_would_have_made_then(make_site):
+    site = make_site()
+    site.retrain(as_of="2024-03-07T00:00Z")
+    report = fc.backfill(site.project(), **SPAN, every=6)
+    assert [o.as_of.hour for o in report.origins] == [0, 6, 12]
+    assert (report.made, report.already, report.failed) == (3, 0, 0)
+    for origin in report.origins:
+        again = site.predict(as_of=origin.as_of)
+        assert again.run_key == origin.run_keys["base"]
+        assert all(p.already for p in again.published)
+    table = site.table(None)
+    assert table.groupby("issued_at").size().eq(3 * 6).all()
+    assert table["issued_at"].nunique() == 3
+
+
+def test_a_second_backfill_finds_what_is_there_and_makes_the_rest(make_site):
+    site = make_site()
+    site.retrain(as_of="2024-03-07T00:00Z")
+    site.predict(as_of="2024-03-08T06:00Z")
+    report = fc.backfill(site.project(), **SPAN, every=6)
+    assert [origin.status for origin in report.origins] == ["made", "already", "made"]
+    report = fc.backfill(site.project(), **SPAN, every=6)
+    assert (report.made, report.already) == (0, 3)
+
+
+def test_without_a_champion_of_then_an_origin_fails_unless_a_model_is_named(make_site):
+    site = make_site()
+    site.retrain()
+    told = site.cli("--json", "backfill", "--from", "2024-03-08T00:00Z", "--to", "2024-03-08T02:00Z")
+    assert told.code == 1
+    assert {o["status"] for o in told.document["origins"]} == {"failed"}
+    assert "no model was champion then" in told.document["origins"][0]["note"]
+    assert not site.table(None).size
+    told = site.cli("backfill", "--from", "2024-03-08T00:00Z", "--to", "2024-03-08T00:00Z", "--model", "1")
+    assert told.code == 0
+    assert "1 made, 0 there before, 0 failed" in told.out
+    assert "has learned from data until 2024-03-10" in told.out
+
+
+def test_a_source_that_keeps_its_states_is_read_as_it_was_then(make_site, tmp_path):
+    site = make_site()
+    rows = pd.read_parquet(site.folder / "history.parquet")
+    rows["ds"] = rows["ds"].dt.tz_localize("UTC") + (
+        pd.Timestamp.now("UTC").floor("h") - rows["ds"].max().tz_localize("UTC")
+    )
+    table = pa.Table.from_pandas(rows, preserve_index=False)
+    write_deltalake(tmp_path / "history", table)
+    site.write(source={"type": "delta", "path": str(tmp_path / "history")})
+    now = rows["ds"].max()
+    site.retrain(as_of=str(now - timedelta(days=3)))
+    report = fc.backfill(site.project(), str(now - timedelta(hours=2)), str(now - timedelta(hours=2)))
+    assert "keeps no state that old" in report.origins[0].note
+    future = pd.Timestamp.now("UTC").ceil("h")
+    more = rows[rows["ds"] == now].assign(ds=future)
+    write_deltalake(tmp_path / "history", pa.Table.from_pandas(more, preserve_index=False), mode="append")
+    report = fc.backfill(site.project(), str(future), str(future))
+    assert report.origins[0].note == ""
+
+
+def test_a_span_without_an_origin_is_refused(make_site):
+    site = make_site()
+    site.retrain(as_of="2024-03-07T00:00Z")
+    with pytest.raises(UsageError, match="swap them"):
+        fc.backfill(site.project(), SPAN["last"], SPAN["first"])
+    with pytest.raises(UsageError, match="no number of steps"):
+        fc.backfill(site.project(), **SPAN, every=0)
+    with pytest.raises(UsageError, match="no value lies between"):
+        fc.backfill(site.project(), "2025-01-01T00:00Z", "2025-01-02T00:00Z")

@@ -1,0 +1,142 @@
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import forecastcore as fc
+from forecastcore.errors import UsageError
+from forecastcore.vintages import VintageRef, expired
+
+START = datetime(2024, 1, 1, tzinfo=UTC)
+refs = st.lists(
+    st.builds(
+        lambda day, made, key, scenario: VintageRef(
+            issued_at=START + timedelta(days=day),
+            created_at=START + timedelta(days=day, minutes=made),
+            run_key=f"{key:08x}",
+            project="p",
+            scenario=scenario,
+            rows=1,
+        ),
+        st.integers(0, 30),
+        st.integers(0, 3),
+        st.integers(0, 1000),
+        st.sampled_from(["base", "hot"]),
+    ),
+    unique_by=lambda ref: ref.run_key,
+)
+
+
+@given(refs, st.none() | st.integers(1, 10), st.none() | st.floats(0.1, 40))
+def test_retention_keeps_the_newest_of_each_scenario_and_nothing_that_it_should_not(held, vintages, days):
+    now = START + timedelta(days=31)
+    gone = expired(held, vintages=vintages, days=days, now=now)
+    left = [ref for ref in held if ref not in gone]
+    for scenario in {ref.scenario for ref in held}:
+        mine = sorted(ref for ref in held if ref.scenario == scenario)
+        stayed = sorted(ref for ref in left if ref.scenario == scenario)
+        assert stayed[-1] == mine[-1]
+        assert stayed == mine[len(mine) - len(stayed) :]
+        assert vintages is None or len(stayed) <= vintages
+        assert days is None or all(now - ref.issued_at <= timedelta(days=days) for ref in stayed[:-1])
+        limit = vintages or len(mine)
+        young = [ref for ref in mine[-limit:] if days is None or now - ref.issued_at <= timedelta(days=days)]
+        assert len(stayed) == max(1, len(young))
+
+
+SINKS = [{"type": "parquet", "path": "out/p/forecasts"}, {"type": "delta", "path": "out/d/forecasts"}]
+
+
+@pytest.fixture
+def site(make_site):
+    made = make_site(sinks=[*SINKS, {"type": "csv", "path": "out/c/forecasts"}])
+    made.retrain(as_of="2024-03-07T00:00Z")
+    for hour in (0, 1, 2):
+        made.predict(as_of=f"2024-03-08T{hour:02}:00Z")
+    return made
+
+
+def hours(site):
+    return {label: sorted({ref.issued_at.hour for ref in sink.vintages()}) for label, sink in site.project().sinks()}
+
+
+def everywhere(*origins):
+    return {label: list(origins) for label in ("parquet", "delta", "csv")}
+
+
+def test_the_newest_vintage_is_taken_back_in_every_sink_and_stays_back(site):
+    told = site.cli("--json", "rollback-vintage", "--reason", "wrong meter")
+    assert told.code == 0
+    assert {w["sink"] for w in told.document["withdrawn"]} == {"parquet", "delta", "csv"}
+    assert set(told.document["latest"].values()) == {"2024-03-08T01:00:00Z"}
+    assert set(site.table()["issued_at"].dt.hour) == {1}
+    again = site.predict(as_of="2024-03-08T02:00Z")
+    assert all((p.already, p.rows) == (True, 0) for p in again.published)
+    assert hours(site) == everywhere(0, 1)
+
+
+def test_an_origin_that_is_named_is_taken_back_and_one_that_is_not_there_is_told(site):
+    fc.rollback_vintage(site.project(), "2024-03-08T01:00Z")
+    assert hours(site) == everywhere(0, 2)
+    with pytest.raises(UsageError, match="no sink holds such a vintage") as caught:
+        fc.rollback_vintage(site.project(), "2024-03-08T01:00Z")
+    assert "2024-03-08 02:00" in caught.value.hint
+
+
+def test_the_only_vintage_is_not_taken_back(site):
+    fc.rollback_vintage(site.project())
+    fc.rollback_vintage(site.project())
+    with pytest.raises(UsageError, match="the only vintage"):
+        fc.rollback_vintage(site.project())
+    assert set(site.table()["issued_at"].dt.hour) == {0}
+
+
+def test_what_is_too_old_goes_with_the_next_predict(site):
+    site.predict("keep.vintages=2", as_of="2024-03-08T03:00Z")
+    assert hours(site) == everywhere(2, 3)
+    site.predict("keep.days=1", as_of="2024-03-08T04:00Z")
+    assert hours(site) == everywhere(4)
+
+
+def test_one_sink_that_fails_keeps_no_other_from_its_vintage_and_is_told_alone(site):
+    (site.folder / "out" / "c" / "forecasts" / ".staging").rmdir()
+    (site.folder / "out" / "c" / "forecasts" / ".staging").write_text("in the way")
+    told = site.predict(as_of="2024-03-08T05:00Z")
+    assert [bool(p.error) for p in told.published] == [False, False, True]
+    (site.folder / "out" / "c" / "forecasts" / ".staging").unlink()
+    told = site.predict(as_of="2024-03-08T05:00Z")
+    assert [(p.error, p.already) for p in told.published] == [("", True), ("", True), ("", False)]
+
+
+NOTICE = """
+from dataclasses import dataclass
+from pathlib import Path
+from forecastcore.api import Published, SinkSpec, hookimpl
+
+
+@dataclass(frozen=True)
+class Notice:
+    path: Path
+
+    def publish(self, vintage, run_key):
+        self.path.write_text(run_key)
+        return Published(location=str(self.path), rows=vintage.num_rows, already=False)
+
+
+@hookimpl
+def forecastcore_sinks():
+    yield SinkSpec(name="notice", summary="a word", factory=Notice)
+"""
+
+
+def test_a_sink_that_only_tells_comes_last_and_not_where_a_place_failed(make_site):
+    site = make_site(sinks=[{"type": "notice", "path": "told"}, SINKS[0]]).plugin(NOTICE)
+    site.retrain(as_of="2024-03-07T00:00Z")
+    (site.folder / "out").write_text("in the way")
+    with pytest.raises(fc.errors.SinkError, match="not told: the vintage did not arrive in parquet"):
+        site.predict()
+    assert not (site.folder / "told").exists()
+    (site.folder / "out").unlink()
+    assert [(p.sink, p.error) for p in site.predict().published] == [("notice", ""), ("parquet", "")]
+    assert (site.folder / "told").exists()
