@@ -13,6 +13,7 @@ PACKAGES := forecastcore $(wildcard plugins/*/forecastcore_*) $(if $(wildcard fl
 
 # Stamps: a second `make` does nothing until a lock or a pyproject.toml changes.
 BASE := $(VENV)/.made-by-$(subst /,-,$(PYTHON))
+AZURITE := tests/support/azurite/node_modules/.package-lock.json
 RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
 
@@ -29,7 +30,7 @@ COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generat
 	$(addprefix --no-emit-package ,forecastcore $(notdir $(MEMBERS)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test test-slow bench lint format lock clean
+.PHONY: help setup setup-dev azurite demo test test-slow bench lint format lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
@@ -38,13 +39,15 @@ setup: $(RUNTIME) ## make .venv with what runs forecastcore; the command is .ven
 
 setup-dev: $(DEV) ## add what tests and checks need
 
+azurite: $(AZURITE) ## the emulator of Azure Storage that tests talk to, in tests/support/azurite (needs npm)
+
 demo: $(RUNTIME) ## write demo-project/, retrain and predict on real data
 	@$(BIN)/forecastcore demo demo-project
 
-test: $(DEV) ## all tests that are not slow; the wheels are built and tried too
+test: $(DEV) $(AZURITE) ## all tests that are not slow; the wheels are built and tried too
 	@$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
 
-test-slow: $(DEV) ## the tests that take minutes
+test-slow: $(DEV) $(AZURITE) ## the tests that take minutes
 	@$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 
 bench: $(DEV) ## run every script in bench/
@@ -70,6 +73,11 @@ lock: | $(BASE) ## write requirements/ anew from the pyproject.toml files (UPGRA
 clean: ## remove the environment, caches and the demo
 	@rm -rf $(VENV) demo-project dist build .mypy_cache .ruff_cache .import_linter_cache .pytest_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(AZURITE): tests/support/azurite/package-lock.json
+	@command -v npm >/dev/null || { echo "the tests on Azure storage need Node.js and npm: apt-get install nodejs npm" >&2; exit 1; }
+	@cd tests/support/azurite && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
 
 $(BASE):
 	@scripts/venv.sh $(VENV) $(PYTHON)

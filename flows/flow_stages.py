@@ -112,25 +112,32 @@ def read_block(name: str) -> str:
     """The text that `${block:TYPE/NAME}` stands for.
 
     Args:
-        name: type slug and name of a block that holds one value, such as `secret/store-key`.
+        name: type slug and name of a block that holds one value, such as `secret/store-key`, or several fields, such as
+            `azure-blob-storage-credentials/store`.
 
     Returns:
-        The value; one that is no text, as JSON.
+        The value; one that is no text, as JSON; several fields as a JSON object.
 
     Raises:
         ValueError: there is no such block.
-        TypeError: the block holds no single value.
+        TypeError: the block holds nothing that is text.
     """
     from prefect.blocks.core import Block
 
     load: Any = Block.load
     # `Secret.get()` is not used: it reads a key such as 1e5 as a number.
-    value = getattr(load(name, _sync=True), "value", None)
-    if isinstance(value, Secret | SecretStr | SecretBytes):
-        value = value.get_secret_value()
+    block = load(name, _sync=True)
+    value = _plain(getattr(block, "value", None))
     if value is None:
-        raise TypeError(f"the block {name} holds no single value")
+        fields = {field: _plain(getattr(block, field)) for field in type(block).model_fields}
+        value = {field: text for field, text in fields.items() if isinstance(text, str)}
+    if not value:
+        raise TypeError(f"the block {name} holds no text")
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def _plain(value: Any) -> Any:
+    return value.get_secret_value() if isinstance(value, Secret | SecretStr | SecretBytes) else value
 
 
 def load_project(path: str, overrides: Sequence[str]) -> Project:

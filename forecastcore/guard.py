@@ -33,6 +33,7 @@ __all__ = [
     "Part",
     "answer",
     "asked_of",
+    "culprits",
     "fit",
     "predict",
     "prepared",
@@ -42,6 +43,8 @@ __all__ = [
 ]
 
 _MAX_PROBES = 64
+#: a forecast above it cannot be scored: its square is no number
+_LARGEST = 1e150
 
 
 class Offered(Protocol):
@@ -126,8 +129,16 @@ def _part(frame: pd.DataFrame, ids: Sequence[str]) -> pd.DataFrame:
     return frame[frame["unique_id"].isin(ids)].reset_index(drop=True)
 
 
-def _culprits(attempt: Callable[[Sequence[str]], Any], ids: Sequence[str]) -> dict[str, BaseException]:
-    """The series on which `attempt` raises, found by halving; the rest too where many attempts and none succeeded."""
+def culprits(attempt: Callable[[Sequence[str]], Any], ids: Sequence[str]) -> dict[str, BaseException]:
+    """The series on which `attempt` raises, found by halving; the rest too where many attempts and none succeeded.
+
+    Args:
+        attempt: tries some of the series; what it returns is not looked at.
+        ids: all of them.
+
+    Returns:
+        What was raised, by `unique_id`.
+    """
     found: dict[str, BaseException] = {}
     waiting = [list(ids)]
     probes, fine = 0, False
@@ -201,7 +212,7 @@ def fit(offered: Offered, model: Model, history: pd.DataFrame, task: Task) -> tu
     try:
         return _checked_fitted(attempt(ids), offered), failures
     except (Exception, SystemExit) as first:  # noqa: BLE001 - whatever a plugin raises becomes a reason
-        found = _culprits(attempt, ids) if len(ids) > 1 else {ids[0]: first}
+        found = culprits(attempt, ids) if len(ids) > 1 else {ids[0]: first}
         failures |= {uid: reason_of(error) for uid, error in found.items()}
         left = [uid for uid in ids if uid not in found]
         if not left:
@@ -249,15 +260,15 @@ def predict(offered: Offered, fitted: Fitted, context: pd.DataFrame, future: pd.
     try:
         attempt(ids)
     except (Exception, SystemExit) as first:  # noqa: BLE001 - whatever a plugin raises becomes a reason
-        found = _culprits(attempt, ids) if len(ids) > 1 else dict.fromkeys(ids, first)
+        found = culprits(attempt, ids) if len(ids) > 1 else dict.fromkeys(ids, first)
         failures |= {uid: reason_of(error) for uid, error in found.items()}
     for uid, (a, b) in rows.items():
-        if not np.isfinite(forecast[a:b]).all():
+        if not (np.abs(forecast[a:b]) < _LARGEST).all():
             forecast[a:b], quantiles[a:b] = np.nan, np.nan
             failures.setdefault(uid, "model-error: no finite forecast for every step")
         else:
             failures.pop(uid, None)
-    quantiles[~np.isfinite(quantiles).all(axis=1)] = np.nan
+    quantiles[~(np.abs(quantiles) < _LARGEST).all(axis=1)] = np.nan
     return Answer(forecast, np.sort(quantiles, axis=1), failures)
 
 

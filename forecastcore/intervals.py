@@ -62,10 +62,15 @@ class Conformal:
             forecast: point forecasts.
             own: the model's quantiles, shape (rows, levels); NaN in rows that have none.
         """
-        names = list(dict.fromkeys(ids))
-        place = {uid: n for n, uid in enumerate(names)}
-        known = np.array([self.sizes.get(uid, np.nan) for uid in names])
-        size = known[np.fromiter((place[uid] for uid in ids), dtype=np.intp, count=len(ids))]
+        import pandas as pd
+
+        series, names = pd.factorize(np.asarray(ids, dtype=object))
+        return self.of_series([str(name) for name in names], series, steps, forecast, own)
+
+    def of_series(self, ids: Sequence[str], series: Ints, steps: Ints, forecast: Floats, own: Floats) -> Floats:
+        """The same for rows whose series are numbers of `ids`."""
+        known = np.array([self.sizes.get(uid, np.nan) for uid in ids])
+        size = known[series]
         size = np.where(np.isfinite(size), size, self.relative * np.abs(forecast))[:, None]
         rows = np.minimum(np.asarray(steps), len(self.offsets)) - 1
         native = np.all(np.isfinite(own), axis=1, keepdims=True)
@@ -198,10 +203,9 @@ def leave_one_fold_out(errors: Errors, fold: Ints, levels: Sequence[float]) -> F
     """
     out = np.full((len(errors.y), len(levels)), np.nan)
     horizon = int(errors.step.max()) if len(errors.step) else 0
-    names = np.asarray(errors.ids, dtype=object)
     for number in np.unique(fold):
         here = fold == number
         learned = calibrate(errors.take(~here if (~here).any() else here), horizon, levels)
         asked = errors.take(here)
-        out[here] = learned.quantiles(list(names[asked.series]), asked.step, asked.forecast, asked.own)
+        out[here] = learned.of_series(errors.ids, asked.series, asked.step, asked.forecast, asked.own)
     return out

@@ -6,6 +6,8 @@ Sinks share this, so that every place holds the same rows and `forecast_latest` 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,7 +21,20 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-__all__ = ["SCHEMA", "check_run_key", "check_vintage", "empty_vintage", "is_quantile", "newest"]
+__all__ = [
+    "MEANINGS",
+    "SCHEMA",
+    "VintageRef",
+    "check_run_key",
+    "check_vintage",
+    "dictionary",
+    "empty_vintage",
+    "expired",
+    "is_quantile",
+    "newest",
+    "ref_of",
+    "utc",
+]
 
 _INSTANT = pa.timestamp("us", "UTC")
 
@@ -42,6 +57,23 @@ SCHEMA = pa.schema(
         ("created_at", _INSTANT),
     ]
 )
+#: what each column means, in words; quantiles have words of their own
+MEANINGS = {
+    "project": "name of the project",
+    "unique_id": "name of the series",
+    "scenario": "base, or the name of a what-if",
+    "issued_at": "the origin: last instant whose information was used; UTC",
+    "ds": "the instant forecast; UTC",
+    "step": "1 to the horizon",
+    "forecast": "point forecast; null only where status is failed",
+    "model": "family of the model that made the row",
+    "model_version": "registered version that served",
+    "status": "ok; degraded (a fallback made it); failed (no forecast)",
+    "reason": "code and words where status is not ok",
+    "assumed_by": "which assumption filled which covariate",
+    "run_key": "identity of the vintage: hash of project, origin, scenario, settings, data and model version",
+    "created_at": "when the row was made; UTC",
+}
 _KEY = ("project", "unique_id", "scenario", "ds")
 _NEVER_NULL = (*_KEY, "issued_at", "step", "run_key", "created_at")
 _ONE_VALUE = ("project", "scenario", "issued_at", "run_key")
@@ -93,6 +125,82 @@ def check_vintage(vintage: pa.Table, run_key: str) -> pa.Table:
                 f"not the vintage of run key {run_key}: its {name} is {shown}", hint="publish one at a time"
             )
     return plain
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, order=True)
+class VintageRef:
+    """One visible vintage of a sink, without its rows; they sort from the oldest to the newest.
+
+    Attributes:
+        issued_at: the origin, UTC.
+        created_at: when it was made, UTC.
+        run_key: its identity.
+        project: whose.
+        scenario: `base` or a what-if.
+        rows: how many.
+    """
+
+    issued_at: datetime
+    created_at: datetime
+    run_key: str
+    project: str
+    scenario: str
+    rows: int
+
+
+def ref_of(vintage: pa.Table) -> VintageRef:
+    """The reference to a vintage whose rows are at hand."""
+    first = {name: vintage[name][0].as_py() for name in ("issued_at", "created_at", "run_key", "project", "scenario")}
+    return VintageRef(**first, rows=vintage.num_rows)
+
+
+def expired(
+    refs: Iterable[VintageRef], *, vintages: int | None = None, days: float | None = None, now: datetime | None = None
+) -> list[VintageRef]:
+    """The vintages that a retention rule lets go, oldest first; of each project and scenario the newest always stays.
+
+    Args:
+        refs: all that a sink holds.
+        vintages: how many of each project and scenario stay.
+        days: for how many days after its origin a vintage stays.
+        now: from when days are counted, UTC.
+    """
+    groups: dict[tuple[str, str], list[VintageRef]] = {}
+    for ref in sorted(refs, reverse=True):
+        groups.setdefault((ref.project, ref.scenario), []).append(ref)
+    horizon = None if days is None else (now or datetime.now(UTC)) - timedelta(days=days)
+    gone = [
+        ref
+        for group in groups.values()
+        for place, ref in enumerate(group)
+        if place
+        and ((vintages is not None and place >= vintages) or (horizon is not None and utc(ref.issued_at) < horizon))
+    ]
+    return sorted(gone)
+
+
+def utc(instant: datetime) -> datetime:
+    """An instant in UTC; a naive one is in UTC already."""
+    return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
+
+
+def dictionary(columns: pa.Schema) -> list[dict[str, str]]:
+    """What each column of a forecast table is: `name, type, meaning`, for a data dictionary beside the table."""
+    return [
+        {
+            "name": field.name,
+            "type": str(field.type),
+            "meaning": MEANINGS.get(field.name) or _quantile_words(field.name),
+        }
+        for field in columns
+    ]
+
+
+def _quantile_words(column: str) -> str:
+    if not is_quantile(column):
+        return ""
+    level = column[1:].replace("_", ".")
+    return f"quantile: {level} % of outcomes are expected below"
 
 
 def empty_vintage() -> pa.Table:

@@ -2,6 +2,7 @@
 
 import asyncio
 import html
+import importlib.util
 import itertools
 import json
 import os
@@ -25,7 +26,8 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 import forecastcore as fc
-from forecastcore.errors import ConfigError
+from forecastcore.errors import ConfigError, PluginError
+from forecastcore.host import Host
 from forecastcore.messages import Decision, LeaderboardRow, PredictReport, Publication, RetrainReport, SeriesCount
 from forecastcore.testing import sample_history
 
@@ -221,7 +223,7 @@ def test_a_retrain_has_a_task_for_each_stage_and_shows_leaderboard_decision_and_
     assert "3 series: 3 ok, 0 degraded, 0 failed" in state.message
 
     tasks = server.tasks(run_id_of(state))
-    stages = {"load and check", "backtest seasonal-naive", "backtest theta", "register", "gate"}
+    stages = {"load", "check quality", "backtest seasonal-naive", "backtest theta", "register", "gate"}
     assert stages < set(tasks)
     assert {task.name for task in tasks.values()} == {"Completed"}
 
@@ -242,7 +244,8 @@ def test_a_predict_shows_what_was_published_and_a_second_one_writes_nothing_twic
     assert first.message.startswith("72 rows from 2024-01-30 23:00 UTC by ")
     assert "published before" not in first.message
     assert "published before" in again.message
-    assert {"load and check", "load model", "forecast base", "publish base"} <= set(server.tasks(run_id_of(first)))
+    stages = {"load", "check quality", "load model", "forecast base", "publish base"}
+    assert stages <= set(server.tasks(run_id_of(first)))
     told = server.artifacts(run_id_of(again))["forecastcore-tiny-summary"].data
     assert "there already: nothing written" in told
     assert "| 3 | 3 | 0 | 0 |" in told
@@ -275,8 +278,9 @@ def test_bad_data_holds_the_run_says_why_first_and_writes_nothing(server, make_p
     assert (state.type, state.name) == ("FAILED", "Held")
     assert re.match(r"duplicates: .*series-2", state.message, re.DOTALL)
     assert "Error" not in state.message
-    (task,) = server.tasks(run_id_of(state)).values()
-    assert (task.type, task.message) == ("FAILED", state.message)
+    tasks = server.tasks(run_id_of(state))
+    assert {name: task.type for name, task in tasks.items()} == {"load": "COMPLETED", "check quality": "FAILED"}
+    assert tasks["check quality"].message == state.message
     assert {file.name for file in tmp_path.iterdir()} == {"data.parquet", "forecast.yaml"}
     assert server.nothing_stored()
 
@@ -340,6 +344,52 @@ def test_a_block_is_read_as_it_was_typed_in_every_process_that_makes_the_project
     for made in (project, fc.Project.from_recipe(project.recipe())):
         assert "y" in made.source().schema().names
     assert "data.parquet" not in project.recipe()
+
+
+def load_support(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_an_azure_block_saved_in_the_server_delivers_to_blob_storage(server, trained):
+    from azure.storage.blob import BlobServiceClient
+    from flow_stages import read_block
+    from prefect_azure import AzureBlobStorageCredentials
+
+    with load_support(ROOT / "tests" / "support" / "azurite" / "server.py").running() as connection_string:
+        AzureBlobStorageCredentials(connection_string=connection_string).save("store")
+        assert json.loads(read_block("azure-blob-storage-credentials/store")) == {
+            "connection_string": connection_string
+        }
+        with BlobServiceClient.from_connection_string(connection_string) as service:
+            service.create_container("delivery").close()
+        sink = {"type": "azure-blob", "container": "delivery"}
+        sink["credential"] = "${block:azure-blob-storage-credentials/store}"
+        overrides = (f"sinks={json.dumps([sink])}",)
+        state = flow("predict")(str(trained), overrides=overrides, return_state=True)
+        assert state.name == "Completed", state.message
+        import flow_stages
+
+        table = fc.forecasts(flow_stages.load_project(str(trained), overrides))
+        assert len(table) == 72
+        shown = json.dumps([str(artifact.data) for artifact in server.artifacts(run_id_of(state)).values()])
+    assert connection_string.split("AccountKey=")[1][:20] not in shown + str(state.message)
+
+
+def test_a_block_that_names_no_identity_is_refused_not_guessed(server):
+    from flow_stages import read_block
+    from prefect_azure import AzureBlobStorageCredentials
+
+    AzureBlobStorageCredentials(account_url="https://a.blob.core.windows.net").save("identity-unnamed")
+    sink = {
+        "type": "azure-blob",
+        "container": "c-1",
+        "credential": read_block("azure-blob-storage-credentials/identity-unnamed"),
+    }
+    with pytest.raises(PluginError, match="has the keys account_url"):
+        Host.discover().make("sink", "azure-blob", {k: v for k, v in sink.items() if k != "type"})
 
 
 # -- deployments

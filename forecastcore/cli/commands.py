@@ -72,7 +72,7 @@ def _validate(options: Namespace) -> tuple[Document, int]:
             "origin": history.origin.isoformat(),
             "quality": dict(history.counts),
             "served_by_fallback": screened,
-            "notes": list(history.notes),
+            "notes": [*history.notes, *runtime.unknown_ahead(project, history)],
         }
     return document, OK
 

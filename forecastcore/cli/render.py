@@ -46,8 +46,10 @@ def _is_number(cell: str) -> bool:
 
 def leaderboard(rows: Sequence[Document]) -> str:
     """Candidates, best first, and under them what was not as it should be."""
-    head = ("candidate", "status", "mase", "rmsse", "wql", "bias", "coverage", "skill", "seconds")
-    shown = table(head, [[row["name"], *(row[key] for key in head[1:])] for row in rows])
+    head = ["candidate", "status", "mase", "rmsse", "wql", "bias", "coverage", "skill", "seconds"]
+    if any(row.get("premium") is not None for row in rows):
+        head.insert(-1, "premium")
+    shown = table(head, [[row["name"], *(row.get(key) for key in head[1:])] for row in rows])
     remarks = [f"  {row['name']}: {row['reason']}" for row in rows if row["reason"]]
     return "\n".join([shown, *remarks])
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from forecastcore.config.loading import FILE_NAME, Reading, absolute_uri, in_order, load, read
 from forecastcore.config.models import (
+    ENSEMBLE,
     BacktestConfig,
+    BudgetConfig,
     CovariateConfig,
     EngineConfig,
     ModelConfig,
@@ -16,6 +18,8 @@ from forecastcore.config.models import (
     ProjectConfig,
     PromotionConfig,
     QualityConfig,
+    RangeConfig,
+    SearchConfig,
     SourceConfig,
     TrackingConfig,
     digest,
@@ -24,8 +28,10 @@ from forecastcore.config.references import Resolver, has_reference, redact, reso
 from forecastcore.config.words import Fault, did_you_mean, explain, nearest, without_value
 
 __all__ = [
+    "ENSEMBLE",
     "FILE_NAME",
     "BacktestConfig",
+    "BudgetConfig",
     "CovariateConfig",
     "EngineConfig",
     "Fault",
@@ -35,8 +41,10 @@ __all__ = [
     "ProjectConfig",
     "PromotionConfig",
     "QualityConfig",
+    "RangeConfig",
     "Reading",
     "Resolver",
+    "SearchConfig",
     "SourceConfig",
     "TrackingConfig",
     "absolute_uri",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pluggy
 
 from forecastcore import api, hookspecs, parameters
+from forecastcore.config import ENSEMBLE
 from forecastcore.config.words import did_you_mean
 from forecastcore.errors import PluginError, PluginNotFoundError
 from forecastcore.host.finding import Candidate, installed, normal, single_files
@@ -129,6 +130,8 @@ def _spec_fault(kind: str, spec: Any) -> str:
     hook = hookspecs.KINDS[kind]
     if not isinstance(spec, _SPECS[kind]):
         return f"{hook} must yield {_SPECS[kind].__name__}, got {type(spec).__name__}"
+    if (kind, spec.name) == ("model", ENSEMBLE):
+        return f"the name {ENSEMBLE!r} is taken: it stands for candidates put together"
     factory = spec.factory
     if not (isinstance(factory, type) and is_dataclass(factory)):
         return f"the factory of {spec.name!r} must be a dataclass, got {factory!r}"

@@ -68,7 +68,7 @@ def predict(
     runtime.instant(project, as_of)  # a moment that is none is told first
     store = runtime.store(project)
     version = _chosen(store, model)
-    history = steps.run("load and check", lambda: runtime.history(project, as_of))
+    history = runtime.history(project, as_of, steps)
     package = steps.run("load model", lambda: Package.load(store.fetch(version), project.host, version.digest or None))
     _check_same_question(project, history, package, version)
     with store.run(f"predict {history.origin:%Y-%m-%d %H:%M}", tags={"forecastcore.command": "predict"}) as tracked:
@@ -111,7 +111,7 @@ class _Vintage:
 def _vintage(
     project: Project, history: History, package: Package, version: ModelVersion, scenario: str, steps: Steps
 ) -> _Vintage:
-    needed = package.offer.spec.capabilities.covariates
+    needed = package.uses_covariates
     future = steps.run(f"assume {scenario}", lambda: runtime.future(project, history, scenario, insist=needed))
     rows = steps.run(f"forecast {scenario}", lambda: package.forecast(history.panel, future.frame, history.origin))
     key = run_key(project, history, future, scenario, version, package)

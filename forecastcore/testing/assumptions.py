@@ -57,7 +57,7 @@ class AssumptionTrial:
 
     def __post_init__(self) -> None:
         told = self.spec.example(self.folder) if self.spec.example else Example()
-        self.params = {**({"of": "other"} if self.spec.wraps else {}), **told.params, **self.params}
+        self.params = {**told.params, **self.params}
         self.covariates = self.covariates or told.covariates
         self.issue_later = told.issue_later
 
@@ -71,7 +71,8 @@ class AssumptionTrial:
         past = world.history[["unique_id", "ds", *names]].copy()
         beneath = names if self.spec.wraps else []
         future = world.future[["unique_id", "ds", "step", *beneath]].copy()
-        return past, future, replace(world.task, covariates=self.covariates, replay=None)
+        lent = _lent if self.spec.models else None
+        return past, future, replace(world.task, covariates=self.covariates, replay=None, forecast=lent)
 
     def answer(self, world: World, made: Any = None) -> pd.DataFrame:
         """What it says, as it says it."""
@@ -109,11 +110,19 @@ class AssumptionTrial:
     def report(self) -> Report:
         """What a fresh process noticed while it did the same."""
         other_processes(quick=self.quick)
+        if self.spec.models:
+            raise Skip("it uses a model that the host lends it, which stays in this process")
         past, future, task = self.asked(self.world)
         write_job(self.folder, "assumption", self.spec.factory, self.params, task=task_text(task))
         past.to_parquet(self.folder / "history.parquet")
         future.to_parquet(self.folder / "future.parquet")
         return run_child(self.folder)
+
+
+def _lent(past: pd.DataFrame, future: pd.DataFrame) -> pd.DataFrame:
+    """The model that the host would lend: the mean of the last rows."""
+    mean = past.dropna().groupby("unique_id").tail(24).groupby("unique_id")["y"].mean().rename("forecast")
+    return future[["unique_id", "ds"]].join(mean, on="unique_id")
 
 
 def _same(one: Floats, two: Floats) -> bool:
@@ -177,8 +186,8 @@ def types_are_kept(trial: AssumptionTrial) -> str | None:
 
 @probe()
 def columns_are_those_asked(trial: AssumptionTrial) -> str | None:
-    """No columns but the keys, the covariates asked for and `assumed_by`."""
-    more = sorted(set(trial.expected.columns) - {"unique_id", "ds", "assumed_by", *trial.covariates})
+    """No columns but the keys, the covariates asked for, `assumed_by` and `issued_at`."""
+    more = sorted(set(trial.expected.columns) - {"unique_id", "ds", "assumed_by", "issued_at", *trial.covariates})
     must(not more, f"the columns {more} were not asked for")
     return None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import json
 import tempfile
 from dataclasses import dataclass, field, is_dataclass, replace
 from pathlib import Path
@@ -400,7 +401,7 @@ def _bytes(fitted: Fitted, folder: Path) -> dict[str, bytes]:
 def a_worker_process_forecasts_alike(trial: ModelTrial) -> str | None:
     """Fitted in a worker process of the local engine, it says the same."""
     other_processes(quick=trial.quick)
-    units = [Unit(ids=("series-0",), request=request) for request in (str(trial.job), "")]
+    units = [Unit(ids=("series-0",), request=json.dumps({"folder": folder})) for folder in (str(trial.job), "")]
     told = dict(LocalEngine(2).map(_in_worker, trial.world.history, units))
     answer = values_of(told[0], trial.world)
     must(same(answer, trial.expected), f"in a worker process, {apart(answer, trial.expected)}")
@@ -408,7 +409,8 @@ def a_worker_process_forecasts_alike(trial: ModelTrial) -> str | None:
 
 
 def _in_worker(_chunk: pd.DataFrame, request: str) -> Any:
-    return answer_of(Path(request)) if request else pd.DataFrame()
+    folder = json.loads(request)["folder"]
+    return answer_of(Path(folder)) if folder else pd.DataFrame()
 
 
 #: without these nothing else can be said

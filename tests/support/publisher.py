@@ -47,7 +47,16 @@ class Nursery:
     def __exit__(self, *exc: object) -> None:
         self._process.communicate(timeout=60)
 
-    def start(self, sink: str, path: Path, numbers: list[int], *, kill: str = "", gate: Path | None = None) -> Child:
+    def start(
+        self,
+        sink: str,
+        path: Path,
+        numbers: list[int],
+        *,
+        kill: str = "",
+        gate: Path | None = None,
+        params: dict[str, Any] | None = None,
+    ) -> Child:
         """Start a process.
 
         Args:
@@ -56,8 +65,10 @@ class Nursery:
             numbers: vintages to publish.
             kill: `module:attribute:before|after:n`, to die at the n-th call.
             gate: the process starts publishing when this file exists.
+            params: what the sink is made with, where it is not its path alone; `path` is then only a place for answers.
         """
         request = {"sink": sink, "path": str(path), "numbers": numbers, "kill": kill, "gate": str(gate or "")}
+        request["params"] = params
         request["out"] = str(path.parent / f"answers-{time.monotonic_ns()}")
         return Child(self, self.ask(request), Path(request["out"]))
 
@@ -106,14 +117,17 @@ def _arm(kill: str) -> None:
 
 def _publish(request: dict[str, Any]) -> None:
     module, name = request["sink"].split(":")
-    sink = getattr(importlib.import_module(module), name)(Path(request["path"]))
+    made = getattr(importlib.import_module(module), name)
+    sink = made(**request["params"]) if request["params"] else made(Path(request["path"]))
     if request["kill"]:
         _arm(request["kill"])
     while request["gate"] and not Path(request["gate"]).exists():
         time.sleep(0.001)
     for number in request["numbers"]:
         table = vintage(number)
-        print(json.dumps(asdict(sink.publish(table, key(table)))), flush=True)  # noqa: T201 - the answer to the test
+        started = time.monotonic()
+        answer = asdict(sink.publish(table, key(table)))
+        print(json.dumps({**answer, "seconds": time.monotonic() - started}), flush=True)  # noqa: T201 - to the test
 
 
 def _fork(request: dict[str, Any]) -> int:

@@ -11,17 +11,27 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-__all__ = ["scale_example", "shift_example", "table_example"]
+__all__ = ["chain_example", "model_example", "scale_example", "shift_example", "table_example"]
+
+
+def chain_example(_folder: Path) -> Example:
+    """A chain of one link."""
+    return Example(params={"links": ["other"]})
+
+
+def model_example(_folder: Path) -> Example:
+    """Some model, which the host lends."""
+    return Example(params={"model": {"type": "naive"}})
 
 
 def shift_example(_folder: Path) -> Example:
     """Two more than the other assumption."""
-    return Example(params={"add": 2.0})
+    return Example(params={"of": "other", "add": 2.0})
 
 
 def scale_example(_folder: Path) -> Example:
     """A tenth more than the other assumption."""
-    return Example(params={"factor": 1.1})
+    return Example(params={"of": "other", "factor": 1.1})
 
 
 def table_example(folder: Path) -> Example:

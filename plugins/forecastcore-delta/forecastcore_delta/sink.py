@@ -1,34 +1,33 @@
 """Forecasts as a Delta table, each vintage in one transaction.
 
-A vintage is written to a file in the table's folder, flushed and hashed. The transaction that makes it part of the
-table carries the run key as its application id, so that Delta itself refuses it a second time. What a killed run
+A vintage is written to a file in the table's folder, flushed, read back and hashed. The transaction that makes it part
+of the table carries the run key as its application id, so that Delta itself refuses it a second time. What a killed run
 leaves is a file that no version names; `vacuum` removes it.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import random
 import sys
 import time
-import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path  # noqa: TC003 - the host reads the annotation
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from forecastcore.api import Published
 from forecastcore.errors import SinkError
-from forecastcore.vintages import check_vintage, empty_vintage
+from forecastcore.vintages import VintageRef, check_run_key, check_vintage, dictionary, empty_vintage, utc
 from forecastcore_delta.latest import check_owner, refresh
+from forecastcore_delta.location import Location, fresh_name, locate
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from deltalake import DeltaTable
 
 __all__ = ["DeltaSink"]
@@ -42,92 +41,124 @@ class DeltaSink:
     """A Delta table of vintages, and the Delta table `forecast_latest` beside it.
 
     Attributes:
-        path: folder of the table; made when needed.
+        path: folder of the table; made when needed. In Azure `az://CONTAINER/PATH`, or
+            `abfss://CONTAINER@ACCOUNT.dfs.core.windows.net/PATH`.
+        credential: who Azure is asked as, and nobody else: a connection string, a managed identity, a service
+            principal, or a Prefect block.
+        account_url: of the storage account, where neither path nor credential name it.
     """
 
     path: Path
+    credential: str | dict[str, str] | None = field(default=None, repr=False)
+    account_url: str | None = None
 
     def publish(self, vintage: pa.Table, run_key: str) -> Published:
         """Append the vintage in one transaction, once, and bring `forecast_latest` up to it.
 
         Raises:
-            SinkError: the table has other columns, or the disk failed; the message says whether the vintage is visible.
+            SinkError: the table has other columns, or the store failed; it says whether the vintage is visible.
         """
         from deltalake.exceptions import DeltaError
 
-        table = check_vintage(vintage, run_key)
+        table, place = check_vintage(vintage, run_key), self._place()
         try:
-            return self._publish(table, run_key)
+            return self._publish(place, table, run_key)
         except (OSError, pa.ArrowException, DeltaError) as error:
-            raise SinkError(f"cannot publish to {self.path}: {error}", hint=self._after_failure(run_key)) from error
+            hint = _after_failure(place, run_key)
+            raise SinkError(f"cannot publish to {self.path}: {error}", hint=hint) from error
 
     def read(self, issued_at: datetime | None = None) -> pa.Table:
         """All vintages, or those of one origin (UTC); an empty table where there are none."""
-        delta = _existing(self.path)
+        delta = self._place().existing()
         if delta is None:
             return empty_vintage()
         return delta.to_pyarrow_dataset().to_table(filter=None if issued_at is None else _issued(issued_at))
 
-    def _publish(self, table: pa.Table, run_key: str) -> Published:
-        check_owner(self.path)
-        delta = _existing(self.path) or _created(self.path, table.schema)
+    def vintages(self) -> list[VintageRef]:
+        """The visible vintages, oldest first, without reading their forecasts."""
+        delta = self._place().existing()
+        if delta is None:
+            return []
+        keys = ["issued_at", "created_at", "run_key", "project", "scenario"]
+        table = delta.to_pyarrow_dataset().to_table(columns=keys)
+        groups = table.group_by(["run_key", "issued_at", "project", "scenario"]).aggregate(
+            [("created_at", "max"), ("run_key", "count")]
+        )
+        renamed = groups.rename_columns(
+            [{"created_at_max": "created_at", "run_key_count": "rows"}.get(name, name) for name in groups.column_names]
+        )
+        return sorted(VintageRef(**row) for row in renamed.to_pylist())
+
+    def withdraw(self, run_keys: Sequence[str], reason: str = "") -> int:
+        """Take vintages out of what readers see, in one transaction; their run keys stay used up. How many there were.
+
+        The reason stands in the table's history.
+        """
+        from deltalake import CommitProperties
+
+        place, wanted = self._place(), {check_run_key(key) for key in run_keys}
+        gone = sorted(wanted & {ref.run_key for ref in self.vintages()})
+        if gone:
+            told = CommitProperties(custom_metadata={"forecastcore.withdrawn": reason or "withdrawn"})
+            keys = ", ".join(f"'{key}'" for key in gone)  # hex digits, as checked
+            place.table().delete(f"run_key IN ({keys})", commit_properties=told)
+            refresh(place, {})
+        return len(gone)
+
+    def _place(self) -> Location:
+        try:
+            return locate(self.path, self.credential, self.account_url)
+        except ValueError as error:
+            raise SinkError(f"cannot open {self.path}: {error}") from None
+
+    def _publish(self, place: Location, table: pa.Table, run_key: str) -> Published:
+        check_owner(place)
+        delta = place.existing() or _created(place, table.schema)
         already = delta.transaction_version(run_key) is not None
         fresh: dict[str, pa.Table] = {}
         if not already:
-            _check_columns(delta, table, self.path)
-            name = f"part-{run_key}-{uuid.uuid4().hex}.parquet"
-            already = not _append(self.path, name, table, run_key)
+            _check_columns(delta, table, place)
+            name = fresh_name(run_key)
+            already = not _append(place, name, table, run_key)
             fresh = {name: table}
-        refresh(self.path, fresh)
-        rows = self._rows(table, run_key) if already else table.num_rows
-        return Published(location=str(self.path), rows=rows, already=already)
-
-    def _rows(self, table: pa.Table, run_key: str) -> int:
-        from deltalake import DeltaTable
-
-        mine = _issued(table["issued_at"][0].as_py()) & (pc.field("run_key") == run_key)
-        return int(DeltaTable(self.path).to_pyarrow_dataset().count_rows(filter=mine))
-
-    def _after_failure(self, run_key: str) -> str:
-        from deltalake.exceptions import DeltaError
-
-        try:
-            delta = _existing(self.path)
-        except (DeltaError, OSError):
-            return "the table cannot be opened; publish again once it can, nothing will be there twice"
-        if delta is None or delta.transaction_version(run_key) is None:
-            return "nothing of this vintage is visible; what was published before is still served"
-        return "the vintage is visible, but forecast_latest may lack it; run again to mend it"
+        refresh(place, fresh)
+        rows = _rows(place, table, run_key) if already else table.num_rows
+        return Published(location=place.uri, rows=rows, already=already)
 
 
-def _existing(path: Path) -> DeltaTable | None:
-    from deltalake import DeltaTable
-    from deltalake.exceptions import TableNotFoundError
-
-    try:
-        return DeltaTable(path)
-    except TableNotFoundError:
-        return None
+def _rows(place: Location, table: pa.Table, run_key: str) -> int:
+    mine = _issued(table["issued_at"][0].as_py()) & (pc.field("run_key") == run_key)
+    return int(place.table().to_pyarrow_dataset().count_rows(filter=mine))
 
 
-def _created(path: Path, schema: pa.Schema) -> DeltaTable:
-    """A new table, or the one that another process made in this moment."""
-    from deltalake import DeltaTable, Schema
+def _after_failure(place: Location, run_key: str) -> str:
     from deltalake.exceptions import DeltaError
 
-    path.mkdir(parents=True, exist_ok=True)
     try:
-        return DeltaTable.create(path, schema=Schema.from_arrow(schema), name=path.name)
-    except DeltaError:
-        if (delta := _existing(path)) is None:
-            raise
-        return delta
+        delta = place.existing()
+    except (DeltaError, OSError):
+        return "the table cannot be opened; publish again once it can, nothing will be there twice"
+    if delta is None or delta.transaction_version(run_key) is None:
+        return "nothing of this vintage is visible; what was published before is still served"
+    return "the vintage is visible, but forecast_latest may lack it; run again to mend it"
 
 
-def _check_columns(delta: DeltaTable, table: pa.Table, path: Path) -> None:
+def _created(place: Location, schema: pa.Schema) -> DeltaTable:
+    from deltalake import Schema
+    from deltalake.schema import Field
+
+    said = {entry["name"]: entry["meaning"] for entry in dictionary(schema)}
+    fields = [
+        Field(f.name, f.type, nullable=f.nullable, metadata={"comment": said[f.name]})
+        for f in Schema.from_arrow(schema).fields
+    ]
+    return place.created(Schema(fields), name=place.name)
+
+
+def _check_columns(delta: DeltaTable, table: pa.Table, place: Location) -> None:
     if (reader := delta.protocol().min_reader_version) > 1:
         raise SinkError(
-            f"the table {path} needs readers of version {reader}, such as for column mapping or deletion vectors",
+            f"the table {place.uri} needs readers of version {reader}, such as for column mapping or deletion vectors",
             hint="only tables that every reader can read are written to; publish to a new path",
         )
     has = {field.name: _type_name(field.type) for field in pa.schema(delta.schema().to_arrow())}
@@ -137,9 +168,10 @@ def _check_columns(delta: DeltaTable, table: pa.Table, path: Path) -> None:
     both = [name for name in brings if name in has and has[name] != brings[name]]
     faults += [f"{name} is {has[name]} there, {brings[name]} in the vintage" for name in both]
     if faults:
+        other = f"{place.beside('new').uri}/{place.name}"
         raise SinkError(
-            f"the table {path} has other columns: {'; '.join(faults)}",
-            hint=f"publish to a new path, such as {path.parent / 'new' / path.name}, or configure the quantiles it has",
+            f"the table {place.uri} has other columns: {'; '.join(faults)}",
+            hint=f"publish to a new path, such as {other}, or configure the quantiles it has",
         )
 
 
@@ -148,30 +180,30 @@ def _type_name(kind: pa.DataType) -> str:
     return "string" if text else str(kind)
 
 
-def _append(path: Path, name: str, table: pa.Table, run_key: str) -> bool:
+def _append(place: Location, name: str, table: pa.Table, run_key: str) -> bool:
     """Stage the file, then make it part of the table; False if another process was first with this run key."""
     mine = False
     try:
-        size = _stage(path / name, table)
-        mine = _commit(path, name, size, table, run_key)
+        size = place.stage(name, table)
+        mine = _commit(place, name, size, table, run_key)
     finally:
         # an error may come after the commit, such as of a lost answer: a file that the table names must stay
-        if not mine and not _names(path, name):
-            (path / name).unlink(missing_ok=True)
+        if not mine and not _names(place, name):
+            place.remove(name)
     return mine
 
 
-def _commit(path: Path, name: str, size: int, table: pa.Table, run_key: str) -> bool:
-    from deltalake import CommitProperties, DeltaTable, Transaction
+def _commit(place: Location, name: str, size: int, table: pa.Table, run_key: str) -> bool:
+    from deltalake import CommitProperties, Transaction
     from deltalake.exceptions import CommitFailedError
     from deltalake.transaction import AddAction
 
     action = AddAction(name, size, {}, int(time.time() * 1000), True, _statistics(table))  # noqa: FBT003 - its order
     once = CommitProperties(app_transactions=[Transaction(run_key, 1)], max_commit_retries=_COMMIT_RETRIES)
     for attempt in range(_ATTEMPTS):
-        delta = DeltaTable(path)
+        delta = place.table()
         if delta.transaction_version(run_key) is not None:
-            return _names(path, name)
+            return _names(place, name)
         try:
             delta.create_write_transaction([action], mode="append", schema=delta.schema(), commit_properties=once)
         except CommitFailedError:
@@ -183,25 +215,9 @@ def _commit(path: Path, name: str, size: int, table: pa.Table, run_key: str) -> 
     return False
 
 
-def _stage(file: Path, table: pa.Table) -> int:
-    """Write the file, flush it to the disk, and see that it holds what was written; its size."""
-    buffer = pa.BufferOutputStream()
-    pq.write_table(table, buffer)
-    content = buffer.getvalue()
-    with file.open("xb") as raw:
-        raw.write(content)
-        raw.flush()
-        os.fsync(raw.fileno())
-    with file.open("rb") as raw:
-        same = hashlib.file_digest(raw, "sha256").digest() == hashlib.sha256(content).digest()
-    if not same or pq.read_metadata(file).num_rows != table.num_rows:
-        raise SinkError(f"what is on the disk at {file} is not what was written", hint="check the disk")
-    return int(content.size)
-
-
-def _names(path: Path, name: str) -> bool:
+def _names(place: Location, name: str) -> bool:
     """Whether the table holds that file."""
-    delta = _existing(path)
+    delta = place.existing()
     return delta is not None and any(uri.endswith(name) for uri in delta.file_uris())
 
 
@@ -233,5 +249,4 @@ def _bound(value: Any) -> Any:
 
 
 def _issued(instant: datetime) -> Any:
-    utc = instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
-    return pc.field("issued_at") == pa.scalar(utc, pa.timestamp("us", "UTC"))
+    return pc.field("issued_at") == pa.scalar(utc(instant), pa.timestamp("us", "UTC"))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path  # noqa: TC003 - the host reads the annotation
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from forecastcore.errors import DataError
+from forecastcore_delta.location import locate
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,14 +25,20 @@ class DeltaSource:
     """A Delta table, as it is now or as it was.
 
     Attributes:
-        path: folder of the table.
+        path: folder of the table; in Azure `az://CONTAINER/PATH`, or
+            `abfss://CONTAINER@ACCOUNT.dfs.core.windows.net/PATH`.
         version: this version of it.
         as_of: the version that was current at this instant; without an offset it is in UTC.
+        credential: who Azure is asked as, and nobody else: a connection string, a managed identity, a service
+            principal, or a Prefect block.
+        account_url: of the storage account, where neither path nor credential name it.
     """
 
     path: Path
     version: int | None = None
     as_of: datetime | None = None
+    credential: str | dict[str, str] | None = field(default=None, repr=False)
+    account_url: str | None = None
 
     def __post_init__(self) -> None:
         if self.version is not None and self.as_of is not None:
@@ -58,30 +65,33 @@ class DeltaSource:
         try:
             table = _read(delta, list(columns))
         except (OSError, pa.ArrowException, DeltaError) as error:
-            raise DataError(f"{self.path.absolute()} cannot be read: {error}") from error
+            raise DataError(f"{self._where} cannot be read: {error}") from error
         if not table.num_rows:
-            raise DataError(f"{self.path.absolute()} has no rows")
+            raise DataError(f"{self._where} has no rows")
         return table.cast(_plain(table.schema))
 
-    def _table(self) -> DeltaTable:
-        from deltalake import DeltaTable
-        from deltalake.exceptions import DeltaError, TableNotFoundError
+    @property
+    def _where(self) -> str:
+        return str(self.path.absolute() if isinstance(self.path, Path) else self.path)
 
-        where = self.path.absolute()
+    def _table(self) -> DeltaTable:
+        from deltalake.exceptions import DeltaError
+
         try:
-            delta = DeltaTable(self.path)
-        except (TableNotFoundError, OSError) as error:
-            raise DataError(f"{where} is not a Delta table", hint="it needs a folder _delta_log") from error
-        except DeltaError as error:
-            raise DataError(f"{where} has a log that cannot be read: {error}"[:500]) from error
+            place = locate(self.path, self.credential, self.account_url)
+            delta = place.existing()
+        except (DeltaError, OSError, ValueError) as error:
+            raise DataError(f"{self._where} is not a Delta table: {error}") from error
+        if delta is None:
+            raise DataError(f"{self._where} is not a Delta table", hint="it needs a folder _delta_log")
         try:
             if self.version is not None:
-                return DeltaTable(self.path, version=self.version)
+                return place.table(self.version)
             if self.as_of is not None:
                 _load_as_of(delta, self.as_of)
         except (DeltaError, OSError, OverflowError) as error:
             wanted = f"version {self.version}" if self.version is not None else f"state of {self.as_of}"
-            raise DataError(f"{where} has no {wanted}", hint=_versions(self.path)) from error
+            raise DataError(f"{self._where} has no {wanted}", hint=_versions(place.table())) from error
         return delta
 
 
@@ -94,11 +104,9 @@ def _load_as_of(delta: DeltaTable, as_of: datetime) -> None:
     delta.load_as_version(moment)
 
 
-def _versions(path: Path) -> str:
+def _versions(delta: DeltaTable) -> str:
     """Which versions there are, in words."""
-    from deltalake import DeltaTable
-
-    history = DeltaTable(path).history()
+    history = delta.history()
     first, last = history[-1], history[0]
     since = datetime.fromtimestamp(first["timestamp"] / 1000, UTC).isoformat(timespec="seconds")
     return f"it has versions {first.get('version', 0)} to {last.get('version')}, since {since}"

@@ -1,14 +1,36 @@
 import importlib.util
+import uuid
 from pathlib import Path
 
 import pytest
 
+SUPPORT = Path(__file__).parents[3] / "tests" / "support"
+
+
+def load(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
 
 @pytest.fixture(scope="session")
 def publisher():
-    path = Path(__file__).parents[3] / "tests" / "support" / "publisher.py"
-    spec = importlib.util.spec_from_file_location("publisher", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = load(SUPPORT / "publisher.py")
     with module.Nursery("forecastcore_delta", "deltalake") as nursery:
         yield nursery
+
+
+@pytest.fixture(scope="session")
+def connection_string():
+    with load(SUPPORT / "azurite" / "server.py").running() as text:
+        yield text
+
+
+@pytest.fixture
+def container(connection_string):
+    """A new container's name."""
+    from azure.storage.blob import BlobServiceClient
+
+    with BlobServiceClient.from_connection_string(connection_string) as service:
+        return service.create_container(f"test-{uuid.uuid4().hex[:12]}").container_name
