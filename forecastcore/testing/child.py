@@ -166,8 +166,10 @@ def _made(job: Mapping[str, Any], folder: Path) -> Any:
 
 
 def task_text(task: Task) -> dict[str, Any]:
-    """A task as plain data; `replay` stays behind."""
-    return {k: v for k, v in asdict(task).items() if k != "replay"} | {"origin": task.origin.isoformat()}
+    """A task as plain data; callables stay behind."""
+    return {k: v for k, v in asdict(task).items() if k not in {"replay", "forecast"}} | {
+        "origin": task.origin.isoformat()
+    }
 
 
 def _task(told: Mapping[str, Any]) -> Task:

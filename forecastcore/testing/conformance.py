@@ -109,7 +109,7 @@ def check(spec: Spec, params: Mapping[str, Any] | None = None, *, quick: bool = 
         ...     def read(self, columns): ...
         >>> spec = SourceSpec(name="nothing", summary="no table", factory=Nothing, example=lambda *_: Example())
         >>> [(one.name, one.status) for one in check(spec)][:3]
-        [('can-be-tried', 'passed'), ('reads', 'failed'), ('the-schema-names-all-columns', 'skipped')]
+        [('can-be-tried', 'passed'), ('reads', 'failed'), ('no-row-is-lost', 'skipped')]
     """
     return list(iterate(spec, params, quick=quick))
 

@@ -76,9 +76,11 @@ def _number_or_reason(trial: ModelTrial, y: Floats) -> str:
     return f"{values[0, 0]:.6g} at step 1" if outcome == "number" else f"no forecast: {outcome}"
 
 
-def _in_sight(trial: ModelTrial, y: Floats) -> str:
-    """A number is due, and one of the series' own size."""
+def _in_sight(trial: ModelTrial, y: Floats, *, refusal: bool = False) -> str:
+    """A number is due, or where that will do a refusal; and if a number, one of the series' own size."""
     outcome, values = _outcome(trial, y)
+    if refusal and outcome != "number":
+        return f"no forecast: {outcome}"
     must(outcome == "number", f"no forecast: {outcome}")
     low, high = float(np.nanmin(y)), float(np.nanmax(y))
     room = 5 * (high - low)
@@ -131,8 +133,8 @@ def a_series_with_gaps(trial: ModelTrial) -> str | None:
 
 @probe()
 def a_series_below_zero(trial: ModelTrial) -> str | None:
-    """Negative values: a number of the series' size."""
-    return _in_sight(trial, _wave() - 400)
+    """Negative values: a number of the series' size, or a named error, as of a model of demand."""
+    return _in_sight(trial, _wave() - 400, refusal=True)
 
 
 @probe()

@@ -8,6 +8,8 @@ import sys
 import pytest
 
 from forecastcore.cli import main
+from forecastcore.cli.plugins import listed
+from forecastcore.host import Host
 
 KINDS = ["model", "assumption", "sink", "source"]
 
@@ -155,7 +157,7 @@ def test_a_broken_plugin_fails_with_its_reason(cli, tmp_path):
     assert "no licence" in told["checks"][0]["detail"]
 
 
-def test_the_list_tells_hooks_tags_and_who_is_blocked(cli, site_of, tmp_path):
+def test_the_list_tells_hooks_tags_and_who_is_allowed(cli):
     _code, told = cli("plugins", "list")
     by_name = {(one["kind"], one["name"]): one for one in told["plugins"]}
     ridge = by_name["model", "ridge"]
@@ -163,3 +165,11 @@ def test_the_list_tells_hooks_tags_and_who_is_blocked(cli, site_of, tmp_path):
     assert ridge["tags"] == ["global", "covariates", "missing", "min_history=8"]
     assert by_name["assumption", "holidays"]["tags"] == ["generates"]
     assert all(one["allowed"] for one in told["plugins"])
+
+
+def test_what_is_blocked_is_listed_without_being_imported(tmp_path):
+    (tmp_path / "evil.py").write_text("raise SystemExit('imported')")
+    (evil,) = [
+        one for one in listed(Host.discover(block=["evil"], files=[tmp_path / "evil.py"])) if one["source"] == "file"
+    ]
+    assert (evil["name"], evil["health"], evil["allowed"], evil["hooks"]) == ("evil", "blocked", False, [])

@@ -23,12 +23,12 @@ __all__ = [
 
 def shift_example(_folder: Path) -> Example:
     """Two more than the other assumption."""
-    return Example(params={"add": 2.0})
+    return Example(params={"of": "other", "add": 2.0})
 
 
 def scale_example(_folder: Path) -> Example:
     """A tenth more than the other assumption."""
-    return Example(params={"factor": 1.1})
+    return Example(params={"of": "other", "factor": 1.1})
 
 
 def chain_example(_folder: Path) -> Example:

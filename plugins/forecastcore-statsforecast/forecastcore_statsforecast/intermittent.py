@@ -49,10 +49,13 @@ def _demand(series: Series) -> Floats:
     """What was asked for; returns are no demand.
 
     Raises:
-        HistoryTooShort: no row at all.
+        HistoryTooShort: no observation at all.
+        ValueError: all that was observed is below zero.
     """
-    if not len(series.y):
+    if not np.isfinite(series.y).any():
         raise HistoryTooShort(1, 0)
+    if np.nanmax(series.y) < 0:
+        raise ValueError("all values are below zero, so there is no demand to smooth")
     return np.maximum(series.y, 0.0)
 
 

@@ -45,6 +45,7 @@ def quiet() -> Iterator[None]:
         warnings.simplefilter("ignore", ConvergenceWarning)
         warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"statsmodels|numpy|scipy")
         warnings.filterwarnings("ignore", message="Non-(stationary|invertible) starting", category=UserWarning)
+        warnings.filterwarnings("ignore", message="Too few observations to estimate starting")
         yield
 
 
