@@ -242,7 +242,6 @@ def threads() -> int:
 def engine(project: Project) -> Engine:
     """The engine that `engine:` names."""
     from forecastcore.config.engines import LocalEngine as LocalSettings
-    from forecastcore.config.engines import seconds
     from forecastcore.engines.local import LocalEngine
 
     settings = project.config.engine
@@ -251,7 +250,7 @@ def engine(project: Project) -> Engine:
             f"engine.type {settings.type!r} cannot be run by this version", hint="write engine: {type: local}"
         )
     asked = LocalSettings.model_validate(project.engine_params())
-    return LocalEngine(asked.workers or threads(), seconds(asked.timeout))
+    return LocalEngine(asked.workers or threads(), pd.Timedelta(asked.timeout).total_seconds())
 
 
 def store(project: Project) -> ModelStore:

@@ -244,5 +244,5 @@ def test_a_limit_of_the_project_file_lets_it_pass(make_site, monkeypatch):
 
 
 def test_the_span_of_an_age_is_checked_with_the_file(site):
-    with pytest.raises(fc.errors.ConfigError, match=r"audit\.max_age: expected a time span such as 36h or 2D"):
+    with pytest.raises(fc.errors.ConfigError, match=r"audit\.max_age: expected a time span such as 15min, 36h or 2D"):
         site.project("audit.max_age=soon")

@@ -67,6 +67,18 @@ def _timezone(text: str) -> str:
     return text
 
 
+def _span(text: str) -> str:
+    import pandas as pd
+
+    try:
+        span = pd.Timedelta(text)
+    except ValueError:
+        span = pd.Timedelta(0)
+    if not span > pd.Timedelta(0):
+        raise custom_error(f"expected a time span such as 15min, 36h or 2D, got {text[:60]!r}")
+    return text
+
+
 def _quantiles(levels: tuple[float, ...]) -> tuple[float, ...]:
     from forecastcore.api import quantile_column
 
@@ -88,6 +100,7 @@ Values = Annotated[list[Any], Field(min_length=1)]
 Text = Annotated[str, Field(min_length=1)]
 Named = Annotated[str, AfterValidator(_named), Field(json_schema_extra={"pattern": "^[a-z0-9-]{1,100}$"})]
 Timezone = Annotated[str, AfterValidator(_timezone)]
+Span = Annotated[Text, AfterValidator(_span)]
 Count = Annotated[Int, Field(ge=1, le=1_000_000)]
 
 
@@ -245,18 +258,6 @@ class PromotionConfig(Config):
     """How far the history may be from what the champion was trained on."""
 
 
-def _span(text: str) -> str:
-    import pandas as pd
-
-    try:
-        span = pd.Timedelta(text)
-    except ValueError:
-        span = pd.Timedelta(0)
-    if not span > pd.Timedelta(0):
-        raise custom_error(f"expected a time span such as 36h or 2D, got {text[:60]!r}")
-    return text
-
-
 class AuditConfig(Config):
     """What holds a vintage back before it is published."""
 
@@ -272,7 +273,7 @@ class AuditConfig(Config):
     """Share of series on which the model may break (status degraded, reason model-error)."""
     max_degraded: Annotated[Float, Field(ge=0, le=1)] = 1.0
     """Share of series that may be served by a fallback or not at all, whatever the reason; 1 never holds."""
-    max_age: Annotated[Text, AfterValidator(_span)] | None = None
+    max_age: Span | None = None
     """How old the newest data may be when the forecast is made, such as 36h or 2D."""
 
 
