@@ -16,7 +16,7 @@ import pandas as pd
 from forecastcore import parameters
 from forecastcore.api import Example
 from forecastcore.errors import AssumptionUnavailable, ForecastCoreError
-from forecastcore.testing.child import Report, run_child, task_text, write_job
+from forecastcore.testing.child import Report, last_value, run_child, task_text, write_job
 from forecastcore.testing.manners import PROBES as MANNERS
 from forecastcore.testing.models import World
 from forecastcore.testing.samples import sample_history
@@ -35,12 +35,6 @@ if TYPE_CHECKING:
 __all__ = ["PROBES", "AssumptionTrial"]
 
 _BACK = pd.Timedelta(14, "D")
-
-
-def _last_value(history: pd.DataFrame, future: pd.DataFrame) -> pd.DataFrame:
-    """The model that is lent to an assumption on trial."""
-    last = history.groupby("unique_id")["y"].last()
-    return future[["unique_id", "ds"]].assign(forecast=future["unique_id"].map(last))
 
 
 @dataclass
@@ -78,7 +72,7 @@ class AssumptionTrial:
         past = world.history[["unique_id", "ds", *names]].copy()
         beneath = names if self.spec.wraps else []
         future = world.future[["unique_id", "ds", "step", *beneath]].copy()
-        lent = _last_value if self.spec.models else None
+        lent = last_value if self.spec.models else None
         return past, future, replace(world.task, covariates=self.covariates, replay=None, forecast=lent)
 
     def answer(self, world: World, made: Any = None) -> pd.DataFrame:
