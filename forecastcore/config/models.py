@@ -68,13 +68,13 @@ def _timezone(text: str) -> str:
 
 
 def _span(text: str) -> str:
-    import pandas as pd
+    from forecastcore.timegrid import duration
 
     try:
-        span = pd.Timedelta(text)
+        fine = duration("span", text)
     except ValueError:
-        span = pd.Timedelta(0)
-    if not span > pd.Timedelta(0):
+        fine = None
+    if not fine:
         raise custom_error(f"expected a time span such as 15min, 36h or 2D, got {text[:60]!r}")
     return text
 

@@ -16,7 +16,7 @@ import pandas as pd
 from forecastcore import parameters
 from forecastcore.api import Example
 from forecastcore.errors import AssumptionUnavailable, ForecastCoreError
-from forecastcore.testing.child import Report, run_child, task_text, write_job
+from forecastcore.testing.child import Report, last_value, run_child, task_text, write_job
 from forecastcore.testing.manners import PROBES as MANNERS
 from forecastcore.testing.models import World
 from forecastcore.testing.samples import sample_history
@@ -72,7 +72,7 @@ class AssumptionTrial:
         past = world.history[["unique_id", "ds", *names]].copy()
         beneath = names if self.spec.wraps else []
         future = world.future[["unique_id", "ds", "step", *beneath]].copy()
-        lent = _lent if self.spec.models else None
+        lent = last_value if self.spec.models else None
         return past, future, replace(world.task, covariates=self.covariates, replay=None, forecast=lent)
 
     def answer(self, world: World, made: Any = None) -> pd.DataFrame:
@@ -118,12 +118,6 @@ class AssumptionTrial:
         past.to_parquet(self.folder / "history.parquet")
         future.to_parquet(self.folder / "future.parquet")
         return run_child(self.folder)
-
-
-def _lent(past: pd.DataFrame, future: pd.DataFrame) -> pd.DataFrame:
-    """The model that the host would lend: the mean of the last rows."""
-    mean = past.dropna().groupby("unique_id").tail(24).groupby("unique_id")["y"].mean()
-    return future[["unique_id", "ds"]].assign(forecast=future["unique_id"].map(mean.to_dict()).astype(float))
 
 
 def _same(one: Floats, two: Floats) -> bool:

@@ -12,7 +12,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -165,8 +165,14 @@ def _made(job: Mapping[str, Any], folder: Path) -> Any:
     return factory(**parameters.values(factory, job["params"], root=folder))
 
 
+def last_value(history: pd.DataFrame, future: pd.DataFrame) -> pd.DataFrame:
+    """The model that is lent to an assumption on trial."""
+    last = history.groupby("unique_id")["y"].last()
+    return future[["unique_id", "ds"]].assign(forecast=future["unique_id"].map(last))
+
+
 def task_text(task: Task) -> dict[str, Any]:
-    """A task as plain data; callables stay behind."""
+    """A task as plain data; what can be called stays behind."""
     return {k: v for k, v in asdict(task).items() if k not in {"replay", "forecast"}} | {
         "origin": task.origin.isoformat()
     }
@@ -194,7 +200,7 @@ def _use(job: Mapping[str, Any], folder: Path) -> Any:
     task = _task(job["task"])
     history, future = (pd.read_parquet(folder / f"{name}.parquet") for name in ("history", "future"))
     if job["kind"] == "assumption":
-        return made.assume(history, future, task)
+        return made.assume(history, future, replace(task, forecast=last_value))
     return made.fit(history, task).predict(pd.read_parquet(folder / "context.parquet"), future, task)
 
 
