@@ -42,7 +42,14 @@ __all__ = ["DEFAULT_SHELF", "DEFAULT_SINKS", "Candidate", "Project"]
 
 #: Candidates of a project that names none, those of them that are installed: one of each line, and an ensemble of them.
 #: Core names plugins here and nowhere else.
-DEFAULT_SHELF = (("seasonal-naive",), ("auto-ets", "ets"), ("ridge",), ("gradient-boosting",))
+DEFAULT_SHELF = (
+    ("seasonal-naive",),
+    ("autoregression",),
+    ("auto-theta", "theta", "ets"),
+    ("mstl",),
+    ("ridge",),
+    ("gradient-boosting",),
+)
 #: Where forecasts go where the file names no sink.
 DEFAULT_SINKS = (PluginConfig(type="delta", params={"path": "out/forecasts"}),)
 
