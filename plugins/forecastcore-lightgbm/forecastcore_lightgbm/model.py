@@ -58,7 +58,8 @@ class LightGBM:
         covariates: `assumed` also learns from covariates as they would have been assumed, where the host can say;
             `actual` learns from the actual ones only.
         max_rows: training rows at most.
-        quantiles: `native` grows trees for each quantile too; `conformal` takes them from backtest errors alone.
+        quantiles: `native` grows trees for each quantile too: sharper where the spread hangs on hour or weather,
+            and as many fits more; `conformal` takes them from backtest errors alone.
     """
 
     objective: Literal["regression", "regression_l1"] = "regression_l1"
