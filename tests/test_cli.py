@@ -23,6 +23,7 @@ from forecastcore.testing import sample_history
 COMMANDS = [
     "",
     "demo",
+    "init",
     "validate",
     "retrain",
     "predict",

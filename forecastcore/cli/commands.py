@@ -52,6 +52,18 @@ def _demo(options: Namespace) -> tuple[Document, int]:
     return {**_head("demo"), **told}, OK
 
 
+def _init(options: Namespace) -> tuple[Document, int]:
+    from forecastcore import templates
+
+    root = templates.write(options.template, Path(options.folder))
+    return {
+        **_head("init"),
+        "template": options.template,
+        "folder": str(root),
+        "files": sorted(file.relative_to(root).as_posix() for file in root.rglob("*") if file.is_file()),
+    }, OK
+
+
 def _validate(options: Namespace) -> tuple[Document, int]:
     project = _project(options)
     document = {
@@ -242,6 +254,7 @@ _COMMANDS: dict[str, Callable[[Any], tuple[Document, int]]] = {
     "backfill": _backfill,
     "backtest": _backtest,
     "demo": _demo,
+    "init": _init,
     "models_compare": _models_compare,
     "models_history": _models_history,
     "models_list": _models_list,

@@ -19,6 +19,7 @@ _WHAT = "Forecasting in production: prepare, assume, predict, deliver; learn ane
 _OVERVIEW = """\
 examples:
   forecastcore demo                            a project with real data, trained and forecast
+  forecastcore init my-project                 a project of your own to start from
   forecastcore validate --data                 is the project file right, and the data?
   forecastcore retrain                         learn anew, compare, promote only for the better
   forecastcore predict --scenario heatwave     forecast, with a what-if beside the base
@@ -28,6 +29,7 @@ exit codes: 0 ok, 1 failed, 2 usage or project file, 3 delivered but degraded, 4
 """
 
 
+_TEMPLATES = ("minimal", "energy-load", "retail-demand", "databricks", "plugin-team")
 _KINDS = ("model", "assumption", "sink", "source")
 
 
@@ -102,6 +104,15 @@ def build() -> argparse.ArgumentParser:
     demo.add_argument(
         "folder", nargs="?", default="forecastcore-demo", metavar="DIR", help="where to (default: forecastcore-demo)"
     )
+
+    init = _command(
+        commands,
+        "init",
+        "a new project: commented forecast.yaml, data, a sample plugin and its test",
+        ("init my-project", "init my-load --template energy-load"),
+    )
+    init.add_argument("folder", metavar="DIR", help="where to: not there yet, or empty; its name becomes the project's")
+    init.add_argument("--template", default="minimal", choices=_TEMPLATES, help="what to start from (default: minimal)")
 
     validate = _command(
         commands, "validate", "check the project file, and with --data the source", ("validate", "validate --data")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -236,6 +237,22 @@ def _plugins_new(document: Document) -> str:
     )
 
 
+def _init(document: Document) -> str:
+    folder = document["folder"]
+    there = shlex.quote(folder)
+    engine = " --set 'engine={type: local}'" if document["template"] == "databricks" else ""
+    return "\n".join(
+        [
+            f"{folder} holds a project ({document['template']}):",
+            *(f"  {file}" for file in document["files"]),
+            "next:",
+            f"  forecastcore -p {there} validate --data",
+            f"  forecastcore -p {there} retrain{engine}",
+            f"  forecastcore -p {there} predict{engine}",
+        ]
+    )
+
+
 def _demo(document: Document) -> str:
     return "\n".join(document["lines"])
 
@@ -248,6 +265,7 @@ _RENDER = {
     "backfill": _backfill,
     "backtest": _backtest,
     "demo": _demo,
+    "init": _init,
     "models compare": _models_compare,
     "models history": _models_history,
     "models list": _models_list,
