@@ -24,6 +24,7 @@ COMMANDS = [
     "",
     "demo",
     "init",
+    "doctor",
     "validate",
     "retrain",
     "predict",

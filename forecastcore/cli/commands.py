@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from forecastcore.cli.progress import Progress
-from forecastcore.errors import ForecastCoreError
+from forecastcore.errors import ForecastCoreError, UsageError
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -87,6 +87,21 @@ def _validate(options: Namespace) -> tuple[Document, int]:
             "notes": [*history.notes, *runtime.unknown_ahead(project, history)],
         }
     return document, OK
+
+
+def _doctor(options: Namespace) -> tuple[Document, int]:
+    import dataclasses
+
+    from forecastcore import doctor
+    from forecastcore.project import Project
+
+    try:
+        path = options.project or Project.find()
+    except UsageError:
+        path = None
+    findings = doctor.examine(path, overrides=options.overrides or (), plugins=options.plugin or ())
+    broken = any(finding.status == "failed" for finding in findings)
+    return {**_head("doctor"), "checks": [dataclasses.asdict(one) for one in findings]}, FAILED if broken else OK
 
 
 def _retrain(options: Namespace) -> tuple[Document, int]:
@@ -254,6 +269,7 @@ _COMMANDS: dict[str, Callable[[Any], tuple[Document, int]]] = {
     "backfill": _backfill,
     "backtest": _backtest,
     "demo": _demo,
+    "doctor": _doctor,
     "init": _init,
     "models_compare": _models_compare,
     "models_history": _models_history,

@@ -121,6 +121,13 @@ def build() -> argparse.ArgumentParser:
         "--data", action="store_true", help="also read the source and say what the quality check finds"
     )
 
+    _command(
+        commands,
+        "doctor",
+        "what keeps runs from working: machine, plugins, source, sinks, models, services; exit 1 where something does",
+        ("doctor", "--json doctor -p my-project"),
+    )
+
     retrain = _command(
         commands,
         "retrain",

@@ -237,6 +237,15 @@ def _plugins_new(document: Document) -> str:
     )
 
 
+def _doctor(document: Document) -> str:
+    lines = []
+    for check in document["checks"]:
+        lines.append(f"{check['status']:8}{check['name']}: {check['detail']}")
+        lines += [f"{'':8}mend: {check['mend']}"] if check["mend"] else []
+    counts = {status: sum(c["status"] == status for c in document["checks"]) for status in ("ok", "failed", "skipped")}
+    return "\n".join([*lines, ", ".join(f"{count} {status}" for status, count in counts.items())])
+
+
 def _init(document: Document) -> str:
     folder = document["folder"]
     there = shlex.quote(folder)
@@ -265,6 +274,7 @@ _RENDER = {
     "backfill": _backfill,
     "backtest": _backtest,
     "demo": _demo,
+    "doctor": _doctor,
     "init": _init,
     "models compare": _models_compare,
     "models history": _models_history,
