@@ -41,6 +41,9 @@ COMMANDS = [
     "plugins check",
     "plugins new",
     "schema",
+    "plan",
+    "plan retrain",
+    "plan predict",
 ]
 
 MEAN = '''

@@ -131,6 +131,22 @@ def _predict_code(report: PredictReport) -> int:
     return DEGRADED if report.series.degraded or report.series.failed else OK
 
 
+def _plan_retrain(options: Namespace) -> tuple[Document, int]:
+    from forecastcore.runs.plan import plan_retrain
+
+    project = _project(options)
+    planned = plan_retrain(project, options.as_of, promote=not options.no_promote)
+    return {**_head("plan retrain", project.config.name), **planned}, OK
+
+
+def _plan_predict(options: Namespace) -> tuple[Document, int]:
+    from forecastcore.runs.plan import plan_predict
+
+    project = _project(options)
+    planned = plan_predict(project, options.as_of, options.scenario or ("base",), model=options.model)
+    return {**_head("plan predict", project.config.name), **planned}, OK
+
+
 def _backfill(options: Namespace) -> tuple[Document, int]:
     from forecastcore.runs.backfill import backfill
 
@@ -277,6 +293,8 @@ _COMMANDS: dict[str, Callable[[Any], tuple[Document, int]]] = {
     "models_promote": _models_promote,
     "models_rollback": _models_rollback,
     "models_show": _models_show,
+    "plan_predict": _plan_predict,
+    "plan_retrain": _plan_retrain,
     "plugins_check": _plugins_check,
     "plugins_list": _plugins_list,
     "plugins_new": _plugins_new,

@@ -135,7 +135,7 @@ def build() -> argparse.ArgumentParser:
         ("retrain", "retrain --as-of 2026-11-01 --no-promote", "retrain --require-promotion"),
     )
     _as_of(retrain)
-    retrain.add_argument("--no-promote", action="store_true", help="record the decision, leave the champion")
+    _no_promote(retrain)
     retrain.add_argument("--require-promotion", action="store_true", help="exit 4 when the gate holds")
 
     predict = _command(
@@ -149,15 +149,7 @@ def build() -> argparse.ArgumentParser:
         ),
     )
     _as_of(predict)
-    predict.add_argument(
-        "--scenario", action="append", metavar="NAME", help="base or one under scenarios: (repeatable; default: base)"
-    )
-    predict.add_argument(
-        "--model",
-        default="champion",
-        metavar="WHICH",
-        help="champion, challenger, a version or a run id (default: champion)",
-    )
+    _forecast(predict)
 
     backtest = _command(
         commands,
@@ -167,6 +159,7 @@ def build() -> argparse.ArgumentParser:
     )
     _as_of(backtest)
 
+    _plan(commands)
     _delivery(commands)
     _models(commands)
 
@@ -277,6 +270,39 @@ def _models(commands: Any) -> None:
     )
     rollback.add_argument("--reason", default="rolled back by hand", help="goes into the ledger")
     _command(models, "history", "every decision, oldest first", ("models history", "--json models history"))
+
+
+def _plan(commands: Any) -> None:
+    plan = _group(
+        commands,
+        "plan",
+        "what a run would read, fit, write, promote and cost; writes nothing",
+        ("plan retrain", "plan predict --scenario heatwave"),
+    )
+    retrain = _command(plan, "retrain", "what retrain would do", ("plan retrain", "--json plan retrain --no-promote"))
+    _as_of(retrain)
+    _no_promote(retrain)
+    predict = _command(
+        plan, "predict", "what predict would do", ("plan predict", "plan predict --scenario base --model challenger")
+    )
+    _as_of(predict)
+    _forecast(predict)
+
+
+def _no_promote(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--no-promote", action="store_true", help="record the decision, leave the champion")
+
+
+def _forecast(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--scenario", action="append", metavar="NAME", help="base or one under scenarios: (repeatable; default: base)"
+    )
+    parser.add_argument(
+        "--model",
+        default="champion",
+        metavar="WHICH",
+        help="champion, challenger, a version or a run id (default: champion)",
+    )
 
 
 def _as_of(parser: argparse.ArgumentParser) -> None:

@@ -246,6 +246,43 @@ def _doctor(document: Document) -> str:
     return "\n".join([*lines, ", ".join(f"{count} {status}" for status, count in counts.items())])
 
 
+def _plan(document: Document) -> str:
+    reads, fits, writes, promotes = (document[key] for key in ("reads", "fits", "writes", "promotes"))
+    where = f" {reads['location']}" if reads["location"] else ""
+    lines = [
+        f"reads    {reads['source']}{where}: {reads['series']} series, {reads['rows']} rows until {reads['origin']}",
+        *(f"           {note}" for note in reads["notes"]),
+        f"fits     {fits['total']} times in the backtest; {fits['then']}"
+        if fits["total"]
+        else f"fits     {fits['then']}",
+        *(f"           {c['name']} ({c['scope']}): {c['fits']} {_shown(c)}".rstrip() for c in fits["candidates"]),
+        f"writes   runs in {writes['tracking']}",
+        *([f"           registers {writes['registers']}"] if "registers" in writes else []),
+        *(
+            f"           {s['sink']} {s['location'] or ''}: {s['scenario']}, {_vintage(s, writes)}"
+            for s in writes["sinks"]
+        ),
+    ]
+    if promotes:
+        rules = ", ".join(f"{key} {value}" for key, value in promotes["rules"].items() if not isinstance(value, dict))
+        lines.append(f"promotes mode {promotes['mode']}, champion {promotes['champion'] or 'none yet'}; {rules}")
+    costs, submits = document["costs"], document["submits"]
+    lines.append(f"submits  {submits['jobs']} jobs; engine {submits['engine']}")
+    seconds = "" if costs["seconds"] is None else f"{costs['seconds']:.1f} s, "
+    lines.append(f"costs    {seconds}{costs['note']}")
+    return "\n".join(lines)
+
+
+def _shown(candidate: Document) -> str:
+    params = " ".join(f"{key}={value}" for key, value in candidate["params"].items())
+    return f"{params} in {candidate['trials']} trials" if candidate["trials"] else params
+
+
+def _vintage(sink: Document, writes: Document) -> str:
+    state = {None: "cannot be asked", True: "there already, nothing is written", False: f"{writes['rows']} rows"}
+    return f"{state[sink['already']]} (run key {sink['run_key'][:12]}…)"
+
+
 def _init(document: Document) -> str:
     folder = document["folder"]
     there = shlex.quote(folder)
@@ -282,6 +319,8 @@ _RENDER = {
     "models promote": _entry,
     "models rollback": _entry,
     "models show": _models_show,
+    "plan predict": _plan,
+    "plan retrain": _plan,
     "plugins check": _plugins_check,
     "plugins list": _plugins_list,
     "plugins new": _plugins_new,

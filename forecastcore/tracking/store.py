@@ -147,6 +147,23 @@ class MlflowStore:
         _check(folder, self._digest(version))
         return folder
 
+    def lasted(self, command: str) -> float | None:
+        """Seconds of the newest finished run of a command; None where there is none."""
+        if not self._connection.exists():
+            return None
+
+        def newest(client: MlflowClient) -> float | None:
+            experiment = client.get_experiment_by_name(self._experiment_name)
+            if experiment is None:
+                return None
+            # by its name: the runs of its candidates carry the same tags
+            wanted = f"attributes.run_name LIKE '{command} %' and attributes.status = 'FINISHED'"
+            wanted += f" and tags.forecastcore_project = '{self._project}'"
+            runs = client.search_runs([experiment.experiment_id], wanted, max_results=1)
+            return (runs[0].info.end_time - runs[0].info.start_time) / 1000 if runs else None
+
+        return self._connection.call("look up earlier runs", newest)
+
     def astray(self) -> dict[str, str | None]:
         """Aliases that do not say what the ledger says, with the version they should have; nothing is changed."""
         return self._wrong(self.ledger())
