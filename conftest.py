@@ -1,6 +1,7 @@
 """For the tests of the core and of every plugin: the developer's own servers and accounts stay out of them."""
 
 import os
+import signal
 
 from hypothesis import settings
 
@@ -14,6 +15,9 @@ os.environ |= {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
 }
+
+# A shell's background jobs ignore Ctrl-C, and so would all that the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Two busy cores say nothing about the code; a failure in CI has to be the same at home.
 settings.register_profile("shared", deadline=None, derandomize="CI" in os.environ)

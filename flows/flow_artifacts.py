@@ -115,7 +115,7 @@ def plain(value: Any) -> str:
 
 
 def _line(row: LeaderboardRow) -> dict[str, Any]:
-    numbers = {k: getattr(row, k) for k in ("mase", "rmsse", "wql", "bias", "coverage", "skill", "seconds")}
+    numbers = {k: getattr(row, k) for k in ("mase", "rmsse", "wql", "bias", "coverage", "skill", "seconds", "premium")}
     rounded = {name: None if value is None else round(value, 4) for name, value in numbers.items()}
     params = ", ".join(f"{name}={value}" for name, value in row.params.items())
     texts = {"candidate": row.name, "model": row.model, "status": row.status}

@@ -27,6 +27,7 @@ __all__ = [
     "Assumption",
     "AssumptionSpec",
     "Capabilities",
+    "Example",
     "Fitted",
     "FittedPerSeries",
     "Model",
@@ -71,6 +72,9 @@ class Task:
         replay: for models that train on past origins: given origins, the frame `unique_id, origin, ds, step,
             <covariates>` with each covariate as it *would have been assumed* at that origin; None where nothing is
             assumed. Train on it instead of the actual covariates, and the model learns how far to trust them.
+        forecast: for assumptions that let a model forecast (`AssumptionSpec.models`): given `unique_id, ds, y` up to
+            the origin and the rows `unique_id, ds, step` to forecast, the frame `unique_id, ds, forecast` of the model,
+            fitted on that history; NaN for a series that it cannot do. Names of series are the assumption's own.
     """
 
     origin: pd.Timestamp
@@ -84,6 +88,7 @@ class Task:
     seed: int = 0
     threads: int = 1
     replay: Callable[[Sequence[pd.Timestamp]], pd.DataFrame] | None = None
+    forecast: Callable[[pd.DataFrame, pd.DataFrame], pd.DataFrame] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,12 +159,13 @@ class Assumption(Protocol):
 
         Args:
             history: `unique_id, ds, <covariates>` up to the origin; only the covariates that name this assumption.
-            future: `unique_id, ds, step`, the rows asked for. An assumption that stands on another one (`wraps`) finds
-                the other's values here, in columns of the covariates' names.
+            future: `unique_id, ds, step`, the rows asked for. An assumption that stands on others (`wraps`) finds
+                their values here, in columns of the covariates' names.
             task: `task.covariates` names the columns to fill.
 
         Returns:
-            `unique_id, ds, <covariates>`, one row per row of `future`, and optionally a text column `assumed_by`.
+            `unique_id, ds, <covariates>`, one row per row of `future`; NaN where it cannot say. Optionally a column
+            `issued_at`, UTC: when what it says was issued, so that a chain can tell its age.
 
         Raises:
             AssumptionUnavailable: its outside source cannot answer now.
@@ -219,10 +225,27 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Example:
+    """How to try a plugin that needs parameters; the conformance suite asks for it.
+
+    Attributes:
+        params: as a project file would give them.
+        covariates: names that an assumption can fill.
+        issue_later: adds to the archive that an assumption reads other values for the same instants, issued after the
+            moment it is given; None where it has none.
+    """
+
+    params: Mapping[str, Any] = field(default_factory=dict)
+    covariates: tuple[str, ...] = ("temperature",)
+    issue_later: Callable[[pd.Timestamp], None] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class _Spec:
     name: str
     summary: str
     factory: Callable[..., Any]
+    example: Callable[..., Example] | None = None
 
     def __post_init__(self) -> None:
         if not self.name or not all(part.isalnum() for part in self.name.split("-")) or self.name != self.name.lower():
@@ -238,6 +261,7 @@ class ModelSpec(_Spec):
         name: what `type:` says in the project file.
         summary: one line for `plugins list`.
         factory: dataclass following `Model`; its typed fields are the parameters.
+        example: given an empty folder, how to try it; needed where parameters have no default.
         capabilities: what it can do; a mapping of the same names will do.
     """
 
@@ -258,12 +282,16 @@ class AssumptionSpec(_Spec):
         name: what `type:` says in the project file.
         summary: one line for `plugins list`.
         factory: dataclass following `Assumption`; its typed fields are the parameters.
+        example: given an empty folder, how to try it, and on which covariates; needed where parameters have no default.
         generates: it also knows the past, as a calendar does; the source needs no column for it.
-        wraps: it changes another assumption, named by its parameter `of`.
+        wraps: it stands on others: on the one that its parameter `of` names, or on the list `links`, of names or of
+            objects with the attributes `of` and `max_age`; of each value the first of them that can say is handed on.
+        models: it lets a model forecast, by `task.forecast`; its parameter `model` says which: `{type: ets, …}`.
     """
 
     generates: bool = False
     wraps: bool = False
+    models: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -274,6 +302,7 @@ class SinkSpec(_Spec):
         name: what `type:` says in the project file.
         summary: one line for `plugins list`.
         factory: dataclass following `Sink`; fields of type `Path` are resolved against the project file.
+        example: given an empty folder, how to try it; needed where parameters other than paths have no default.
     """
 
 
@@ -285,6 +314,7 @@ class SourceSpec(_Spec):
         name: what `type:` says in the project file.
         summary: one line for `plugins list`.
         factory: dataclass following `Source`; fields of type `Path` are resolved against the project file.
+        example: given an empty folder and an Arrow table, puts the table there and says how to read it.
     """
 
 

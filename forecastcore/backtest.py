@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from forecastcore.api import Task
+    from forecastcore.ensemble import Blend
     from forecastcore.frames import History
     from forecastcore.ports import Engine
     from forecastcore.project import Candidate, Project
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float64]
     Ints = npt.NDArray[np.intp]
 
-__all__ = ["Backtest", "Result", "fit_all", "fold_origins", "rows_of", "run", "run_package"]
+__all__ = ["Backtest", "Result", "chunks", "fit_all", "fold_origins", "request_of", "rows_of", "run", "run_package"]
 
 #: points in a chunk of a local model; large enough that handing it over costs nothing beside fitting
 CHUNK_POINTS = 40_000
@@ -79,7 +81,9 @@ class Result:
         errors: what its quantiles are calibrated on.
         failures: why series were served by the fallback, with the number of folds, screened series not counted.
         seconds: work time over all units.
+        foresight: what the same fitted models forecast of the actual covariates; None where they use none assumed.
         remarks: what else is to be said of it.
+        blend: of an ensemble, how its members are put together; learned from all folds.
     """
 
     candidate: Candidate
@@ -88,7 +92,13 @@ class Result:
     errors: intervals.Errors
     failures: Mapping[str, str]
     seconds: float
+    foresight: Floats | None = None
     remarks: tuple[str, ...] = ()
+    blend: Blend | None = None
+
+    def failed(self, rows: Backtest) -> bool:
+        """Whether the fallback served every series that a model was given."""
+        return bool(self.failures) and len(self.failures) >= len(rows.ids) - len(rows.screened)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +113,8 @@ class Backtest:
         scale, scale2: in-sample seasonal naive error (mean absolute, mean squared) by origin and series.
         group: number of each row's (origin, series) pair.
         reference: mean MASE of the best seasonal naive.
+        naive: its forecasts.
+        reference_error: its errors relative to its forecasts.
         screened: series that no model was given, and why.
     """
 
@@ -116,8 +128,14 @@ class Backtest:
     scale2: Floats
     group: Ints
     reference: float
+    naive: Floats
     reference_error: Floats
     screened: Mapping[str, str]
+
+    def origin_losses(self, forecast: Floats) -> Floats:
+        """Mean of `losses` over the series that were scored, shape (origins,)."""
+        losses = self.losses(forecast)
+        return metrics.group_mean(losses.ravel(), np.repeat(np.arange(len(losses)), losses.shape[1]), len(losses))
 
     def losses(self, forecast: Floats) -> Floats:
         """Mean absolute scaled error by origin and series, shape (origins, series)."""
@@ -125,8 +143,24 @@ class Backtest:
         mean = metrics.group_mean(np.abs(forecast - self.y), self.group, int(np.prod(shape))).reshape(shape)
         return np.asarray(mean / self.scale)
 
+    @cached_property
+    def scored(self) -> metrics.Scored:
+        """What forecasts are scored on, with the slices to tell apart."""
+        size = metrics.group_mean(np.abs(self.y), self.series, len(self.ids))
+        classes = {name: np.tile(hit, len(self.origins)) for name, hit in metrics.size_classes(size).items()}
+        return metrics.Scored(
+            y=self.y,
+            group=self.group,
+            step=self.step,
+            scale=self.scale.ravel(),
+            scale2=self.scale2.ravel(),
+            naive=self.naive,
+            size_class=classes,
+        )
 
-def _request(project: Project, grid: TimeGrid, **more: Any) -> dict[str, Any]:
+
+def request_of(project: Project, grid: TimeGrid, **more: Any) -> dict[str, Any]:
+    """What every unit's request holds: the project, the grid, and what else it needs."""
     return {
         "recipe": project.recipe(),
         "frequency": grid.frequency,
@@ -152,7 +186,7 @@ def _units(
     origins: Sequence[tuple[int, pd.Timestamp]],
     panel: pd.DataFrame,
 ) -> list[Unit]:
-    request = _request(project, history.grid, candidate=candidate.as_dict())
+    request = request_of(project, history.grid, candidate=candidate.as_dict())
     stamped = [(number, origin.isoformat()) for number, origin in origins]
     if project.host.offer("model", candidate.type).spec.capabilities.scope == "global":
         return [Unit(None, json.dumps({**request, "origins": [one]})) for one in stamped]
@@ -179,7 +213,7 @@ def rows_of(project: Project, history: History, origins: list[pd.Timestamp]) -> 
     # What no model is given is no model's merit: a broken series leaves the leaderboard as it would be without it.
     screened = guard.screen(panel, project.config.quality.max_missing)
     actual[np.repeat(np.isin(ids, list(screened))[series], horizon)] = np.nan
-    best, error = _yardstick(histories, actual, group, scale, task)
+    best, naive, error = _yardstick(histories, actual, group, scale, task)
     return Backtest(
         origins=origins,
         ids=ids,
@@ -191,6 +225,7 @@ def rows_of(project: Project, history: History, origins: list[pd.Timestamp]) -> 
         scale2=scale2,
         group=group,
         reference=best,
+        naive=naive,
         reference_error=error,
         screened=screened,
     )
@@ -210,17 +245,17 @@ def _upto(instants: npt.NDArray[Any], starts: npt.NDArray[np.intp], origin: pd.T
 
 def _yardstick(
     histories: Sequence[Floats], actual: Floats, group: Ints, scale: Floats, task: Task
-) -> tuple[float, Floats]:
-    """MASE of the best of the seasonal naives (day, week …), and its errors relative to its forecasts."""
-    best, error = float("inf"), np.zeros(0)
+) -> tuple[float, Floats, Floats]:
+    """MASE of the best of the seasonal naives (day, week …), its forecasts, and its errors relative to them."""
+    best, naive, error = float("inf"), np.full(len(actual), np.nan), np.zeros(0)
     for season in task.seasons:
         forecast = np.concatenate([repeat_season(y, season, task.horizon) for y in histories])
         loss = metrics.group_mean(np.abs(actual - forecast), group, scale.size).reshape(scale.shape) / scale
         mean = float(loss[np.isfinite(loss)].mean()) if np.isfinite(loss).any() else float("nan")
         if mean < best:
             with np.errstate(divide="ignore", invalid="ignore"):
-                best, error = mean, (actual - forecast) / np.abs(forecast)
-    return best, error[np.isfinite(error)]
+                best, naive, error = mean, forecast, (actual - forecast) / np.abs(forecast)
+    return best, naive, error[np.isfinite(error)]
 
 
 def run(
@@ -253,15 +288,16 @@ def run(
 
 def run_package(
     project: Project, history: History, folder: Path, engine: Engine, rows: Backtest, folds: Sequence[int]
-) -> Floats:
-    """Point forecasts of a stored model for the rows of some folds; NaN elsewhere."""
-    request = _request(
+) -> tuple[Floats, Floats]:
+    """Point forecasts and quantiles of a stored model for the rows of some folds; NaN elsewhere."""
+    request = request_of(
         project, history.grid, package=str(folder), origins=[(n, rows.origins[n].isoformat()) for n in folds]
     )
     ((_, frame),) = list(engine.map(package_unit, history.panel, [Unit(None, json.dumps(request))]))
-    forecast = np.full(len(rows.y), np.nan)
-    forecast[np.isin(rows.fold, list(folds))] = _in_order(frame)["forecast"].to_numpy()
-    return forecast
+    columns = ["forecast", *(quantile_column(q) for q in project.config.quantiles)]
+    values = np.full((len(rows.y), len(columns)), np.nan)
+    values[np.isin(rows.fold, list(folds))] = _in_order(frame)[columns].to_numpy(dtype=float)
+    return values[:, 0], values[:, 1:]
 
 
 def _in_order(frame: pd.DataFrame) -> pd.DataFrame:
@@ -282,6 +318,7 @@ def _result(candidate: Candidate, frames: Sequence[pd.DataFrame], rows: Backtest
         step=rows.step,
         series=rows.series,
         ids=rows.ids,
+        fold=rows.fold,
     )
     failed = frame.loc[(frame["reason"] != "") & (frame["step"] == 1), ["unique_id", "reason"]]
     failures = {
@@ -289,14 +326,16 @@ def _result(candidate: Candidate, frames: Sequence[pd.DataFrame], rows: Backtest
         for uid, reason in zip(failed["unique_id"], failed["reason"], strict=True)
         if uid not in rows.screened
     }
+    foresight = frame["foresight"].to_numpy(dtype=float)
     carried = Counter(reason for part in frames for reason in part.attrs["carried"])
     return Result(
         candidate=candidate,
         forecast=forecast,
-        quantiles=intervals.leave_one_fold_out(errors, rows.fold, levels),
+        quantiles=intervals.leave_one_fold_out(errors, levels),
         errors=errors,
         failures=failures,
         seconds=sum(float(part.attrs["seconds"]) for part in frames),
+        foresight=foresight if np.isfinite(foresight).any() else None,
         remarks=tuple(f"covariates carried on from the last season: {reason}" for reason, _ in carried.most_common(1)),
     )
 
@@ -306,8 +345,10 @@ def leaderboard_row(result: Result, rows: Backtest, levels: Sequence[float], not
     scores = metrics.score(
         rows.y, result.forecast, result.quantiles, levels, rows.group, rows.scale.ravel(), rows.scale2.ravel()
     )
+    slices = metrics.by_slice(rows.scored, result.forecast, result.quantiles, levels)
+    whole = slices["all"]
     able = len(rows.ids) - len(rows.screened)
-    status = "ok" if not result.failures else "failed" if len(result.failures) >= able else "degraded"
+    status = "ok" if not result.failures else "failed" if result.failed(rows) else "degraded"
     words = (
         [f"{len(result.failures)} of {able} series served by the fallback: {_commonest(result.failures)}"]
         if result.failures
@@ -317,7 +358,7 @@ def leaderboard_row(result: Result, rows: Backtest, levels: Sequence[float], not
     return LeaderboardRow(
         name=result.candidate.name,
         model=result.candidate.type,
-        params=dict(result.candidate.params),
+        params=result.candidate.as_dict()["params"],
         status=status,
         reason="; ".join([*words, *result.remarks, *([note] if note else [])]),
         mase=scores.mase,
@@ -326,8 +367,21 @@ def leaderboard_row(result: Result, rows: Backtest, levels: Sequence[float], not
         bias=scores.bias,
         coverage=scores.coverage,
         skill=skill,
+        smape=whole["smape"],
+        skill_gm=whole["skill_gm"],
+        win_rate=whole["win_rate"],
+        coverage_by_step={name: one["coverage"] for name, one in slices.items() if name.startswith("steps ")},
         seconds=result.seconds,
+        premium=_premium(result, rows),
     )
+
+
+def _premium(result: Result, rows: Backtest) -> float | None:
+    """What the same models would have gained by knowing the covariates' future, in units of mase."""
+    if result.foresight is None:
+        return None
+    gain = rows.losses(result.forecast) - rows.losses(result.foresight)
+    return float(gain[np.isfinite(gain)].mean()) if np.isfinite(gain).any() else None
 
 
 def _commonest(failures: Mapping[str, str]) -> str:
@@ -336,12 +390,14 @@ def _commonest(failures: Mapping[str, str]) -> str:
     return f"{reason} ({count} series, such as {example!r})"
 
 
-def fit_all(project: Project, history: History, candidate: Candidate, engine: Engine, folder: Path) -> list[str]:
-    """Fit a candidate on all history and write its parts below `folder/state`; the parts' names."""
+def fit_all(
+    project: Project, history: History, candidate: Candidate, engine: Engine, folder: Path, prefix: str = ""
+) -> list[str]:
+    """Fit a candidate on all history and write its parts below `folder/state`; the parts' names, all with `prefix`."""
     whole = project.host.offer("model", candidate.type).spec.capabilities.scope == "global"
     parts: list[tuple[str, ...] | None] = [None] if whole else [*chunks(history.panel)]
-    names = [f"{number:05d}" for number in range(len(parts))]
-    request = _request(
+    names = [f"{prefix}{number:05d}" for number in range(len(parts))]
+    request = request_of(
         project,
         history.grid,
         candidate=candidate.as_dict(),

@@ -27,9 +27,24 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float64]
 
-__all__ = ["Answer", "Offered", "Part", "answer", "fit", "predict", "reason_of", "screen", "with_fallback"]
+__all__ = [
+    "Answer",
+    "Offered",
+    "Part",
+    "answer",
+    "asked_of",
+    "culprits",
+    "fit",
+    "predict",
+    "prepared",
+    "reason_of",
+    "screen",
+    "with_fallback",
+]
 
 _MAX_PROBES = 64
+#: a forecast above it cannot be scored: its square is no number
+_LARGEST = 1e150
 
 
 class Offered(Protocol):
@@ -114,8 +129,16 @@ def _part(frame: pd.DataFrame, ids: Sequence[str]) -> pd.DataFrame:
     return frame[frame["unique_id"].isin(ids)].reset_index(drop=True)
 
 
-def _culprits(attempt: Callable[[Sequence[str]], Any], ids: Sequence[str]) -> dict[str, BaseException]:
-    """The series on which `attempt` raises, found by halving; the rest too where many attempts and none succeeded."""
+def culprits(attempt: Callable[[Sequence[str]], Any], ids: Sequence[str]) -> dict[str, BaseException]:
+    """The series on which `attempt` raises, found by halving; the rest too where many attempts and none succeeded.
+
+    Args:
+        attempt: tries some of the series; what it returns is not looked at.
+        ids: all of them.
+
+    Returns:
+        What was raised, by `unique_id`.
+    """
     found: dict[str, BaseException] = {}
     waiting = [list(ids)]
     probes, fine = 0, False
@@ -133,7 +156,7 @@ def _culprits(attempt: Callable[[Sequence[str]], Any], ids: Sequence[str]) -> di
     return found
 
 
-def _prepared(frame: pd.DataFrame, task: Task, offered: Offered) -> pd.DataFrame:
+def prepared(frame: pd.DataFrame, task: Task, offered: Offered) -> pd.DataFrame:
     """What the model may see: its own copy, only the columns it can use, gaps filled unless it can handle them."""
     can = offered.spec.capabilities
     columns = [c for c in frame.columns if c not in task.covariates or can.covariates]
@@ -150,7 +173,8 @@ def _prepared(frame: pd.DataFrame, task: Task, offered: Offered) -> pd.DataFrame
     return own
 
 
-def _asked(task: Task, offered: Offered) -> Task:
+def asked_of(task: Task, offered: Offered) -> Task:
+    """What the model is asked: without covariates where it cannot use them."""
     if offered.spec.capabilities.covariates:
         return task
     return replace(task, covariates=(), replay=None)
@@ -176,19 +200,19 @@ def fit(offered: Offered, model: Model, history: pd.DataFrame, task: Task) -> tu
         The fitted model (None where no series could be fitted), and why series were left out.
     """
     failures = _short(history, offered.spec.capabilities.min_history)
-    prepared = _prepared(history, task, offered)
-    asked = _asked(task, offered)
-    ids = [uid for uid in prepared["unique_id"].unique() if uid not in failures]
+    own = prepared(history, task, offered)
+    asked = asked_of(task, offered)
+    ids = [uid for uid in own["unique_id"].unique() if uid not in failures]
     if not ids:
         return None, failures
 
     def attempt(some: Sequence[str]) -> Fitted:
-        return model.fit(_part(prepared, some), asked)
+        return model.fit(_part(own, some), asked)
 
     try:
         return _checked_fitted(attempt(ids), offered), failures
     except (Exception, SystemExit) as first:  # noqa: BLE001 - whatever a plugin raises becomes a reason
-        found = _culprits(attempt, ids) if len(ids) > 1 else {ids[0]: first}
+        found = culprits(attempt, ids) if len(ids) > 1 else {ids[0]: first}
         failures |= {uid: reason_of(error) for uid, error in found.items()}
         left = [uid for uid in ids if uid not in found]
         if not left:
@@ -216,8 +240,8 @@ def predict(offered: Offered, fitted: Fitted, context: pd.DataFrame, future: pd.
         future: `unique_id, ds, step, <covariates>`, sorted.
         task: what is asked.
     """
-    own_context, own_future = _prepared(context, task, offered), _prepared(future, task, offered)
-    asked = _asked(task, offered)
+    own_context, own_future = prepared(context, task, offered), prepared(future, task, offered)
+    asked = asked_of(task, offered)
     rows = {str(uid): (a, b) for uid, a, b in _spans(future)}
     forecast = np.full(len(future), np.nan)
     quantiles = np.full((len(future), len(task.quantiles)), np.nan)
@@ -236,15 +260,15 @@ def predict(offered: Offered, fitted: Fitted, context: pd.DataFrame, future: pd.
     try:
         attempt(ids)
     except (Exception, SystemExit) as first:  # noqa: BLE001 - whatever a plugin raises becomes a reason
-        found = _culprits(attempt, ids) if len(ids) > 1 else dict.fromkeys(ids, first)
+        found = culprits(attempt, ids) if len(ids) > 1 else dict.fromkeys(ids, first)
         failures |= {uid: reason_of(error) for uid, error in found.items()}
     for uid, (a, b) in rows.items():
-        if not np.isfinite(forecast[a:b]).all():
+        if not (np.abs(forecast[a:b]) < _LARGEST).all():
             forecast[a:b], quantiles[a:b] = np.nan, np.nan
             failures.setdefault(uid, "model-error: no finite forecast for every step")
         else:
             failures.pop(uid, None)
-    quantiles[~np.isfinite(quantiles).all(axis=1)] = np.nan
+    quantiles[~(np.abs(quantiles) < _LARGEST).all(axis=1)] = np.nan
     return Answer(forecast, np.sort(quantiles, axis=1), failures)
 
 

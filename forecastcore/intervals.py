@@ -12,7 +12,7 @@ moving a model's own quantiles, Romano, Patterson & Candès (2019).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,8 +31,14 @@ __all__ = ["Conformal", "Errors", "calibrate", "leave_one_fold_out"]
 
 #: errors wanted for the quantiles of one step; steps nearby lend theirs where a step has fewer
 WANTED = 200
+#: errors that tell the quantiles of a step as well as any more
+_PLENTY = 10_000
 #: errors of its own that a series needs to count for half of its size
 _SHRINK = 20
+#: factor by which a band is widened or narrowed at most because the series' level has changed
+_GROWTH = 2.0
+#: steps on which it is looked how far errors of one origin hang together
+_LOOKED_AT = 24
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,7 @@ class Conformal:
         plain: the same, from the point forecast.
         sizes: mean absolute backtest error by `unique_id`.
         relative: mean absolute error over mean absolute value, for a series that has no size of its own.
+        scales: mean absolute forecast by `unique_id` in the backtest; a series that has grown since errs by more.
     """
 
     levels: tuple[float, ...]
@@ -52,6 +59,7 @@ class Conformal:
     plain: Floats
     sizes: Mapping[str, float]
     relative: float
+    scales: Mapping[str, float] = field(default_factory=dict)
 
     def quantiles(self, ids: Sequence[str], steps: Ints, forecast: Floats, own: Floats) -> Floats:
         """Quantiles of rows, shape (rows, levels), never crossing.
@@ -62,10 +70,18 @@ class Conformal:
             forecast: point forecasts.
             own: the model's quantiles, shape (rows, levels); NaN in rows that have none.
         """
-        names = list(dict.fromkeys(ids))
-        place = {uid: n for n, uid in enumerate(names)}
-        known = np.array([self.sizes.get(uid, np.nan) for uid in names])
-        size = known[np.fromiter((place[uid] for uid in ids), dtype=np.intp, count=len(ids))]
+        import pandas as pd
+
+        series, names = pd.factorize(np.asarray(ids, dtype=object))
+        return self.of_series(names.tolist(), series, steps, forecast, own)
+
+    def of_series(self, ids: Sequence[str], series: Ints, steps: Ints, forecast: Floats, own: Floats) -> Floats:
+        """The same for rows of one origin whose series are numbers of `ids`."""
+        known = np.array([self.sizes.get(uid, np.nan) for uid in ids])
+        scale = np.array([self.scales.get(uid, np.nan) for uid in ids])
+        with np.errstate(invalid="ignore", divide="ignore"):
+            growth = group_mean(np.abs(forecast), series, len(ids)) / scale
+        size = (known * np.where(np.isfinite(growth), np.clip(growth, 1 / _GROWTH, _GROWTH), 1.0))[series]
         size = np.where(np.isfinite(size), size, self.relative * np.abs(forecast))[:, None]
         rows = np.minimum(np.asarray(steps), len(self.offsets)) - 1
         native = np.all(np.isfinite(own), axis=1, keepdims=True)
@@ -94,40 +110,69 @@ def _sizes(error: Floats, series: Ints, level_of: Floats) -> tuple[Floats, float
     return np.where(np.isfinite(size) & (size > 0), size, 1.0), typical
 
 
-def _rank(values: Floats, level: float) -> float:
-    """The finite-sample quantile: the k-th smallest with k = ceil((n + 1) level) above the median, its mirror below."""
-    n = len(values)
+def _rank(values: Floats, level: float, count: float) -> float:
+    """The finite-sample quantile: that of level (n + 1) / n · level above the median, its mirror below.
+
+    Args:
+        values: errors.
+        level: of the quantile.
+        count: n, the number of errors that would tell as much if they were independent.
+    """
     if level < 0.5:  # noqa: PLR2004 - the median
-        return -_rank(-values, 1 - level)
-    if level == 0.5:  # noqa: PLR2004 - the median
-        return float(np.median(values))
-    place = min(int(np.ceil((n + 1) * level)), n) - 1
-    return float(np.partition(values, place)[place])
+        return -_rank(-values, 1 - level, count)
+    if level > 0.5:  # noqa: PLR2004 - the median
+        level = min(level * (count + 1) / count, 1.0)
+    return float(np.quantile(values, level))
 
 
-def _shape(scaled: Floats, step: Ints, horizon: int, levels: Sequence[float]) -> Floats:
+def _design_effect(values: Floats, level: float, fold: Ints) -> float:
+    """How many errors of these tell as much as one independent error: those of one origin hang together.
+
+    The share of errors below a quantile differs from origin to origin by more than it would if errors were independent
+    (Kish 1965, Survey sampling); NaN where there are no two origins to compare.
+    """
+    below = values <= np.quantile(values, level)
+    count = np.bincount(fold)
+    share = np.bincount(fold, below)[count > 0] / count[count > 0]
+    expected = level * (1 - level) / len(values)
+    return float(share.var(ddof=1) / len(share) / expected) if len(share) > 1 else float("nan")
+
+
+def _shape(scaled: Floats, step: Ints, fold: Ints, horizon: int, levels: Sequence[float]) -> Floats:
     """Each level's quantile of its own scaled errors by step, borrowing from the steps around; shape (horizon, levels).
 
     Args:
         scaled: shape (rows, levels), one column of errors per level.
         step: 1 … horizon of each row.
+        fold: number of each row's origin.
         horizon: steps.
         levels: quantile levels.
     """
-    order = np.argsort(step, kind="stable")
-    values = scaled[order]
+    # numbers of 16 bits are sorted in proportion to their count
+    order = np.argsort(step.astype(np.int16 if horizon <= np.iinfo(np.int16).max else np.int64), kind="stable")
+    origin = fold[order]
     out = np.zeros((horizon, len(levels)))
-    if not len(values):
+    if not len(order):
         return out
     edges = np.searchsorted(step[order], np.arange(1, horizon + 2))
-    for h in range(1, horizon + 1):
-        width = 0
-        low, high = edges[h - 1], edges[h]
-        while high - low < WANTED and width < horizon:
-            width += 1
-            low, high = edges[max(h - 1 - width, 0)], edges[min(h + width, horizon)]
-        out[h - 1] = [_rank(values[low:high, number], level) for number, level in enumerate(levels)]
+    windows = [_window(edges, h, horizon) for h in range(1, horizon + 1)]
+    for number, level in enumerate(levels):
+        column = scaled[order, number]
+        some = windows[:: max(horizon // _LOOKED_AT, 1)]
+        effects = [_design_effect(column[window], level, origin[window]) for window in some]
+        effect = max(float(np.mean(effects)), 1.0) if np.isfinite(effects).all() else 1.0
+        parts = [column[window] for window in windows]
+        out[:, number] = [_rank(part, level, max(len(part) / effect, 1.0)) for part in parts]
     return out
+
+
+def _window(edges: Ints, step: int, horizon: int) -> slice:
+    """Rows of a step and of so many steps around it that there are enough; an even sample where there are very many."""
+    width, low, high = 0, edges[step - 1], edges[step]
+    while high - low < WANTED and width < horizon:
+        width += 1
+        low, high = edges[max(step - 1 - width, 0)], edges[min(step + width, horizon)]
+    return slice(int(low), int(high), max(int(high - low) // _PLENTY, 1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,6 +187,7 @@ class Errors:
         step: 1 … horizon.
         series: number of each row's series in `ids`.
         ids: series.
+        fold: number of each row's origin.
     """
 
     y: Floats
@@ -151,6 +197,7 @@ class Errors:
     step: Ints
     series: Ints
     ids: Sequence[str]
+    fold: Ints
 
     def take(self, rows: npt.NDArray[np.bool_]) -> Errors:
         """Some of the rows."""
@@ -162,6 +209,7 @@ class Errors:
             made=self.made[rows],
             step=self.step[rows],
             series=self.series[rows],
+            fold=self.fold[rows],
         )
 
 
@@ -175,33 +223,34 @@ def calibrate(errors: Errors, horizon: int, levels: Sequence[float]) -> Conforma
     """
     level_of = group_mean(np.abs(errors.y), errors.series, len(errors.ids))
     fine = errors.take(errors.made & np.isfinite(errors.y) & np.isfinite(errors.forecast))
+    scales = group_mean(np.abs(fine.forecast), fine.series, len(errors.ids))
     sizes, typical = _sizes(fine.y - fine.forecast, fine.series, level_of)
     size = sizes[fine.series][:, None]
-    plain = np.repeat((fine.y - fine.forecast)[:, None] / size, len(levels), axis=1)
+    plain = np.broadcast_to((fine.y - fine.forecast)[:, None] / size, (len(size), len(levels)))
     native = np.isfinite(fine.own).all(axis=1)
-    moved = ((fine.y[:, None] - fine.own) / size)[native]
+    moved = (fine.y[native, None] - fine.own[native]) / size[native]
     # A series without an error of its own has no size: the level of its forecasts says how wide its band is.
     known = np.isin(np.arange(len(errors.ids)), fine.series)
     return Conformal(
         tuple(levels),
-        _shape(moved, fine.step[native], horizon, levels),
-        _shape(plain, fine.step, horizon, levels),
+        _shape(moved, fine.step[native], fine.fold[native], horizon, levels),
+        _shape(plain, fine.step, fine.fold, horizon, levels),
         {uid: size for uid, size, has in zip(errors.ids, sizes.tolist(), known, strict=True) if has},
         typical,
+        {uid: scale for uid, scale in zip(errors.ids, scales.tolist(), strict=True) if scale > 0},
     )
 
 
-def leave_one_fold_out(errors: Errors, fold: Ints, levels: Sequence[float]) -> Floats:
+def leave_one_fold_out(errors: Errors, levels: Sequence[float]) -> Floats:
     """Quantiles for backtest rows, each from the errors of the other folds; shape (rows, levels).
 
     With a single fold there are no others, and its own errors are used.
     """
     out = np.full((len(errors.y), len(levels)), np.nan)
     horizon = int(errors.step.max()) if len(errors.step) else 0
-    names = np.asarray(errors.ids, dtype=object)
-    for number in np.unique(fold):
-        here = fold == number
+    for number in np.unique(errors.fold):
+        here = errors.fold == number
         learned = calibrate(errors.take(~here if (~here).any() else here), horizon, levels)
         asked = errors.take(here)
-        out[here] = learned.quantiles(list(names[asked.series]), asked.step, asked.forecast, asked.own)
+        out[here] = learned.of_series(errors.ids, asked.series, asked.step, asked.forecast, asked.own)
     return out

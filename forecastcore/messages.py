@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 __all__ = [
+    "AssumptionError",
     "AssumptionNote",
     "BackfillOrigin",
     "BackfillReport",
@@ -72,7 +73,13 @@ class LeaderboardRow(Message):
         bias: mean error over mean absolute actual; positive forecasts too high.
         coverage: share of actuals inside the outermost quantiles.
         skill: 1 - mase / mase of the best seasonal naive on the same rows.
+        smape: symmetric mean absolute percentage error, in percent (M4).
+        skill_gm: 1 - the geometric mean, over series and origins, of the error relative to the seasonal naive's.
+        win_rate: share of series and origins with a smaller error than the seasonal naive.
+        coverage_by_step: coverage of each quarter of the horizon.
         seconds: wall time of the backtest.
+        premium: foresight premium: mase with the covariates as assumed minus mase of the same fitted model with the
+            actual ones; null where the model uses no covariate that is assumed.
     """
 
     name: str
@@ -86,7 +93,12 @@ class LeaderboardRow(Message):
     bias: Number = None
     coverage: Number = None
     skill: Number = None
+    smape: Number = None
+    skill_gm: Number = None
+    win_rate: Number = None
+    coverage_by_step: dict[str, Number] = Field(default_factory=dict)
     seconds: Number = None
+    premium: Number = None
 
 
 class VersionRef(Message):
@@ -166,6 +178,34 @@ class ModelVersion(Message):
     trained_until: datetime | None = None
 
 
+class AssumptionError(Message):
+    """How far from what came a covariate was assumed at the origins of the backtest; assumed minus actual.
+
+    Attributes:
+        covariate: column.
+        assumption: who was to say.
+        rows: how many values were compared.
+        spread: standard deviation of the covariate up to the first origin.
+        bias: mean error, in the covariate's unit.
+        mae: mean absolute error, in the covariate's unit.
+        scaled: `mae / spread`; null where the covariate has none.
+        bias_by_step: the same for each step, 1 … horizon; null where nothing could be compared.
+        mae_by_step: the same for each step.
+        scaled_by_step: the same for each step.
+    """
+
+    covariate: str
+    assumption: str
+    rows: int
+    spread: Number = None
+    bias: Number = None
+    mae: Number = None
+    scaled: Number = None
+    bias_by_step: tuple[Number, ...] = ()
+    mae_by_step: tuple[Number, ...] = ()
+    scaled_by_step: tuple[Number, ...] = ()
+
+
 class AssumptionNote(Message):
     """Which assumption filled which covariate for how many rows of a scenario."""
 
@@ -200,6 +240,7 @@ class RetrainReport(Message):
     champion_before: VersionRef | None
     champion_after: VersionRef | None
     decision: Decision
+    assumption_errors: tuple[AssumptionError, ...] = ()
     series: SeriesCount
     quality: dict[str, int] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -215,6 +256,7 @@ class BacktestReport(Message):
     as_of: datetime
     folds: int
     leaderboard: tuple[LeaderboardRow, ...]
+    assumption_errors: tuple[AssumptionError, ...] = ()
     series: SeriesCount
     quality: dict[str, int] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()

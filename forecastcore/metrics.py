@@ -15,14 +15,32 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import numpy.typing as npt
 
     Floats = npt.NDArray[np.float64]
     Ints = npt.NDArray[np.intp]
 
-__all__ = ["Scores", "coverage", "group_mean", "naive_scale", "pinball", "score", "smape"]
+__all__ = [
+    "Scored",
+    "Scores",
+    "by_slice",
+    "coverage",
+    "group_mean",
+    "naive_scale",
+    "pinball",
+    "score",
+    "size_classes",
+    "smape",
+    "step_buckets",
+]
+
+#: step buckets of a horizon, and size classes of the series
+_QUARTERS = 4
+_TENTH = 10
+#: a single relative error counts for no more than this, and for no less
+_CLIP = (0.01, 100.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +68,35 @@ def group_mean(values: Floats, group: Ints, groups: int) -> Floats:
     count = np.bincount(group[fine], minlength=groups)
     total = np.bincount(group[fine], weights=values[fine], minlength=groups)
     return np.asarray(np.divide(total, count, out=np.full(groups, np.nan), where=count > 0))
+
+
+def step_buckets(step: Ints) -> dict[str, npt.NDArray[np.bool_]]:
+    """Rows of each quarter of the horizon, by name; none where the horizon has fewer than four steps."""
+    horizon = int(step.max()) if len(step) else 0
+    quarter = (step - 1) * _QUARTERS // max(horizon, 1)
+    first = [-(-b * horizon // _QUARTERS) + 1 for b in range(_QUARTERS + 1)]
+    return {
+        f"steps {first[b]}-{first[b + 1] - 1}": quarter == b for b in range(_QUARTERS if horizon >= _QUARTERS else 0)
+    }
+
+
+def size_classes(size: Floats) -> dict[str, npt.NDArray[np.bool_]]:
+    """Series of each class, by name: quarters from small to large, and the largest tenth.
+
+    Args:
+        size: mean absolute value of each series; NaN where it is not known.
+    """
+    order = np.argsort(size, kind="stable")[: int(np.isfinite(size).sum())]
+    place = np.full(len(size), -1)
+    place[order] = np.arange(len(order))
+    n = len(order)
+    classes = {}
+    if n >= 2 * _QUARTERS:
+        quarter = np.where(place < 0, -1, place * _QUARTERS // n)
+        classes = {f"series of size {b + 1} of {_QUARTERS}": quarter == b for b in range(_QUARTERS)}
+    if n >= _TENTH:
+        classes["largest tenth of the series"] = place >= n - n // _TENTH
+    return classes
 
 
 def naive_scale(y: Floats, series: Ints, season: int, upto: Ints, *, power: int = 1) -> Floats:
@@ -102,10 +149,120 @@ def smape(y: Floats, forecast: Floats) -> float:
     return float(200.0 * (np.abs(y - forecast)[fine] / size[fine]).mean())
 
 
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """What forecasts are scored on: rows, and the (series, origin) pairs that they belong to.
+
+    Attributes:
+        y: actuals, NaN where missing; shape (rows,).
+        group: number of each row's pair.
+        step: 1 … horizon.
+        scale, scale2: in-sample seasonal naive error of each pair: mean absolute, mean squared.
+        naive: the best seasonal naive's forecasts, shape (rows,).
+        size_class: by name of a class, which pairs belong to it.
+    """
+
+    y: Floats
+    group: Ints
+    step: Ints
+    scale: Floats
+    scale2: Floats
+    naive: Floats
+    size_class: Mapping[str, npt.NDArray[np.bool_]]
+
+
+def by_slice(rows: Scored, forecast: Floats, quantiles: Floats, levels: Sequence[float]) -> dict[str, dict[str, float]]:
+    """All errors of one candidate: in all, in each quarter of the horizon, and in each size class of series.
+
+    Args:
+        rows: what was scored.
+        forecast: shape (rows,).
+        quantiles: shape (rows, levels).
+        levels: ascending.
+
+    Returns:
+        By name of a slice: `mase, rmsse, smape, wql, bias, coverage, skill, skill_gm, win_rate`. `skill` is 1 - the
+        ratio of MASE to the seasonal naive's; `skill_gm` is 1 - the geometric mean over pairs of that ratio, clipped to
+        0.01 … 100; `win_rate` is the share of pairs with the smaller error, a tie being half a win (both as in
+        fev-bench, Shchur et al. 2025).
+    """
+    pairs, buckets = len(rows.scale), step_buckets(rows.step)
+    bucket = np.zeros(len(rows.y), dtype=np.intp)
+    for number, hit in enumerate(buckets.values()):
+        bucket[hit] = number
+    count = max(len(buckets), 1)
+    cell, cells = rows.group * count + bucket, pairs * count
+    error, loss = forecast - rows.y, pinball(rows.y, quantiles, levels).mean(axis=1)
+    low, high = quantiles[:, 0], quantiles[:, -1]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        relative = 200 * np.abs(error) / (np.abs(rows.y) + np.abs(forecast))
+    inside = np.where(np.isfinite(low + high + rows.y), (low <= rows.y) & (rows.y <= high), np.nan)
+    totals = {
+        name: _sums(values, cell, cells).reshape(2, pairs, count)
+        for name, values in {
+            "error": error,
+            "absolute": np.abs(error),
+            "squared": error**2,
+            "naive": np.abs(rows.naive - rows.y),
+            "actual": np.where(np.isfinite(error), np.abs(rows.y), np.nan),
+            "pinball": loss,
+            "pinball_actual": np.where(np.isfinite(loss), np.abs(rows.y), np.nan),
+            "smape": relative,
+            "inside": inside,
+        }.items()
+    }
+    everything = np.ones(pairs, dtype=bool)
+    slices = {"all": (everything, slice(None))}
+    slices |= {name: (everything, slice(number, number + 1)) for number, name in enumerate(buckets)}
+    slices |= {name: (hit, slice(None)) for name, hit in rows.size_class.items()}
+    return {name: _of_slice(rows, totals, hit, part) for name, (hit, part) in slices.items()}
+
+
+def _sums(values: Floats, cell: Ints, cells: int) -> Floats:
+    """Sum and number of the finite values of each cell, shape (2, cells)."""
+    fine = np.isfinite(values)
+    return np.stack(
+        [
+            np.bincount(cell, np.where(fine, values, 0.0), minlength=cells),
+            np.bincount(cell, fine.astype(float), minlength=cells),
+        ]
+    )
+
+
+def _of_slice(rows: Scored, totals: Mapping[str, Floats], hit: npt.NDArray[np.bool_], part: slice) -> dict[str, float]:
+    """The errors of some pairs in some step buckets, from sums by pair and bucket."""
+    sums = {name: both[0][hit][:, part].sum(axis=1) for name, both in totals.items()}
+    counts = {name: both[1][hit][:, part].sum(axis=1) for name, both in totals.items()}
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = {name: sums[name] / counts[name] for name in ("absolute", "squared", "naive")}
+        ours, theirs = mean["absolute"] / rows.scale[hit], mean["naive"] / rows.scale[hit]
+        both = np.isfinite(ours) & np.isfinite(theirs)
+        ours, theirs = ours[both], theirs[both]
+        ratio = np.where(theirs > 0, ours / theirs, np.where(ours > 0, np.inf, 1.0))
+        whole = {name: float(values.sum()) for name, values in sums.items()}
+        number = {name: float(values.sum()) for name, values in counts.items()}
+        reference = _mean(theirs)
+        return {
+            "mase": _mean(mean["absolute"] / rows.scale[hit]),
+            "rmsse": _mean(np.sqrt(mean["squared"] / rows.scale2[hit])),
+            "smape": _ratio(whole["smape"], number["smape"]),
+            "wql": _ratio(2 * whole["pinball"], whole["pinball_actual"]),
+            "bias": _ratio(whole["error"], whole["actual"]),
+            "coverage": _ratio(whole["inside"], number["inside"]),
+            "skill": 1 - _ratio(_mean(ours), reference),
+            "skill_gm": 1 - float(np.exp(np.log(np.clip(ratio, *_CLIP)).mean())) if len(ratio) else float("nan"),
+            "win_rate": _mean((ours < theirs) + 0.5 * (ours == theirs)),
+        }
+
+
+def _ratio(one: float, other: float) -> float:
+    return one / other if other else float("nan")
+
+
 def score(
     y: Floats, forecast: Floats, quantiles: Floats, levels: Sequence[float], group: Ints, scale: Floats, scale2: Floats
 ) -> Scores:
-    """All errors of one candidate.
+    """All errors of one candidate; infinite where a row that can be scored has no forecast.
 
     Args:
         y: actuals, shape (rows,).
@@ -118,6 +275,8 @@ def score(
     """
     error = forecast - y
     groups = len(scale)
+    if (np.isfinite(y) & np.isfinite(scale[group]) & ~np.isfinite(forecast)).any():
+        return Scores(mase=np.inf, rmsse=np.inf, wql=np.inf, bias=np.nan, coverage=np.nan)
     fine = np.isfinite(error)
     size = float(np.abs(y[fine]).sum())
     losses = pinball(y, quantiles, levels)

@@ -3,6 +3,7 @@
 ```
 model.json      the manifest: which plugin, which parameters, which grid, trained until when
 conformal.npz   how far quantiles lie from the point forecast
+blend.npz       of an ensemble: how its members are put together
 state/00000/    learned parameters of a part of the series (see `state`)
 digests.json    SHA-256 of every file; its own digest is in the promotion ledger
 ```
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from dataclasses import dataclass
 from datetime import datetime  # noqa: TC003 - pydantic reads the types at run time
 from typing import TYPE_CHECKING, Any
@@ -22,6 +24,7 @@ from pydantic import Field
 
 from forecastcore import guard, state
 from forecastcore.api import Task
+from forecastcore.ensemble import Blend, merge
 from forecastcore.errors import DataError, MissingColumnsError, PluginError
 from forecastcore.frames import on_the_grid
 from forecastcore.guard import Part
@@ -30,12 +33,12 @@ from forecastcore.messages import Message
 from forecastcore.timegrid import TimeGrid
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from forecastcore.host import Host, Offer
 
-__all__ = ["Manifest", "Package", "PluginStamp", "save_part"]
+__all__ = ["Fit", "Manifest", "MemberStamp", "Package", "PluginStamp", "save_part"]
 
 
 class PluginStamp(Message):
@@ -44,6 +47,17 @@ class PluginStamp(Message):
     distribution: str
     version: str
     digest: str
+
+
+class MemberStamp(Message):
+    """A member of an ensemble; one that counts for no series has no parts, and is not needed to predict."""
+
+    name: str
+    model: str
+    params: dict[str, Any]
+    plugin: PluginStamp
+    weight: float
+    parts: tuple[str, ...] = ()
 
 
 class Manifest(Message):
@@ -70,6 +84,16 @@ class Manifest(Message):
     metrics: dict[str, float | None] = Field(default_factory=dict)
     fallback_spread: tuple[float, ...] = ()
     parts: tuple[str, ...] = ()
+    members: tuple[MemberStamp, ...] = ()
+
+    @classmethod
+    def read(cls, folder: Path) -> Manifest:
+        """The manifest of a packed model, its digest checked.
+
+        Raises:
+            StateError: the folder is not what was stored.
+        """
+        return cls.model_validate_json(state.open_verified(folder).read("model.json"))
 
     @property
     def grid(self) -> TimeGrid:
@@ -105,7 +129,8 @@ class Manifest(Message):
 
 
 def save_part(part: Part, folder: Path) -> None:
-    """Write learned parameters of some of the series; `folder` is made."""
+    """Write learned parameters of some of the series; `folder` is made, anew where it was left half-written."""
+    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     about = {"ids": part.ids, "failures": dict(part.failures), "fitted": part.fitted is not None}
     (folder / "part.json").write_text(json.dumps(about, sort_keys=True), encoding="utf-8")
@@ -123,6 +148,8 @@ def _conformal_bytes(conformal: Conformal) -> bytes:
         ids=np.asarray(list(conformal.sizes), dtype=np.str_),
         sizes=np.asarray(list(conformal.sizes.values()), dtype=float),
         relative=np.asarray(conformal.relative),
+        scaled=np.asarray(list(conformal.scales), dtype=np.str_),
+        scales=np.asarray(list(conformal.scales.values()), dtype=float),
     )
     return out.getvalue()
 
@@ -131,30 +158,69 @@ def _conformal_from(data: bytes) -> Conformal:
     with np.load(io.BytesIO(data), allow_pickle=False) as kept:
         sizes = dict(zip(kept["ids"].tolist(), kept["sizes"].tolist(), strict=True))
         levels = tuple(kept["levels"].tolist())
-        return Conformal(levels, kept["offsets"], kept["plain"], sizes, float(kept["relative"]))
+        scales = dict(zip(kept["scaled"].tolist(), kept["scales"].tolist(), strict=True)) if "scaled" in kept else {}
+        return Conformal(levels, kept["offsets"], kept["plain"], sizes, float(kept["relative"]), scales)
+
+
+def _blend_bytes(blend: Blend) -> bytes:
+    out = io.BytesIO()
+    np.savez(
+        out,
+        method=np.asarray(blend.method, dtype=np.str_),
+        weights=blend.weights,
+        ids=np.asarray(list(blend.choices), dtype=np.str_),
+        choices=np.asarray(list(blend.choices.values()), dtype=np.int64),
+    )
+    return out.getvalue()
+
+
+def _blend_from(data: bytes) -> Blend:
+    with np.load(io.BytesIO(data), allow_pickle=False) as kept:
+        choices = dict(zip(kept["ids"].tolist(), kept["choices"].tolist(), strict=True))
+        return Blend(str(kept["method"]), kept["weights"], choices)  # type: ignore[arg-type]  # sealed by `seal`
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A fitted model of a package.
+
+    Attributes:
+        offer: the plugin that made it, as installed here.
+        parts: learned parameters.
+    """
+
+    offer: Offer
+    parts: tuple[Part, ...]
 
 
 @dataclass(frozen=True)
 class Package:
-    """A fitted model with its manifest, ready to predict.
+    """A fitted model with its manifest, or an ensemble of several, ready to predict.
 
     Attributes:
         manifest: what it is.
-        offer: the plugin that made it, as installed here.
-        parts: learned parameters.
+        fits: the fitted model; of an ensemble, those that count.
         conformal: quantiles for rows that the model gives none.
+        blend: of an ensemble, how `fits` are put together.
         digest: of the stored folder.
     """
 
     manifest: Manifest
-    offer: Offer
-    parts: tuple[Part, ...]
+    fits: tuple[Fit, ...]
     conformal: Conformal
+    blend: Blend | None = None
     digest: str = ""
 
+    @property
+    def uses_covariates(self) -> bool:
+        """Whether covariates change the forecast."""
+        return any(fit.offer.spec.capabilities.covariates for fit in self.fits)
+
     @staticmethod
-    def seal(folder: Path, manifest: Manifest, conformal: Conformal) -> str:
+    def seal(folder: Path, manifest: Manifest, conformal: Conformal, blend: Blend | None = None) -> str:
         """Complete a folder that holds `state/…` already, and return its digest."""
+        if blend is not None:
+            (folder / "blend.npz").write_bytes(_blend_bytes(blend))
         (folder / "model.json").write_text(json.dumps(manifest.to_json(), indent=1, sort_keys=True), encoding="utf-8")
         (folder / "conformal.npz").write_bytes(_conformal_bytes(conformal))
         return state.seal(folder)
@@ -170,31 +236,44 @@ class Package:
 
         Raises:
             StateError: the folder is not what was stored.
-            PluginError: the plugin is missing or of another major version.
+            PluginError: a plugin is missing or of another major version.
         """
         from forecastcore.host import Host
 
         files = state.open_verified(folder, digest)
         manifest = Manifest.model_validate_json(files.read("model.json"))
-        offer = _offer(manifest, host or Host.discover())
-        parts = tuple(_part(files.sub(f"state/{name}"), offer) for name in manifest.parts)
-        return cls(manifest, offer, parts, _conformal_from(files.read("conformal.npz")), files.digest)
+        host = host or Host.discover()
+        models: list[Manifest | MemberStamp] = [m for m in manifest.members if m.parts] or [manifest]
+        offers = [_offer(model.model, model.plugin, host) for model in models]
+        fits = tuple(
+            Fit(offer, tuple(_part(files.sub(f"state/{name}"), offer) for name in model.parts))
+            for model, offer in zip(models, offers, strict=True)
+        )
+        blend = _blend_from(files.read("blend.npz")) if manifest.members else None
+        return cls(manifest, fits, _conformal_from(files.read("conformal.npz")), blend, files.digest)
 
-    def forecast(self, context: pd.DataFrame, future: pd.DataFrame, origin: pd.Timestamp) -> pd.DataFrame:
+    def forecast(
+        self,
+        context: pd.DataFrame,
+        future: pd.DataFrame,
+        origin: pd.Timestamp,
+        barred: Mapping[str, str] | None = None,
+    ) -> pd.DataFrame:
         """Apply the stored parameters to newer data.
 
         Args:
             context: the frame contract, none later than `origin`.
             future: `unique_id, ds, step, <covariates>`, sorted.
             origin: last instant of the context, UTC.
+            barred: series that the model must not be given, and why.
 
         Returns:
             `unique_id, ds, step, forecast, q10 …, model, status, reason`, in the order of `future`.
         """
         task = self.manifest.task(origin)
-        answer = guard.answer(
-            self.offer, self.parts, context, future, task, guard.screen(context, self.manifest.max_missing)
-        )
+        screened = {**(barred or {}), **guard.screen(context, self.manifest.max_missing)}
+        answers = [guard.answer(fit.offer, fit.parts, context, future, task, screened) for fit in self.fits]
+        answer = answers[0] if self.blend is None else merge(self.blend, answers, future["unique_id"].tolist())
         made = np.isfinite(answer.forecast)
         ids, steps = future["unique_id"].to_numpy()[made].tolist(), future["step"].to_numpy()[made]
         answer.quantiles[made] = self.conformal.quantiles(ids, steps, answer.forecast[made], answer.quantiles[made])
@@ -246,18 +325,17 @@ class Package:
         return rows.sort_values(["unique_id", "ds"], kind="stable", ignore_index=True)
 
 
-def _offer(manifest: Manifest, host: Host) -> Offer:
-    stamp = manifest.plugin
+def _offer(model: str, stamp: PluginStamp, host: Host) -> Offer:
     install = f"pip install '{stamp.distribution}=={stamp.version}'"
     try:
-        offer = host.offer("model", manifest.model)
+        offer = host.offer("model", model)
     except PluginError as error:
         raise PluginError(
-            f"the stored model needs it, and it is not there: {error.message}", plugin=manifest.model, hint=install
+            f"the stored model needs it, and it is not there: {error.message}", plugin=model, hint=install
         ) from error
     if offer.version.split(".")[0] != stamp.version.split(".")[0]:
         message = f"the stored model was made by version {stamp.version}, here is {offer.version}"
-        raise PluginError(message, plugin=manifest.model, version=offer.version, hint=install)
+        raise PluginError(message, plugin=model, version=offer.version, hint=install)
     return offer
 
 

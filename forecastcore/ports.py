@@ -5,8 +5,9 @@ The adapters (`tracking`, `engines`) follow them; nothing below the use cases im
 
 from __future__ import annotations
 
+import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 if TYPE_CHECKING:
@@ -30,10 +31,17 @@ class Unit:
     Attributes:
         ids: series of the chunk; None for the whole panel.
         request: what to do, as JSON text.
+        barred: series of the chunk that the work's model must not be given, and why, by `unique_id`.
     """
 
     ids: tuple[str, ...] | None
     request: str
+    barred: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def order(self) -> str:
+        """The request as the work gets it: what is barred stands in it under `barred`."""
+        return json.dumps({**json.loads(self.request), "barred": dict(self.barred)}) if self.barred else self.request
 
 
 class Run(Protocol):
@@ -143,7 +151,10 @@ class Engine(Protocol):
     def map(
         self, work: Callable[[pd.DataFrame, str], T], panel: pd.DataFrame, units: Sequence[Unit]
     ) -> Iterator[tuple[int, T]]:
-        """Apply `work(chunk, request)` to each unit; yield (number of the unit, answer) as they come.
+        """Apply `work(chunk, unit.order)` to each unit; yield (number of the unit, answer) as they come.
+
+        A series that ends the worker, or holds it up for too long, is looked for; then the unit is done once more with
+        that series barred. So the work must bear being done again.
 
         Args:
             work: importable function of the unit's part of the panel and the unit's request.
@@ -151,7 +162,7 @@ class Engine(Protocol):
             units: what to do.
 
         Raises:
-            EngineError: a worker died or ran out of time.
+            EngineError: a worker dies or runs out of time whichever series are barred.
         """
         ...
 

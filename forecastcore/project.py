@@ -5,26 +5,32 @@ from __future__ import annotations
 import importlib
 import itertools
 import json
+import math
 import sys
 from collections import Counter
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from forecastcore import config as configuration
 from forecastcore.config import (
+    ENSEMBLE,
     Fault,
+    ModelConfig,
     PluginConfig,
     ProjectConfig,
+    RangeConfig,
     TrackingConfig,
     did_you_mean,
     redact,
     resolve,
     without_value,
 )
-from forecastcore.entries import plugin_faults
+from forecastcore.ensemble import Ensemble
+from forecastcore.entries import numbered, plugin_faults
 from forecastcore.errors import ConfigError, PluginError, Problem, UsageError
 from forecastcore.host import Host, Offer
+from forecastcore.search import Search, Span
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,8 +40,9 @@ if TYPE_CHECKING:
 
 __all__ = ["DEFAULT_SHELF", "DEFAULT_SINKS", "Candidate", "Project"]
 
-#: Candidates of a project that names none: those of them that are installed. Core names plugins here and nowhere else.
-DEFAULT_SHELF = ("seasonal-naive", "ets", "ridge", "gradient-boosting")
+#: Candidates of a project that names none, those of them that are installed: one of each line, and an ensemble of them.
+#: Core names plugins here and nowhere else.
+DEFAULT_SHELF = (("seasonal-naive",), ("auto-ets", "ets"), ("ridge",), ("gradient-boosting",))
 #: Where forecasts go where the file names no sink.
 DEFAULT_SINKS = (PluginConfig(type="delta", params={"path": "out/forecasts"}),)
 
@@ -44,40 +51,56 @@ _Path = tuple[str | int, ...]
 
 @dataclass(frozen=True)
 class Candidate:
-    """One model with its parameters set, to be compared.
+    """One model with its parameters set, to be compared; or several put together.
 
     Attributes:
         name: unique within the project: `ridge`, or `ridge-1`, `ridge-2` where there are several.
         type: the model's name.
         params: its parameters.
+        members: candidates that an ensemble is made of; empty for a model.
     """
 
     name: str
     type: str
     params: dict[str, Any]
+    members: tuple[Candidate, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain data for JSON, from which `Candidate(**data)` makes it again."""
-        return asdict(self)
+        """Plain data for JSON; that of a model makes it again with `Candidate(**data)`."""
+        members = {"members": [member.name for member in self.members]} if self.members else {}
+        return {"name": self.name, "type": self.type, "params": {**self.params, **members}}
 
     def same_recipe(self, other: Candidate) -> bool:
-        """Whether both are the same family with the same parameters."""
-        return (self.type, self.params) == (other.type, other.params)
+        """Whether both are the same family with the same parameters, put together of the same."""
+
+        def recipe(candidate: Candidate) -> Any:
+            members = [json.dumps(recipe(member), sort_keys=True, default=str) for member in candidate.members]
+            return [candidate.type, candidate.params, sorted(members)]
+
+        return bool(recipe(self) == recipe(other))
 
 
-def _candidates(config: ProjectConfig) -> tuple[Candidate, ...]:
+def _expanded(config: ProjectConfig) -> list[tuple[Candidate, ModelConfig]]:
+    """Every candidate, and the entry of the file that it comes from; ensembles without members."""
     found = [
-        (model.type, {**model.params, **dict(zip(model.grid, values, strict=True))})
+        (model, {**model.params, **dict(zip(model.grid, values, strict=True))})
         for model in config.models
         for values in itertools.product(*model.grid.values())
     ]
-    totals = Counter(kind for kind, _ in found)
-    numbers: Counter[str] = Counter()
-    candidates = []
-    for kind, params in found:
-        numbers[kind] += 1
-        candidates.append(Candidate(kind if totals[kind] == 1 else f"{kind}-{numbers[kind]}", kind, params))
-    return tuple(candidates)
+    names = numbered([model.type for model, _ in found])
+    return [(Candidate(name, m.type, params), m) for name, (m, params) in zip(names, found, strict=True)]
+
+
+def _candidates(config: ProjectConfig) -> tuple[Candidate, ...]:
+    found = [candidate for candidate, _ in _expanded(config)]
+    models = [candidate for candidate in found if candidate.type != ENSEMBLE]
+    return tuple(_with_members(c, models) if c.type == ENSEMBLE else c for c in found)
+
+
+def _with_members(candidate: Candidate, models: Sequence[Candidate]) -> Candidate:
+    said = Ensemble(**candidate.params)
+    members = tuple(m for m in models if said.members is None or {m.name, m.type} & set(said.members))
+    return replace(candidate, params={"method": said.method}, members=members)
 
 
 def _texts(value: Any) -> list[str]:
@@ -104,9 +127,10 @@ def _broken_files(host: Host, files: Sequence[str | Path]) -> list[Problem]:
 
 def _shelf_faults(host: Host, data: Any) -> list[Fault]:
     there = {offer.name for offer in host.offers("model") if offer.health == "ok"}
-    if not isinstance(data, dict) or "models" in data or there & set(DEFAULT_SHELF):
+    shelf = [name for line in DEFAULT_SHELF for name in line]
+    if not isinstance(data, dict) or "models" in data or there & set(shelf):
         return []
-    message = f"names no model, and none of the default shelf ({', '.join(DEFAULT_SHELF)}) is installed"
+    message = f"names no model, and none of the default shelf ({', '.join(shelf)}) is installed"
     return [
         Fault(path=("models",), message=message, hint="list `models:`, or install forecastcore[shelf]", at_key=True)
     ]
@@ -114,8 +138,10 @@ def _shelf_faults(host: Host, data: Any) -> list[Fault]:
 
 def _with_defaults(config: ProjectConfig, host: Host) -> ProjectConfig:
     there = {offer.name for offer in host.offers("model") if offer.health == "ok"}
-    shelf = tuple(configuration.ModelConfig(type=name) for name in DEFAULT_SHELF if name in there)
-    return config.model_copy(update={"models": config.models or shelf, "sinks": config.sinks or DEFAULT_SINKS})
+    shelf = [next(name for name in line if name in there) for line in DEFAULT_SHELF if there & set(line)]
+    names = [*shelf, ENSEMBLE] if len(shelf) > 1 else shelf
+    models = config.models or tuple(configuration.ModelConfig(type=name) for name in names)
+    return config.model_copy(update={"models": models, "sinks": config.sinks or DEFAULT_SINKS})
 
 
 def _importable(resolver: Resolver) -> str | None:
@@ -320,6 +346,28 @@ class Project:
     def candidates(self) -> tuple[Candidate, ...]:
         """The models to compare, grids expanded, always in the same order."""
         return _candidates(self.config)
+
+    def searches(self) -> dict[str, Search]:
+        """What is searched, by the name of the candidate whose other parameters are set."""
+        budget = self.config.search
+        return {
+            candidate.name: Search(
+                space={key: self._space(candidate, key, values) for key, values in asked.space.items()},
+                trials=asked.trials or budget.trials,
+                seconds=asked.seconds or budget.seconds,
+            )
+            for candidate, asked in ((candidate, model.search) for candidate, model in _expanded(self.config))
+            if asked
+        }
+
+    def _space(self, candidate: Candidate, key: str, values: Any) -> list[Any] | Span:
+        if not isinstance(values, dict):
+            return list(values)
+        ends = RangeConfig(**values)
+        between = ends.low + (ends.high - ends.low) * math.sqrt(0.5)  # no whole number, whatever the ends are
+        faults = self.host.check("model", candidate.type, {**candidate.params, key: between})
+        whole = any(fault.path[:1] == (key,) for fault in faults)
+        return Span(low=ends.low, high=ends.high, log=ends.log, whole=whole)
 
     def tracking(self) -> TrackingConfig:
         """Where runs are recorded, with references read and paths absolute."""

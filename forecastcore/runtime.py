@@ -7,27 +7,30 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from forecastcore import issued
 from forecastcore.api import Task
-from forecastcore.assumptions import Assumptions, Covariate, Future, Made, blank_future
+from forecastcore.assumptions import Assumptions, Covariate, Forecaster, Future, Made, blank_future
 from forecastcore.errors import DataError, MissingColumnsError, UsageError
 from forecastcore.frames import Columns, History, Policy, prepare
+from forecastcore.issued import Issued
+from forecastcore.ports import Steps
 from forecastcore.timegrid import seasons_of
 
 if TYPE_CHECKING:
     from datetime import datetime
-    from pathlib import Path
 
-    from forecastcore.api import Source
+    from forecastcore.api import AssumptionSpec, Source
     from forecastcore.host import Offer
     from forecastcore.ports import Engine, ModelStore
     from forecastcore.project import Candidate, Project
     from forecastcore.timegrid import TimeGrid
 
 __all__ = [
+    "archive_stamps",
     "assumptions",
     "engine",
     "future",
@@ -36,6 +39,7 @@ __all__ = [
     "store",
     "task",
     "threads",
+    "unknown_ahead",
     "unused_by",
     "used_offers",
 ]
@@ -68,7 +72,8 @@ def assumptions(project: Project) -> Assumptions:
         made[scenario] = {}
         for name in names:
             offer, thing = project.assumption(name, scenario)
-            made[scenario][name] = Made(spec=offer.spec, assumption=thing, version=offer.version)
+            forecaster = _forecaster(project, offer.spec, thing)
+            made[scenario][name] = Made(spec=offer.spec, assumption=thing, version=offer.version, forecaster=forecaster)
     covariates = tuple(
         Covariate(name=name, assume=rule.assume, archive=_archive(project, name, rule.issued))
         for name, rule in config.covariates.items()
@@ -76,37 +81,55 @@ def assumptions(project: Project) -> Assumptions:
     return Assumptions(covariates, made)
 
 
-def _archive(project: Project, name: str, issued: str | None) -> pd.DataFrame | None:
-    """What was assumed when, from a Parquet or CSV file."""
-    if issued is None:
+def _forecaster(project: Project, spec: AssumptionSpec, assumption: Any) -> Forecaster | None:
+    """The model that an assumption's parameter `model` names."""
+    if not spec.models:
         return None
-    path: Path = project.root / issued
-    if not path.is_file():
-        raise DataError(f"covariates.{name}.issued: there is no file {path}")
-    rows = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype={"unique_id": str})
-    missing = [c for c in ("ds", "issued_at", "value") if c not in rows]
-    if missing:
-        raise MissingColumnsError(missing, list(rows.columns), f"covariates.{name}.issued {path.name}")
-    for column in ("ds", "issued_at"):
-        times = pd.to_datetime(rows[column])
-        local = times if times.dt.tz is not None else times.dt.tz_localize(project.config.source.timezone)
-        rows[column] = local.dt.tz_convert("UTC").astype("datetime64[ns, UTC]")
-    kept = ["unique_id", "ds", "issued_at", "value"] if "unique_id" in rows else ["ds", "issued_at", "value"]
-    return rows[kept].astype({"value": float})
+    entry = dict(assumption.model)
+    offer = project.host.offer("model", entry.pop("type"))
+    return Forecaster(offer, project.host.make("model", offer.name, entry, root=project.root))
 
 
-def history(project: Project, as_of: str | datetime | None = None, *, source: Source | None = None) -> History:
+def _archive(project: Project, name: str, path: str | None) -> Issued | None:
+    """What was assumed when, from a Parquet or CSV file or a Delta table."""
+    if path is None:
+        return None
+    where = f"covariates.{name}.issued"
+    try:
+        rows = issued.read(project.root / path, ("value",), project.config.source.timezone)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{where}: cannot use {project.root / path}: {error}") from error
+    if "issued_at" not in rows:
+        raise MissingColumnsError(["issued_at"], list(rows.columns), f"{where} {path}")
+    return Issued(rows, ("value",))
+
+
+def archive_stamps(project: Project) -> tuple[int, ...]:
+    """Numbers that change when an archive under `issued:` does; a process may live longer than what it has read."""
+    paths = [project.root / rule.issued for rule in project.config.covariates.values() if rule.issued]
+    return tuple(issued.changed(path) for path in paths if path.exists())
+
+
+def history(
+    project: Project,
+    as_of: str | datetime | None = None,
+    steps: Steps | None = None,
+    *,
+    source: Source | None = None,
+) -> History:
     """Read the source, cut at the origin, check; generated covariates are filled in.
 
     Args:
-        project: whose source.
-        as_of: nothing later is used.
-        source: to read from instead, such as an older state of the same.
+        project: whose source and quality rules.
+        as_of: the origin; default: the newest value.
+        steps: how to run and watch the two stages, `load` and `check quality`.
+        source: to read from instead of the project's, such as an older state of the same.
 
     Raises:
         MissingColumnsError: the source lacks a column.
         DataError: the quality check holds the run.
     """
+    steps = steps or Steps()
     config, assumed = project.config, assumptions(project)
     observed = tuple(c.name for c in assumed.covariates if c.assume and c.name not in assumed.generated)
     known = tuple(c.name for c in assumed.covariates if not c.assume)
@@ -125,20 +148,25 @@ def history(project: Project, as_of: str | datetime | None = None, *, source: So
     missing = [name for name in columns.wanted if name not in there]
     if missing:
         raise MissingColumnsError(missing, there, where)
-    rules = config.quality
+    rules, until = config.quality, instant(project, as_of)
     policy = Policy(
         gaps=rules.gaps, duplicates=rules.duplicates, ambiguous=rules.ambiguous, nonexistent=rules.nonexistent
     )
-    found = prepare(
-        source.read(columns.wanted),
-        columns=columns,
-        policy=policy,
-        frequency=config.frequency,
-        horizon=config.horizon,
-        as_of=instant(project, as_of),
-        where=where,
-    )
-    panel = assumed.with_generated(found.panel, task(project, found.grid, found.origin))
+
+    def check() -> tuple[History, pd.DataFrame]:
+        found = prepare(
+            rows,
+            columns=columns,
+            policy=policy,
+            frequency=config.frequency,
+            horizon=config.horizon,
+            as_of=until,
+            where=where,
+        )
+        return found, assumed.with_generated(found.panel, task(project, found.grid, found.origin))
+
+    rows = steps.run("load", lambda: source.read(columns.wanted))
+    found, panel = steps.run("check quality", check)
     replaced = [name for name in assumed.generated if name in there]
     notes = (
         (f"{', '.join(replaced)}: made by the assumption; the source's column of that name is not used",)
@@ -163,6 +191,29 @@ def future(project: Project, found: History, scenario: str = "base", *, insist: 
     asked = task(project, found.grid, found.origin)
     blank = blank_future(list(panel["unique_id"].unique()), found.grid, found.origin, asked.horizon)
     return assumptions(project).ahead(panel, found.known, blank, asked, scenario=scenario, insist=insist)
+
+
+def unknown_ahead(project: Project, found: History) -> tuple[str, ...]:
+    """Covariates that the source should know up to the horizon and does not, in words; no assumption is asked."""
+    names = [name for name, rule in project.config.covariates.items() if rule.known]
+    blank = blank_future(found.ids, found.grid, found.origin, project.config.horizon)
+    rows = blank.merge(found.known, on=["unique_id", "ds"], how="left") if names else blank
+    notes = []
+    for name in names:
+        lacking = rows[rows[name].isna()]
+        if len(lacking):
+            series = lacking["unique_id"].nunique()
+            notes.append(
+                f"covariates.{name}: known is true, but the source lacks {len(lacking)} of {len(rows)} values of the"
+                f" {project.config.horizon} steps after the origin, in {series} of {len(found.ids)} series, the first"
+                f" at {lacking['ds'].min()}; predict "
+                + (
+                    "carries the last season on there"
+                    if series < len(found.ids)
+                    else "cannot serve a model that uses it"
+                )
+            )
+    return tuple(notes)
 
 
 def task(project: Project, grid: TimeGrid, origin: pd.Timestamp, threads: int = 1) -> Task:
@@ -190,6 +241,8 @@ def threads() -> int:
 
 def engine(project: Project) -> Engine:
     """The engine that `engine:` names."""
+    from forecastcore.config.engines import LocalEngine as LocalSettings
+    from forecastcore.config.engines import seconds
     from forecastcore.engines.local import LocalEngine
 
     settings = project.config.engine
@@ -197,7 +250,8 @@ def engine(project: Project) -> Engine:
         raise UsageError(
             f"engine.type {settings.type!r} cannot be run by this version", hint="write engine: {type: local}"
         )
-    return LocalEngine(int(project.engine_params().get("workers") or threads()))
+    asked = LocalSettings.model_validate(project.engine_params())
+    return LocalEngine(asked.workers or threads(), seconds(asked.timeout))
 
 
 def store(project: Project) -> ModelStore:
@@ -211,16 +265,19 @@ def store(project: Project) -> ModelStore:
 
 def unused_by(project: Project, candidate: Candidate) -> str:
     """What a candidate is given and cannot use, in words for the leaderboard."""
-    can = project.host.offer("model", candidate.type).spec.capabilities
+    models = candidate.members or (candidate,)
+    uses = any(project.host.offer("model", model.type).spec.capabilities.covariates for model in models)
     names = list(project.config.covariates)
-    return f"does not use covariates ({', '.join(names)})" if names and not can.covariates else ""
+    return f"does not use covariates ({', '.join(names)})" if names and not uses else ""
 
 
 def used_offers(project: Project) -> list[Offer]:
     """The plugins that shape this project's forecasts."""
     config = project.config
-    wanted = [("source", config.source.type), *(("model", c.type) for c in project.candidates())]
-    wanted += [
-        ("assumption", a.type) for names in (config.assumptions, *config.scenarios.values()) for a in names.values()
-    ]
+    models = [candidate.type for candidate in project.candidates() if not candidate.members]
+    wanted = [("source", config.source.type), *(("model", name) for name in models)]
+    for entry in (a for names in (config.assumptions, *config.scenarios.values()) for a in names.values()):
+        wanted.append(("assumption", entry.type))
+        if project.host.offer("assumption", entry.type).spec.models:
+            wanted.append(("model", entry.params["model"]["type"]))
     return [project.host.offer(kind, name) for kind, name in dict.fromkeys(wanted)]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from forecastcore.config import ProjectConfig, SourceConfig
+from forecastcore import parameters
+from forecastcore.config import ENSEMBLE, ProjectConfig, RangeConfig, SearchConfig, SourceConfig
 from forecastcore.config.engines import ENGINES
 from forecastcore.config.models import ModelConfig, PluginConfig
+from forecastcore.ensemble import Ensemble
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -71,21 +73,58 @@ def _plain(schema: Any) -> Any:
     return schema
 
 
-def _model_variant(offer: Offer, own: Json, properties: Json, required: list[str]) -> Json:
-    """A model's entry: what `grid` lists need not be set beside it."""
-    grid = {
+def _grid(own: Json, properties: Json) -> Json:
+    """The values that are tried of each parameter."""
+    values = {
         name: {"type": "array", "minItems": 1, "items": schema, "description": f"Values of {name} to try."}
         for name, schema in properties.items()
     }
-    searched = {**own["grid"], "properties": grid, "additionalProperties": False}
+    return {**own["grid"], "properties": values, "additionalProperties": False}
+
+
+def _search(own: Json, grid: Json) -> Json:
+    """The space of each parameter: values as in a grid, or a range."""
+    reach = {"$ref": "#/$defs/RangeConfig"}
+    spaces = {
+        name: {"description": schema["description"], "anyOf": [schema, reach]}
+        for name, schema in grid["properties"].items()
+    }
+    settings = _plain(SearchConfig.model_json_schema())
+    settings["properties"]["space"] |= {"properties": spaces, "additionalProperties": False}
+    return {**settings, "description": own["search"]["description"]}
+
+
+def _model_variant(offer: Offer, own: Json, properties: Json, required: list[str]) -> Json:
+    """A model's entry: what `grid` or `search` tries need not be set beside it."""
+    grid = _grid(own, properties)
     needs: Json = {"required": ["type"]}
     if required:
-        needs["allOf"] = [
-            {"anyOf": [{"required": [name]}, {"required": ["grid"], "properties": {"grid": {"required": [name]}}}]}
-            for name in required
-        ]
+        needs["allOf"] = [{"anyOf": [{"required": [name]}, *_elsewhere(name)]} for name in required]
     kind = {"const": offer.name, "description": offer.spec.summary}
-    return {"properties": {"type": kind, "grid": searched, **properties}, **needs}
+    return {"properties": {"type": kind, "grid": grid, "search": _search(own, grid), **properties}, **needs}
+
+
+def _elsewhere(name: str) -> list[Json]:
+    """That a parameter stands in the grid, or in the space that is searched."""
+    space = {"properties": {"space": {"required": [name]}}}
+    return [
+        {"required": ["grid"], "properties": {"grid": {"required": [name]}}},
+        {"required": ["search"], "properties": {"search": space}},
+    ]
+
+
+def _ensemble(own: Json) -> Json:
+    """The entry of an ensemble."""
+    properties = parameters.json_schema(Ensemble)["properties"]
+    summary = "Candidates put together."
+    kind = {"const": ENSEMBLE, "description": summary}
+    return {
+        "type": "object",
+        "description": summary,
+        "properties": {"type": kind, "grid": _grid(own, properties), **properties},
+        "required": ["type"],
+        "additionalProperties": False,
+    }
 
 
 def _variant(host: Host, offer: Offer, own: Json, defs: Json) -> Json:
@@ -114,7 +153,8 @@ def _one_of(variants: list[Json], description: str) -> Json:
 
 def _plugins(host: Host, kind: str, own: Json, defs: Json) -> Json:
     offers = [offer for offer in host.offers(kind) if offer.health == "ok"]
-    return _one_of([_variant(host, offer, own, defs) for offer in offers], _WHAT[kind])
+    more = [_ensemble(own)] if kind == "model" and offers else []
+    return _one_of([*(_variant(host, offer, own, defs) for offer in offers), *more], _WHAT[kind])
 
 
 def _engine() -> Json:
@@ -143,8 +183,9 @@ def json_schema(host: Host) -> Json:
     beyond it: `forecastcore validate` checks those.
     """
     schema = ProjectConfig.model_json_schema()
-    kept = {name: part for name, part in schema["$defs"].items() if not name.endswith(("PluginConfig", "EngineConfig"))}
-    defs: Json = {name: _plain(part) for name, part in kept.items() if name not in {"SourceConfig", "ModelConfig"}}
+    written_out = ("PluginConfig", "EngineConfig", "SourceConfig", "ModelConfig", "SearchConfig")
+    defs: Json = {name: _plain(part) for name, part in schema["$defs"].items() if not name.endswith(written_out)}
+    defs["RangeConfig"] = _plain(RangeConfig.model_json_schema())
     properties = _plain(schema["properties"])
     entries: Mapping[str, Callable[[], Json]] = {
         "source": lambda: _plugins(host, "source", _own_keys(SourceConfig), defs),

@@ -18,7 +18,7 @@ import pandas as pd
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["TimeGrid", "nanoseconds", "parse_frequency", "seasons_of"]
+__all__ = ["TimeGrid", "duration", "nanoseconds", "parse_frequency", "seasons_of"]
 
 _DAY = pd.Timedelta(days=1)
 _NO_PHASE = pd.Timedelta(0)
@@ -178,3 +178,22 @@ class TimeGrid:
     def local(self, instants: pd.DatetimeIndex) -> pd.DatetimeIndex:
         """Wall-clock times of instants, without a zone."""
         return instants.tz_convert(self.timezone).tz_localize(None)
+
+
+def duration(name: str, text: str) -> pd.Timedelta:
+    """A length of time as people write it, such as `12h` or `2D`.
+
+    Args:
+        name: what it is, for the error.
+        text: as it was written.
+
+    Raises:
+        ValueError: it is none, or below zero.
+    """
+    try:
+        length = pd.Timedelta(text)
+    except ValueError:
+        length = pd.Timedelta(-1)
+    if not length >= pd.Timedelta(0):
+        raise ValueError(f"{name} must be a length of time such as 12h, not {text!r}")
+    return length

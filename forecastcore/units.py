@@ -12,6 +12,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from forecastcore import guard, runtime
@@ -25,7 +26,7 @@ from forecastcore.timegrid import TimeGrid
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["backtest_unit", "fit_unit", "package_unit"]
+__all__ = ["assumption_unit", "backtest_unit", "fit_unit", "package_unit"]
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,19 @@ class _Setup:
     assumptions: Assumptions
 
 
-@lru_cache(maxsize=8)
 def _setup(recipe: str) -> _Setup:
-    project = Project.from_recipe(recipe)
-    return _Setup(project, runtime.assumptions(project))
+    project = _project(recipe)
+    return _Setup(project, _assumptions(recipe, runtime.archive_stamps(project)))
+
+
+@lru_cache(maxsize=8)
+def _project(recipe: str) -> Project:
+    return Project.from_recipe(recipe)
+
+
+@lru_cache(maxsize=8)
+def _assumptions(recipe: str, stamps: tuple[int, ...]) -> Assumptions:  # noqa: ARG001 - a changed archive is another key
+    return runtime.assumptions(_project(recipe))
 
 
 def _grid_of(request: Mapping[str, Any]) -> TimeGrid:
@@ -48,6 +58,11 @@ def _known_part(panel: pd.DataFrame, origin: pd.Timestamp) -> pd.DataFrame:
     return panel[panel["ds"] > origin]
 
 
+def _barred(request: Mapping[str, Any]) -> dict[str, str]:
+    """Series that an engine could not get past this model, and why."""
+    return dict(request.get("barred", {}))
+
+
 def fit_part(
     setup: Project,
     assumptions: Assumptions,
@@ -55,16 +70,16 @@ def fit_part(
     past: pd.DataFrame,
     grid: TimeGrid,
     origin: pd.Timestamp,
-    threads: int,
+    request: Mapping[str, Any],
 ) -> Part:
-    """Fit a candidate on the rows up to an origin, leaving out series that no model is given."""
+    """Fit a candidate on the rows up to an origin, leaving out series that no model, or not this one, is given."""
     offer = setup.host.offer("model", candidate.type)
-    task = runtime.task(setup, grid, origin, threads)
+    task = runtime.task(setup, grid, origin, request["threads"])
     if offer.spec.capabilities.covariates:
         task = replace(task, replay=replayer(assumptions, past, grid, task))
     screened = guard.screen(past, setup.config.quality.max_missing)
-    fitting = past[~past["unique_id"].isin(list(screened))].reset_index(drop=True) if screened else past
-    left_out = {uid: f"not-trained: {reason}" for uid, reason in screened.items()}
+    left_out = {uid: f"not-trained: {reason}" for uid, reason in screened.items()} | _barred(request)
+    fitting = past[~past["unique_id"].isin(list(left_out))].reset_index(drop=True) if left_out else past
     if fitting.empty:
         return Part((), None, left_out)
     model = setup.host.make("model", candidate.type, dict(candidate.params), root=setup.root)
@@ -78,8 +93,9 @@ def backtest_unit(panel: pd.DataFrame, request_text: str) -> pd.DataFrame:
     """Fit and forecast one candidate on some series at some origins.
 
     Returns:
-        `fold, unique_id, step, forecast, q10 …, reason` with the model's own quantiles, NaN where it has none; the
-        seconds taken are in `attrs`.
+        `fold, unique_id, step, forecast, q10 …, reason` with the model's own quantiles, NaN where it has none, and
+        `foresight`: what the same fitted model forecasts of the actual covariates, NaN where it uses none that are
+        assumed; the seconds taken are in `attrs`.
     """
     request = json.loads(request_text)
     setup = _setup(request["recipe"])
@@ -118,14 +134,47 @@ def _fold(
     if offer.spec.capabilities.covariates:
         assumed = assumptions.ahead(past, _known_part(panel, origin), future, task)
         future, carried = assumed.frame, set(assumed.reasons[~future["unique_id"].isin(list(screened))])
-    part = fit_part(project, assumptions, candidate, past, grid, origin, request["threads"])
-    answer = guard.answer(offer, [part], past, future, task, screened)
+    part = fit_part(project, assumptions, candidate, past, grid, origin, request)
+    answer = guard.answer(offer, [part], past, future, task, {**_barred(request), **screened})
     rows = guard.with_fallback(answer, past, future, task, model=candidate.type)
+    rows["foresight"] = np.nan
+    if offer.spec.capabilities.covariates and assumptions.guessed:
+        actual = guard.answer(offer, [part], past, assumptions.actual(future, panel), task, screened)
+        # The fallback's forecast stays what it is: it knows no covariates.
+        knew = np.isfinite(answer.forecast) & np.isfinite(actual.forecast)
+        rows["foresight"] = np.where(knew, actual.forecast, rows["forecast"])
     rows[[quantile_column(q) for q in task.quantiles]] = answer.quantiles
     rows = rows.drop(columns=["ds", "model", "status"])
     rows.loc[rows["unique_id"].isin(list(screened)), "reason"] = ""  # no model is given them, so none fails on them
     rows.attrs["carried"] = sorted(carried - {""})
     return rows
+
+
+def assumption_unit(panel: pd.DataFrame, request_text: str) -> pd.DataFrame:
+    """How far what was assumed at some origins lay from what came, for some series.
+
+    Returns:
+        `covariate, step, rows, error, absolute`: how many rows could be compared, and sums over them of the error
+        (assumed minus actual) and of its absolute value.
+    """
+    request = json.loads(request_text)
+    setup, grid = _setup(request["recipe"]), _grid_of(request)
+    assumed = setup.assumptions.only(setup.assumptions.guessed)
+    blocks = []
+    for _, text in request["origins"]:
+        origin = pd.Timestamp(text)
+        past = panel[panel["ds"] <= origin].reset_index(drop=True)
+        task = runtime.task(setup.project, grid, origin)
+        blank = blank_future(list(past["unique_id"].unique()), grid, origin, task.horizon)
+        told = assumed.ahead(past, _known_part(panel, origin), blank, task).frame
+        came = blank.merge(panel.drop(columns="y"), on=["unique_id", "ds"], how="left")
+        blocks += [
+            pd.DataFrame({"covariate": name, "step": blank["step"], "error": told[name] - came[name]})
+            for name in assumed.names
+        ]
+    errors = pd.concat(blocks, ignore_index=True).dropna()
+    summed = errors.assign(absolute=errors["error"].abs()).groupby(["covariate", "step"], as_index=False, sort=False)
+    return summed.agg(rows=("error", "size"), error=("error", "sum"), absolute=("absolute", "sum"))
 
 
 def fit_unit(panel: pd.DataFrame, request_text: str) -> None:
@@ -134,7 +183,7 @@ def fit_unit(panel: pd.DataFrame, request_text: str) -> None:
     setup = _setup(request["recipe"])
     candidate = Candidate(**request["candidate"])
     origin = pd.Timestamp(request["origin"])
-    part = fit_part(setup.project, setup.assumptions, candidate, panel, _grid_of(request), origin, request["threads"])
+    part = fit_part(setup.project, setup.assumptions, candidate, panel, _grid_of(request), origin, request)
     save_part(part, Path(request["folder"]))
 
 
@@ -151,7 +200,7 @@ def package_unit(panel: pd.DataFrame, request_text: str) -> pd.DataFrame:
         task = runtime.task(setup.project, grid, origin)
         blank = blank_future(list(past["unique_id"].unique()), grid, origin, task.horizon)
         future = setup.assumptions.ahead(past, _known_part(panel, origin), blank, task).frame
-        rows = package.forecast(past, future, origin)
+        rows = package.forecast(past, future, origin, _barred(request))
         rows.insert(0, "fold", number)
         blocks.append(rows)
     return pd.concat(blocks, ignore_index=True)

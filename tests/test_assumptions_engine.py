@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from forecastcore.api import AssumptionSpec
 from forecastcore.assumptions import Assumptions, Covariate, Made, blank_future, replayer
 from forecastcore.errors import AssumptionUnavailable, DataError
+from forecastcore.issued import Issued
 from forecastcore.testing import sample_history, sample_task
 from forecastcore.timegrid import TimeGrid
 
@@ -143,7 +144,8 @@ def test_of_an_archive_only_what_had_been_issued_by_the_origin_counts_and_of_tha
     hour = pd.Timedelta("1h")
     kept = archive([(ORIGIN + ahead * hour, ORIGIN + issued * hour, value) for ahead, issued, value in rows])
     assumed = Assumptions(
-        (Covariate(name="temp", assume="weather", archive=kept),), {"base": {"weather": made(Last())}}
+        (Covariate(name="temp", assume="weather", archive=Issued(kept, ("value",))),),
+        {"base": {"weather": made(Last())}},
     )
     got = assumed.ahead(PAST, AFTER, BLANK, TASK)
     lasts = PAST.groupby("unique_id")["temp"].last()
@@ -153,6 +155,16 @@ def test_of_an_archive_only_what_had_been_issued_by_the_origin_counts_and_of_tha
         told = kept[(kept["ds"] == ds) & (kept["issued_at"] <= ORIGIN)].sort_values("issued_at", kind="stable")
         assert value == (told["value"].iloc[-1] if len(told) else lasts[uid])
         assert by == ("temp=archive" if len(told) else "temp=weather")
+
+
+def test_what_an_archive_has_stays_where_the_assumption_behind_it_fails():
+    kept = Issued(archive([(ORIGIN + pd.Timedelta("1h"), ORIGIN, 7.0)]), ("value",))
+    parts = {"base": {"weather": made(Last("unavailable"))}}
+    got = Assumptions((Covariate(name="temp", assume="weather", archive=kept),), parts).ahead(PAST, AFTER, BLANK, TASK)
+    assert got.assumed_by[:2].tolist() == ["temp=archive", "temp=last-season"]
+    assert got.frame["temp"].iloc[0] == 7.0
+    assert got.reasons[0] == ""
+    assert "no line" in got.reasons[1]
 
 
 def test_replay_tells_what_would_have_been_assumed_at_past_origins_and_nothing_after_the_present_one():
@@ -199,3 +211,93 @@ def test_what_is_assumed_at_the_origin_does_not_hang_on_what_came_later(site):
     assert told[0][0] == told[1][0]
     assert np.array_equal(told[0][1]["forecast"], told[1][1]["forecast"])
     assert set(told[0][1]["assumed_by"]) == {"temp=archive"}
+
+
+@dataclass(frozen=True)
+class First:
+    """A chain of the core's own."""
+
+    links: tuple[Any, ...]
+
+    def assume(self, history, future, task):
+        return future
+
+
+@dataclass(frozen=True)
+class Aged:
+    """Ones for the first rows, issued some hours before the origin."""
+
+    value: float
+    hours: int = 0
+    rows: int = 99
+
+    def assume(self, history, future, task):
+        told = future["step"] <= self.rows
+        out = future.assign(**{name: np.where(told, self.value, np.nan) for name in task.covariates})
+        return out.assign(issued_at=task.origin - pd.Timedelta(hours=self.hours))
+
+
+@dataclass(frozen=True)
+class Age:
+    of: str
+    max_age: str | None = None
+
+
+def chained(*links, **others):
+    parts = {name: made(thing) for name, thing in others.items()}
+    return Assumptions(
+        (Covariate(name="temp", assume="weather"),), {"base": {"weather": made(First(links), wraps=True), **parts}}
+    )
+
+
+def test_a_chain_takes_of_each_row_the_first_link_that_can_say_and_tells_which():
+    got = chained("api", "kept", "usual", api=Aged(1, rows=5), kept=Aged(2, rows=8), usual=Last()).ahead(
+        PAST, AFTER, BLANK, TASK
+    )
+    one = got.frame["temp"].to_numpy()[:12]
+    assert one[:8].tolist() == [1] * 5 + [2] * 3
+    assert one[8:].tolist() == [PAST["temp"].iloc[35]] * 4
+    assert (
+        got.assumed_by[:12].tolist()
+        == ["temp=weather(api)"] * 5 + ["temp=weather(kept)"] * 3 + ["temp=weather(usual)"] * 4
+    )
+    assert [(n.assumption, n.rows) for n in got.notes] == [
+        ("weather(api)", 10),
+        ("weather(kept)", 6),
+        ("weather(usual)", 8),
+    ]
+    assert got.notes[0].reason == ""
+    assert got.notes[2].reason == "api: no value for 14 of 24; kept: no value for 8 of 24"
+    assert not got.reasons.any()
+
+
+@pytest.mark.parametrize(("hours", "value"), [(3, 2.0), (12, 2.0), (13, 3.0)])
+def test_a_link_counts_only_up_to_its_age(hours, value):
+    got = chained(
+        "api", Age("kept", "12h"), "usual", api=Last("unavailable"), kept=Aged(2, hours), usual=Aged(3)
+    ).ahead(PAST, AFTER, BLANK, TASK)
+    assert set(got.frame["temp"]) == {value}
+    assert "no line" in got.notes[0].reason
+    assert ("issued" in got.notes[0].reason) == (value == 3)
+
+
+def test_where_no_link_can_say_the_last_season_is_carried_on_and_every_link_says_why():
+    got = chained("api", "kept", api=Last("unavailable"), kept=Last("bug")).ahead(PAST, AFTER, BLANK, TASK)
+    assert set(got.assumed_by) == {"temp=last-season"}
+    assert "no line" in got.reasons[0]
+    assert "KeyError" in got.reasons[0]
+    short = chained("api", api=Aged(1, rows=4)).ahead(PAST, AFTER, BLANK, TASK)
+    assert short.assumed_by[:12].tolist() == ["temp=weather(api)"] * 4 + ["temp=last-season"] * 8
+
+
+def test_links_are_asked_only_as_far_as_needed_and_a_change_may_stand_on_a_chain():
+    parts = {"api": made(Aged(1)), "usual": made(Last("bug")), "weather": made(First(("api", "usual")), wraps=True)}
+    assumed = Assumptions(
+        (Covariate(name="temp", assume="weather"),),
+        {"base": parts, "heat": {"weather": made(Plus("weather", 5.0), wraps=True)}},
+    )
+    base = assumed.ahead(PAST, AFTER, BLANK, TASK)
+    assert base.notes[0].reason == ""
+    heat = assumed.ahead(PAST, AFTER, BLANK, TASK, scenario="heat")
+    assert set(heat.frame["temp"]) == {6.0}
+    assert set(heat.assumed_by) == {"temp=weather@heat(weather(api))"}

@@ -183,7 +183,7 @@ MISTAKES = [
     ("confidence: 0.95", "confidence: 95", "23:52: promotion.confidence: must be below 1, got 95"),
     ("sinks:\n  - {type: delta, path: out/forecasts}", "sinks: {type: delta}", "24:8: sinks: expected a list, got"),
     ("sinks:\n  - {type: delta, path: out/forecasts}", "sinks:", "24:7: sinks: expected a list, got null"),
-    ("workers: 2", "worker: 2", "26:23: engine.worker: the engine 'local' has no such setting; it has workers (did you mean 'workers'?)"),
+    ("workers: 2", "worker: 2", "26:23: engine.worker: the engine 'local' has no such setting; it has workers, timeout (did you mean 'workers'?)"),
     ("workers: 2", "workers: two", "26:32: engine.workers: expected a whole number, got 'two'"),
     ("type: local", "type: locl", "26:16: engine.type: expected one of local, spark, databricks; got 'locl' (did you mean 'local'?)"),
     ("type: local, workers: 2", "type: databricks", "26:1: engine: expected exactly one of cluster, existing_cluster and serverless, got none"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from pathlib import Path
 
 import pytest
 
@@ -62,11 +64,63 @@ def test_missing_values_arrive_as_they_are():
         assert got[0][2] == [str(t) for t in PANEL.dtypes]
 
 
+def of_the_healthy(chunk, request):
+    """Ends or holds up its process as the series' names say, unless they are barred."""
+    import os
+    import time
+
+    given = set(chunk["unique_id"]) - set(json.loads(request).get("barred", {}))
+    if "series-1" in given:
+        os._exit(3)
+    if "series-3" in given:
+        time.sleep(600)
+    return sorted(given), json.loads(request).get("barred", {})
+
+
 @pytest.mark.parametrize("work", [dying, aborting])
-def test_a_worker_that_dies_is_told_in_a_sentence_and_the_next_run_works(work):
-    with pytest.raises(EngineError, match="worker process died"):
+def test_a_worker_that_dies_whatever_is_barred_is_told_in_a_sentence_and_the_next_run_works(work):
+    with pytest.raises(EngineError, match="worker process died, whichever series"):
         list(LocalEngine(2).map(work, PANEL, units(("series-0",), ("series-1",))))
     assert len(list(LocalEngine(2).map(described, PANEL, units(("series-0",), ("series-1",))))) == 2
+
+
+def test_the_series_that_ends_a_worker_and_the_one_that_hangs_are_found_and_the_others_answered():
+    engine, started = LocalEngine(2, timeout=6.0), time.monotonic()
+    got = dict(engine.map(of_the_healthy, PANEL, units(("series-0", "series-1", "series-2"), ("series-3", "series-4"))))
+    assert got == {
+        0: (["series-0", "series-2"], {"series-1": "worker-died"}),
+        1: (["series-4"], {"series-3": "timed-out"}),
+    }
+    assert time.monotonic() - started < 120
+
+
+@pytest.mark.slow
+def test_a_unit_of_the_whole_panel_loses_only_its_culprits():
+    got = dict(LocalEngine(2, timeout=6.0).map(of_the_healthy, PANEL, units(None)))
+    assert got == {0: (["series-0", "series-2", "series-4"], {"series-1": "worker-died", "series-3": "timed-out"})}
+
+
+def test_an_answer_that_nobody_waits_for_leaves_no_worker_behind():
+    stream = LocalEngine(2).map(pid_of, PANEL, units(("series-0",), ("series-1",), ("series-2",)))
+    _, pid = next(stream)
+    stream.close()
+    deadline = time.monotonic() + 10
+    while alive(pid):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def pid_of(chunk, request):
+    import os
+
+    return os.getpid()
+
+
+def alive(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -89,3 +143,44 @@ def test_two_workers_give_the_leaderboard_and_forecasts_of_one(make_site):
         found.append((board, site.table().drop(columns=["created_at", "run_key"])))
     assert found[0][0] == found[1][0]
     assert found[0][1].equals(found[1][1])
+
+
+KILLER = """
+import os
+from dataclasses import dataclass
+
+import numpy as np
+
+from forecastcore.api import ModelSpec, hookimpl, per_series
+
+
+@per_series
+@dataclass(frozen=True)
+class Killer:
+    def fit_series(self, series, task):
+        if series.unique_id == "b":
+            os.abort()
+        return {"level": float(series.y[-1])}
+
+    def predict_series(self, params, series, future, task):
+        return np.full(len(future.ds), params["level"])
+
+
+@hookimpl
+def forecastcore_models():
+    yield ModelSpec(name="killer", summary="aborts on one series", factory=Killer)
+"""
+
+
+def test_a_model_that_aborts_on_one_series_costs_that_series_only(make_site):
+    site = make_site(models=[{"type": "killer"}], engine={"type": "local", "workers": 2})
+    site.plugin(KILLER)
+    report = site.retrain()
+    (line,) = report.leaderboard
+    assert (line.status, report.series.degraded) == ("degraded", 1)
+    assert "worker-died" in line.reason
+    site.predict()
+    table = site.table()
+    assert set(table.loc[table["status"] == "degraded", "unique_id"]) == {"b"}
+    assert table.loc[table["status"] == "degraded", "reason"].str.contains("worker-died").all()
+    assert table["forecast"].notna().all()

@@ -10,6 +10,7 @@ from forecastcore.runs.contest import backtest
 
 ROOT = Path(__file__).parents[1]
 EXAMPLE = ROOT / "examples" / "seasonal_drift.py"
+DART = ROOT / "examples" / "dart_trees.py"
 DEMO = Path(forecastcore.demo.__file__).parent / "project"
 MODELS = "models=[{type: seasonal-naive}, {type: seasonal-drift, grid: {seasons: [4, 8]}}]"
 
@@ -23,13 +24,14 @@ def folder(tmp_path):
     return tmp_path / "project"
 
 
-def load(folder, *overrides):
-    return fc.Project.load(folder, overrides=("engine.workers=1", "backtest.folds=2", *overrides), plugins=[EXAMPLE])
+def load(folder, *overrides, plugin=EXAMPLE):
+    return fc.Project.load(folder, overrides=("engine.workers=1", "backtest.folds=2", *overrides), plugins=[plugin])
 
 
-def test_the_readme_shows_the_example_as_it_is():
-    text = EXAMPLE.read_text()
-    assert text in (ROOT / "README.md").read_text()
+@pytest.mark.parametrize(("example", "page"), [(EXAMPLE, "README.md"), (DART, "docs/plugins.md")])
+def test_a_page_shows_the_example_as_it_is(example, page):
+    text = example.read_text()
+    assert text in (ROOT / page).read_text()
     assert len([line for line in text.splitlines() if line.strip()]) <= 30
 
 
@@ -48,3 +50,11 @@ def test_the_example_is_trained_stored_and_serves(folder):
     table = fc.forecasts(project)
     assert set(table["model"]) == {"seasonal-drift"}
     assert table[["forecast", "q10", "q90"]].notna().all(axis=None)
+
+
+def test_a_global_example_on_the_toolkit_is_trained_stored_and_serves(folder):
+    project = load(folder, "models=[{type: seasonal-naive}, {type: dart, rounds: 20}]", plugin=DART)
+    report = fc.retrain(project, "2022-10-01T00:00Z")
+    assert report.challenger.model == "dart"
+    assert fc.predict(project).series.ok == 2
+    assert set(fc.forecasts(project)["model"]) == {"dart"}

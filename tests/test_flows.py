@@ -223,7 +223,7 @@ def test_a_retrain_has_a_task_for_each_stage_and_shows_leaderboard_decision_and_
     assert "3 series: 3 ok, 0 degraded, 0 failed" in state.message
 
     tasks = server.tasks(run_id_of(state))
-    stages = {"load and check", "backtest seasonal-naive", "backtest theta", "register", "gate"}
+    stages = {"load", "check quality", "backtest seasonal-naive", "backtest theta", "register", "gate"}
     assert stages < set(tasks)
     assert {task.name for task in tasks.values()} == {"Completed"}
 
@@ -244,7 +244,8 @@ def test_a_predict_shows_what_was_published_and_a_second_one_writes_nothing_twic
     assert first.message.startswith("72 rows from 2024-01-30 23:00 UTC by ")
     assert "published before" not in first.message
     assert "published before" in again.message
-    assert {"load and check", "load model", "forecast base", "publish base"} <= set(server.tasks(run_id_of(first)))
+    stages = {"load", "check quality", "load model", "forecast base", "publish base"}
+    assert stages <= set(server.tasks(run_id_of(first)))
     told = server.artifacts(run_id_of(again))["forecastcore-tiny-summary"].data
     assert "there already: nothing written" in told
     assert "| 3 | 3 | 0 | 0 |" in told
@@ -277,8 +278,9 @@ def test_bad_data_holds_the_run_says_why_first_and_writes_nothing(server, make_p
     assert (state.type, state.name) == ("FAILED", "Held")
     assert re.match(r"duplicates: .*series-2", state.message, re.DOTALL)
     assert "Error" not in state.message
-    (task,) = server.tasks(run_id_of(state)).values()
-    assert (task.type, task.message) == ("FAILED", state.message)
+    tasks = server.tasks(run_id_of(state))
+    assert {name: task.type for name, task in tasks.items()} == {"load": "COMPLETED", "check quality": "FAILED"}
+    assert tasks["check quality"].message == state.message
     assert {file.name for file in tmp_path.iterdir()} == {"data.parquet", "forecast.yaml"}
     assert server.nothing_stored()
 

@@ -20,11 +20,14 @@ def errors(rng, series=20, folds=6, horizon=24):
     return (rng.normal(size=shape) * spread).ravel(), fold, which, step + 1
 
 
-def rows(error, step, series, ids, *, level=100.0, own=None):
+def rows(error, step, series, ids, *, level=100.0, own=None, fold=None):
     forecast = np.full(len(error), level)
     base = nothing(len(error)) if own is None else own
     made = np.ones(len(error), dtype=bool)
-    return Errors(y=forecast + error, forecast=forecast, own=base, made=made, step=step, series=series, ids=ids)
+    fold = np.zeros(len(error), dtype=int) if fold is None else fold
+    return Errors(
+        y=forecast + error, forecast=forecast, own=base, made=made, step=step, series=series, ids=ids, fold=fold
+    )
 
 
 def nothing(count):
@@ -36,7 +39,7 @@ def test_eighty_percent_bands_cover_eighty_percent_out_of_fold_at_every_step():
     error, fold, series, step = errors(rng)
     ids = [f"s{n}" for n in range(20)]
     forecast = np.full(len(error), 100.0)
-    got = leave_one_fold_out(rows(error, step, series, ids), fold, LEVELS)
+    got = leave_one_fold_out(rows(error, step, series, ids, fold=fold), LEVELS)
     assert coverage(forecast + error, got[:, 0], got[:, -1]) == pytest.approx(0.8, abs=0.02)
     for bucket in np.array_split(np.arange(1, 25), 4):
         hit = np.isin(step, bucket)
@@ -64,9 +67,9 @@ def test_a_models_own_quantiles_are_widened_where_they_cover_too_little():
     error, fold, series, step = errors(rng)
     ids = [f"s{n}" for n in range(20)]
     narrow = 100.0 + np.array([-0.01, 0.0, 0.01])[None, :] * np.ones((len(error), 1))
-    given = rows(error, step, series, ids, own=narrow)
+    given = rows(error, step, series, ids, own=narrow, fold=fold)
     assert coverage(given.y, narrow[:, 0], narrow[:, -1]) < 0.1
-    got = leave_one_fold_out(given, fold, LEVELS)
+    got = leave_one_fold_out(given, LEVELS)
     assert coverage(given.y, got[:, 0], got[:, -1]) == pytest.approx(0.8, abs=0.02)
 
 
@@ -91,3 +94,18 @@ def test_quantiles_never_cross(seed, count, horizon):
     band = learned.quantiles(["a", "z"], np.array([1, horizon]), rng.normal(size=2), own)
     assert np.isfinite(band).all()
     assert (np.diff(band, axis=1) >= 0).all()
+
+
+def test_errors_that_hang_together_within_an_origin_count_for_fewer():
+    """Eight origins, each with an error of its own beside that of every row: coverage of the next origin holds."""
+    rng = np.random.default_rng(6)
+    hits = []
+    for _ in range(60):
+        shape = (9, 3, 24)
+        error = (rng.normal(size=(9, 1, 1)) + 0.5 * rng.normal(size=shape)).ravel()
+        fold, series, step = (axis.ravel() for axis in np.meshgrid(*map(np.arange, shape), indexing="ij"))
+        given = rows(error, step + 1, series, ["a", "b", "c"], fold=fold)
+        learned, asked = calibrate(given.take(fold < 8), 24, LEVELS), given.take(fold == 8)
+        band = learned.of_series(asked.ids, asked.series, asked.step, asked.forecast, asked.own)
+        hits.append(coverage(asked.y, band[:, 0], band[:, -1]))
+    assert np.mean(hits) == pytest.approx(0.8, abs=0.06)

@@ -1,11 +1,23 @@
 """Metrics against hand-made and published numbers."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forecastcore.metrics import coverage, group_mean, naive_scale, pinball, score, smape
+from forecastcore.metrics import (
+    Scored,
+    by_slice,
+    coverage,
+    group_mean,
+    naive_scale,
+    pinball,
+    score,
+    size_classes,
+    smape,
+)
 
 FLOATS = st.floats(-1e6, 1e6, allow_nan=False)
 
@@ -47,3 +59,67 @@ def test_the_sample_quantile_minimises_the_pinball_loss(sample, other, level):
         return pinball(y, np.full((len(y), 1), q), (level,)).mean()
 
     assert mean(best) <= mean(other) + 1e-6 * (1 + np.abs(y).max() + abs(other))
+
+
+def scored(seed=1, series=9, origins=2, horizon=8):
+    rng = np.random.default_rng(seed)
+    pairs = series * origins
+    y = rng.gamma(4, 5, pairs * horizon)
+    naive, forecast = y + rng.normal(0, 3, len(y)), y + rng.normal(0, 2, len(y))
+    y[:: horizon + 3] = np.nan
+    size = group_mean(np.abs(y), np.tile(np.repeat(np.arange(series), horizon), origins), series)
+    rows = Scored(
+        y=y,
+        group=np.repeat(np.arange(pairs), horizon),
+        step=np.tile(np.arange(1, horizon + 1), pairs),
+        scale=rng.gamma(4, 1, pairs),
+        scale2=rng.gamma(9, 1, pairs),
+        naive=naive,
+        size_class={name: np.tile(hit, origins) for name, hit in size_classes(size).items()},
+    )
+    return rows, forecast, forecast[:, None] + np.array([-2.0, 0.0, 2.0])
+
+
+def test_the_table_is_what_each_slice_gives_alone():
+    levels = (0.1, 0.5, 0.9)
+    rows, forecast, quantiles = scored()
+    table = by_slice(rows, forecast, quantiles, levels)
+    assert list(table) == ["all", *(f"steps {n}-{n + 1}" for n in (1, 3, 5, 7)), *list(rows.size_class)]
+    for name, hit in {"all": rows.step > 0, "steps 3-4": (rows.step == 3) | (rows.step == 4)}.items():
+        given = rows.y[hit], forecast[hit], quantiles[hit], levels, rows.group[hit], rows.scale, rows.scale2
+        reference = score(*given)
+        for metric in ("mase", "rmsse", "wql", "bias", "coverage"):
+            assert table[name][metric] == pytest.approx(getattr(reference, metric)), (name, metric)
+        assert table[name]["smape"] == pytest.approx(smape(rows.y[hit], forecast[hit]))
+    small = rows.size_class["series of size 1 of 4"][rows.group]
+    assert table["series of size 1 of 4"]["coverage"] == pytest.approx(
+        coverage(rows.y[small], quantiles[small, 0], quantiles[small, -1])
+    )
+
+
+def test_skill_by_geometric_mean_and_win_rate_of_a_worked_example():
+    rows, _, _ = scored(series=1, origins=2, horizon=4)
+    y = np.full(8, 10.0)
+    naive, forecast = y + 2.0, y + np.repeat([1.0, 4.0], 4)  # half the error on one origin, twice on the other
+    rows = replace(rows, y=y, naive=naive, scale=np.ones(2))
+    table = by_slice(rows, forecast, np.column_stack([forecast, forecast]), (0.1, 0.9))["all"]
+    assert table["skill_gm"] == pytest.approx(0.0)
+    assert table["skill"] == pytest.approx(1 - 2.5 / 2)
+    assert table["win_rate"] == 0.5
+    table = by_slice(rows, naive, np.column_stack([naive, naive]), (0.1, 0.9))["all"]
+    assert (table["skill_gm"], table["skill"], table["win_rate"]) == (0.0, 0.0, 0.5)
+
+
+def test_one_spoilt_pair_counts_for_a_hundred_at_most():
+    rows, _, _ = scored(series=1, origins=2, horizon=4)
+    rows = replace(rows, y=np.zeros(8), naive=np.full(8, 1e-9), scale=np.ones(2))
+    forecast = np.repeat([1e6, 1e-9], 4)
+    table = by_slice(rows, forecast, np.column_stack([forecast, forecast]), (0.1, 0.9))["all"]
+    assert table["skill_gm"] == pytest.approx(1 - np.sqrt(100))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_forecast_that_is_missing_where_it_could_be_scored_loses(bad):
+    rows, forecast, quantiles = scored()
+    forecast[5] = bad
+    assert score(rows.y, forecast, quantiles, (0.1, 0.5, 0.9), rows.group, rows.scale, rows.scale2).mase == np.inf

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from forecastcore.errors import ConfigError, PluginError, PluginNotFoundError, UsageError
 from forecastcore.project import Project
+from forecastcore.search import Span
 
 PLUGIN = '''
 from __future__ import annotations
@@ -176,6 +177,38 @@ def test_grids_are_expanded_in_the_order_of_the_file(folder):
     ]
 
 
+def test_an_ensemble_is_made_of_all_other_candidates_or_of_those_named_by_name_or_type(folder):
+    text = yaml.safe_load(GOOD)
+    tree = {"type": "tree", "grid": {"rate": [0.1, 0.2]}}
+    ensembles = [{"type": "ensemble"}, {"type": "ensemble", "method": "mean", "members": ["tree"]}]
+    text["models"] = [*ensembles, tree, {"type": "seasonal-naive"}, {"type": "ensemble", "members": ["tree-2"]}]
+    (folder / "forecast.yaml").write_text(yaml.safe_dump(text))
+    found = {c.name: (c.params, [m.name for m in c.members]) for c in load(folder).candidates() if c.members}
+    assert found == {
+        "ensemble-1": ({"method": "greedy"}, ["tree-1", "tree-2", "seasonal-naive"]),
+        "ensemble-2": ({"method": "mean"}, ["tree-1", "tree-2"]),
+        "ensemble-3": ({"method": "greedy"}, ["tree-2"]),
+    }
+
+
+def test_a_search_has_the_budget_of_the_project_or_its_own_and_whole_numbers_where_the_parameter_does(folder):
+    text = yaml.safe_load(GOOD)
+    space = {"rate": {"low": 0, "high": 1}, "depth": {"low": 1, "high": 8, "log": True}, "order": [[1, 0], [2, 1]]}
+    text["models"] = [
+        {"type": "tree", "search": {"space": space}},
+        {"type": "tree", "rate": 0.1, "search": {"space": {"depth": [1]}, "trials": 5, "seconds": 9.5}},
+    ]
+    text["search"] = {"trials": 7, "seconds": 60}
+    (folder / "forecast.yaml").write_text(yaml.safe_dump(text))
+    searches = load(folder).searches()
+    assert {name: (s.trials, s.seconds) for name, s in searches.items()} == {"tree-1": (7, 60.0), "tree-2": (5, 9.5)}
+    assert searches["tree-1"].space == {
+        "rate": Span(low=0, high=1),
+        "depth": Span(low=1, high=8, log=True, whole=True),
+        "order": [[1, 0], [2, 1]],
+    }
+
+
 def test_a_project_without_models_gets_those_of_the_shelf_that_are_there(folder):
     text = yaml.safe_load(GOOD)
     del text["models"], text["sinks"]
@@ -207,6 +240,26 @@ MISTAKES = [
     ("days: 10", "days: 1.5", "11:30: assumptions.sky.days: expected a whole number, got 1.5"),
     ("type: weather, days: 10", "type: wether", "11:15: assumptions.sky.type: no plugin offers assumption 'wether'"),
     ("of: sky, add: 2}", "of: skye}", "12:28: assumptions.warmer.of: no assumption is called 'skye' (did you mean 'sky'?)"),
+    ("  - {type: tree, rate: 0.1}", "  - {type: tree, rate: 0.1}\n  - {type: ensembel}", "17:12: models.1.type: no plugin offers model 'ensembel'; there are seasonal-naive, tree (did you mean 'ensemble'?)"),
+    ("  - {type: tree, rate: 0.1}", "  - {type: ensemble, methd: mean}", "16:22: models.0.methd: is no parameter; there are method, members (did you mean 'method'?)"),
+    ("  - {type: tree, rate: 0.1}", "  - {type: ensemble, method: men}", "16:30: models.0.method: expected one of mean, median, greedy, per-series; got 'men' (did you mean 'mean'?)"),
+    ("  - {type: tree, rate: 0.1}", "  - {type: ensemble, members: [tree, seasonal]}", "16:38: models.0.members.1: 'seasonal' is no candidate of this file; there are tree, seasonal-naive (did you mean 'seasonal-naive'?)"),
+    ("  - {type: tree, rate: 0.1}", "  - {type: ensemble, grid: {members: [[tree-9]]}}", "16:40: models.0.grid.members.0.0: 'tree-9' is no candidate"),
+    ("  - {type: tree, rate: 0.1}", "  - {type: ensemble, members: [ensemble]}", "16:32: models.0.members.0: an ensemble is not made of ensembles"),
+    ("  - {type: tree, rate: 0.1}", "  - {type: ensemble, members: []}", "16:31: models.0.members: needs at least one entry"),
+    ("  - {type: tree, rate: 0.1}", "  - {type: ensemble, search: {space: {method: [mean]}}}", "16:22: models.0.search: an ensemble has no parameters to search"),
+    ("  - {type: tree, rate: 0.1}", "  - {type: tree, search: {space: {rate: {low: 0.1, high: x}}}}", "16:58: models.0.search.space.rate.high: expected a number, got 'x'"),
+    ("  - {type: tree, rate: 0.1}", "  - {type: tree, search: {space: {rate: {low: 0.1}}}}", "16:35: models.0.search.space.rate.high: is required"),
+    ("  - {type: tree, rate: 0.1}", "  - {type: tree, search: {space: {rate: {low: 0.2, high: 0.1}}}}", "16:41: models.0.search.space.rate: low must be below high, got 0.2 and 0.1"),
+    ("  - {type: tree, rate: 0.1}", "  - {type: tree, search: {space: {rate: {low: 0, high: 0.1, log: true}}}}", "16:41: models.0.search.space.rate: low must be above 0 where log is true, got 0"),
+    ("  - {type: tree, rate: 0.1}", "  - {type: tree, search: {space: {rate: {low: 0.1, high: 2.0}}}}", "16:52: models.0.search.space.rate.high: tree 0+"),
+    ("  - {type: tree, rate: 0.1}", "  - {type: tree, rate: 1, search: {space: {depth: {low: 1, high: 2.5}}}}", "16:66: models.0.search.space.depth.high: expected a whole number, got 2.5"),
+    ("  - {type: tree, rate: 0.1}", "  - {type: tree, search: {space: {rate: [0.1], dept: [1]}}}", "16:48: models.0.search.space.dept: is no parameter; there are rate, depth, leaves, order (did you mean 'depth'?)"),
+    ("  - {type: tree, rate: 0.1}", "  - {type: tree, search: {space: {rate: [0.1, a]}}}", "16:47: models.0.search.space.rate.1: expected a number, got 'a'"),
+    ("  - {type: tree, rate: 0.1}", "  - {type: tree, rate: 0.1, search: {space: {rate: [0.1]}}}", "16:46: models.0.search.space.rate: 'rate' is set outside of the search too (keep one of them)"),
+    ("  - {type: tree, rate: 0.1}", "  - {type: tree, search: {space: {rate: 0.1}}}", "16:41: models.0.search.space.rate: expected a list of values or a range, got 0.1"),
+    ("  - {type: tree, rate: 0.1}", "  - {type: tree, search: {trails: 3, space: {rate: [1]}}}", "16:27: models.0.search.trails: is not a known key; expected one of space, trials, seconds (did you mean 'trials'?)"),
+    ("frequency: h", "frequency: h\nsearch: {trials: 3}", "7:1: search: is a budget, and no model is searched"),
     ("of: sky, add: 2}", "of: warmer}", "12:28: assumptions.warmer.of: goes round in a circle: warmer → warmer"),
     ("sky: {type: weather, days: 10}", "sky: {type: move, of: warmer}", "11:25: assumptions.sky.of: goes round in a circle: sky → warmer → sky"),
     ("add: 5.0", "ad: 5.0", "14:37: scenarios.heat.sky.ad: is no parameter; there are of, add (did you mean 'add'?)"),

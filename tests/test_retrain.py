@@ -219,3 +219,37 @@ def test_a_champion_that_answers_another_question_makes_way(change, site):
     assert report.decision.verdict == "promote"
     assert "was trained with" in report.decision.reason
     assert site.predict().model_version == "2"
+
+
+def _broken_later():
+    """Fifty days of hourly series with a day's wave; for the last twelve the wave is turned around."""
+    rng = np.random.default_rng(5)
+    ds = pd.date_range("2024-01-01", periods=24 * 50, freq="h")
+    turn = np.where(np.arange(len(ds)) < 24 * 38, 1.0, -1.0)
+    wave = 10 * np.sin(2 * np.pi * np.arange(len(ds)) / 24)
+    y = [50 * (n + 1) + turn * wave + rng.normal(0, 1, len(ds)) for n in range(3)]
+    return pd.concat([pd.DataFrame({"unique_id": f"s{n}", "ds": ds, "y": values}) for n, values in enumerate(y)])
+
+
+def test_a_champion_whose_predecessor_would_have_served_better_is_demoted(site):
+    site.plugin(FROZEN).write(_broken_later(), models=NAIVE, horizon=24, backtest={"folds": 5, "season": 24})
+    site.retrain(as_of="2024-01-30")
+    site.write(models=[{"type": "frozen"}]).retrain(as_of="2024-02-06")
+    assert ledger(site)[-1] == ("promote", "2", "2")
+    site.write(models=NAIVE, promotion={"mode": "dry-run"}).retrain()
+    assert ledger(site)[-1][2] == "2", "a dry run changes nothing"
+    report = site.write(promotion={"mode": "enforce"}).retrain()
+    assert ("rollback", "1", "1") in ledger(site)
+    assert report.champion_before.version == "2"
+    assert report.champion_after.version == "1"
+    assert any("demoted: version 1 errs less than version 2" in note for note in report.notes)
+    assert site.predict().model_version == "1"
+
+
+def test_a_champion_that_serves_well_stays(site):
+    frame = _broken_later()
+    site.plugin(FROZEN).write(frame, models=NAIVE, horizon=24, backtest={"folds": 4, "season": 24})
+    site.retrain(as_of="2024-01-20")
+    site.write(models=[{"type": "frozen"}]).retrain(as_of="2024-01-27")
+    site.retrain(as_of="2024-02-05")
+    assert "rollback" not in [action for action, *_ in ledger(site)]

@@ -76,7 +76,13 @@ horizon: 24
 covariates: {t: {assume: sky}, p: {known: true}}
 assumptions: {sky: {type: weather, days: 10}}
 scenarios: {heat: {sky: {type: weather}}}
-models: [{type: tree, rate: 1, depth: 3}, {type: tree, grid: {rate: [0.1], depth: [1, null]}}]
+models:
+- {type: tree, rate: 1, depth: 3}
+- {type: tree, grid: {rate: [0.1], depth: [1, null]}}
+- {type: tree, search: {trials: 9, space: {rate: {low: 0.1, high: 1.0, log: true}, depth: [1, null]}}}
+- {type: ensemble, members: [tree]}
+- {type: ensemble, grid: {method: [mean, per-series]}}
+search: {trials: 20, seconds: 60}
 backtest: {folds: 2}
 promotion: {mode: "off"}
 sinks: [{type: drop, path: out}]
@@ -114,6 +120,14 @@ def test_a_good_file_is_accepted(validator):
         ("models", [{"type": "tree", "grid": {"rate": 0.1}}]),
         ("models", [{"type": "tree", "rate": 1, "grid": {"dept": [1]}}]),
         ("models", []),
+        ("models", [{"type": "tree", "search": {"space": {}}}]),
+        ("models", [{"type": "tree", "search": {"space": {"dept": [1], "rate": [1]}}}]),
+        ("models", [{"type": "tree", "search": {"space": {"rate": ["x"]}}}]),
+        ("models", [{"type": "tree", "search": {"space": {"rate": {"low": 1}}}}]),
+        ("models", [{"type": "tree", "search": {"space": {"rate": [1]}, "trails": 3}}]),
+        ("models", [{"type": "ensemble", "method": "best"}]),
+        ("models", [{"type": "ensemble", "search": {"space": {"method": ["mean"]}}}]),
+        ("search", {"trials": 0}),
         ("sinks", [{"type": "lake", "path": "a"}]),
         ("assumptions", {"sky": {"type": "weather", "day": 1}}),
         ("scenarios", {"heat": {"sky": {"type": "wether"}}}),

@@ -809,3 +809,20 @@ def test_a_plugin_file_may_have_another_module_name_when_it_is_loaded(monkeypatc
 def test_an_alias_cannot_reach_outside_the_packages():
     with pytest.raises(StateError, match="must not be loaded"):
         from_files(named_class("old:Popen").__getitem__, packages=HERE, trusted=(), aliases={"old": "subprocess"})
+
+
+def test_of_the_core_only_frozen_dataclasses_of_named_packages_are_loaded(monkeypatch):
+    from forecastcore import api
+    from forecastcore.tabular.features import Plan
+
+    plan = Plan((24, 168), 0, yearday=False, covariates=1)
+    assert from_files(to_files(plan).__getitem__, packages=(), trusted=(), aliases={}) == plan
+    loose = make_dataclass("Loose", ["command"], namespace={"__module__": "forecastcore.api"})
+    monkeypatch.setattr(api, "Loose", loose, raising=False)
+    for name, fields, words in (
+        ("forecastcore.api:Loose", ["command"], "is not frozen"),
+        ("forecastcore.project:Project", [], "must not be loaded"),
+        ("forecastcore.tabularium:Plan", [], "must not be loaded"),
+    ):
+        with pytest.raises(StateError, match=words):
+            from_files(hostile(1, [{"class": name, "fields": fields}]).__getitem__, packages=(), trusted=(), aliases={})

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Callable
 
+    from forecastcore.host import Host
     from forecastcore.messages import ModelVersion, PredictReport, RetrainReport
     from forecastcore.project import Project
 
@@ -71,7 +72,7 @@ def _validate(options: Namespace) -> tuple[Document, int]:
             "origin": history.origin.isoformat(),
             "quality": dict(history.counts),
             "served_by_fallback": screened,
-            "notes": list(history.notes),
+            "notes": [*history.notes, *runtime.unknown_ahead(project, history)],
         }
     return document, OK
 
@@ -141,23 +142,42 @@ def _schema(options: Namespace) -> tuple[Document, int]:
     return json_schema(Host.discover(files=options.plugin or ())), OK
 
 
-def _plugins_list(options: Namespace) -> tuple[Document, int]:
+def _host(options: Namespace) -> tuple[Host, str]:
+    """The project's plugins and its name; without a project, or with a broken one, all that is installed.
+
+    That is how the plugins of a broken project get mended.
+    """
     from forecastcore.host import Host
 
     try:
         project = _project(options)
     except ForecastCoreError:
-        # Without a project, or with a broken one, all that is installed is listed: that is how its plugins get mended.
         if options.project or options.overrides:
             raise
-        host, name = Host.discover(files=options.plugin or ()), ""
-    else:
-        host, name = project.host, project.config.name
-    shown = ("name", "kind", "distribution", "version", "source", "health", "reason")
-    return {
-        **_head("plugins list", name),
-        "plugins": [{key: getattr(offer, key) for key in shown} for offer in host.offers()],
-    }, OK
+        return Host.discover(files=options.plugin or ()), ""
+    return project.host, project.config.name
+
+
+def _plugins_list(options: Namespace) -> tuple[Document, int]:
+    from forecastcore.cli import plugins
+
+    host, name = _host(options)
+    return {**_head("plugins list", name), "plugins": plugins.listed(host)}, OK
+
+
+def _plugins_check(options: Namespace) -> tuple[Document, int]:
+    from forecastcore.cli import plugins
+
+    params = plugins.parsed(options.param or ())
+    host, name = _host(options)
+    told = plugins.check(host, options.name, options.kind, params, quick=options.quick)
+    return {**_head("plugins check", name), **told}, FAILED if told["failed"] else OK
+
+
+def _plugins_new(options: Namespace) -> tuple[Document, int]:
+    from forecastcore.cli import plugins
+
+    return {**_head("plugins new"), **plugins.new(options.kind, options.name, options.into)}, OK
 
 
 def _models_list(options: Namespace) -> tuple[Document, int]:
@@ -228,7 +248,9 @@ _COMMANDS: dict[str, Callable[[Any], tuple[Document, int]]] = {
     "models_promote": _models_promote,
     "models_rollback": _models_rollback,
     "models_show": _models_show,
+    "plugins_check": _plugins_check,
     "plugins_list": _plugins_list,
+    "plugins_new": _plugins_new,
     "predict": _predict,
     "retrain": _retrain,
     "rollback-vintage": _rollback_vintage,

@@ -28,6 +28,9 @@ exit codes: 0 ok, 1 failed, 2 usage or project file, 3 delivered but degraded, 4
 """
 
 
+_KINDS = ("model", "assumption", "sink", "source")
+
+
 class _Parser(argparse.ArgumentParser):
     """Raises instead of exiting, and suggests the nearest word."""
 
@@ -149,8 +152,7 @@ def build() -> argparse.ArgumentParser:
     _delivery(commands)
     _models(commands)
 
-    plugins = _group(commands, "plugins", "what is installed", ("plugins list",))
-    _command(plugins, "list", "installed plugins with their health", ("plugins list", "--json plugins list"))
+    _plugins(commands)
 
     _command(
         commands,
@@ -190,6 +192,40 @@ def _delivery(commands: Any) -> None:
     rollback.add_argument("--issued-at", metavar="T", help="the origin to take back (default: the newest)")
     rollback.add_argument("--scenario", metavar="NAME", help="only this one (default: all of the origin)")
     rollback.add_argument("--reason", default="rolled back by hand", help="kept where the sink has a place for it")
+
+
+def _plugins(commands: Any) -> None:
+    plugins = _group(
+        commands,
+        "plugins",
+        "what is installed, whether it keeps to the contract, and a new one",
+        ("plugins list", "plugins check seasonal-naive", "plugins new model my-model"),
+    )
+    _command(plugins, "list", "installed plugins with their health", ("plugins list", "--json plugins list"))
+    check = _command(
+        plugins,
+        "check",
+        "run the conformance suite on a plugin; exit 1 where a check fails",
+        ("plugins check seasonal-naive", "--plugin my_model.py plugins check", "plugins check csv --kind sink"),
+    )
+    check.add_argument(
+        "name",
+        nargs="?",
+        metavar="NAME",
+        help="a type or a distribution (default: all that the files given with --plugin offer)",
+    )
+    check.add_argument("--kind", choices=_KINDS, help="only what is offered of this kind")
+    check.add_argument("--param", action="append", metavar="KEY=VALUE", help="a parameter to try it with (repeatable)")
+    check.add_argument("--quick", action="store_true", help="leave out the checks that start other processes")
+    new = _command(
+        plugins,
+        "new",
+        "write a distribution with a plugin that works, to be filled with yours",
+        ("plugins new model my-model", "plugins new sink my-sink --into ../plugins"),
+    )
+    new.add_argument("kind", choices=_KINDS, metavar="KIND", help=", ".join(_KINDS))
+    new.add_argument("name", metavar="NAME", help="what `type:` will say, such as my-model")
+    new.add_argument("--into", metavar="DIR", help="folder that the new one is made in (default: here)")
 
 
 def _models(commands: Any) -> None:

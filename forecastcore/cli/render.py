@@ -46,8 +46,10 @@ def _is_number(cell: str) -> bool:
 
 def leaderboard(rows: Sequence[Document]) -> str:
     """Candidates, best first, and under them what was not as it should be."""
-    head = ("candidate", "status", "mase", "rmsse", "wql", "bias", "coverage", "skill", "seconds")
-    shown = table(head, [[row["name"], *(row[key] for key in head[1:])] for row in rows])
+    head = ["candidate", "status", "mase", "rmsse", "wql", "bias", "coverage", "skill", "seconds"]
+    if any(row.get("premium") is not None for row in rows):
+        head.insert(-1, "premium")
+    shown = table(head, [[row["name"], *(row.get(key) for key in head[1:])] for row in rows])
     remarks = [f"  {row['name']}: {row['reason']}" for row in rows if row["reason"]]
     return "\n".join([shown, *remarks])
 
@@ -203,8 +205,35 @@ def _entry(document: Document) -> str:
 
 
 def _plugins_list(document: Document) -> str:
-    head = ("name", "kind", "distribution", "version", "source", "health", "reason")
-    return table(head, [[plugin[key] for key in head] for plugin in document["plugins"]])
+    head = ("name", "kind", "distribution", "version", "source", "health", "tags", "hooks", "reason")
+
+    def words(plugin: Document) -> Document:
+        hooks = [hook.removeprefix("forecastcore_") for hook in plugin["hooks"]]
+        return {**plugin, "tags": " ".join(plugin["tags"]) or "-", "hooks": " ".join(hooks) or "-"}
+
+    return table(head, [[words(plugin)[key] for key in head] for plugin in document["plugins"]])
+
+
+def _plugins_check(document: Document) -> str:
+    lines = []
+    for offer in document["offers"]:
+        lines += [f"{offer['kind']} {offer['name']} ({offer['distribution']} {offer['version']})"]
+        mine = [c for c in document["checks"] if (c["kind"], c["plugin"]) == (offer["kind"], offer["name"])]
+        lines += [f"  {c['status']:8}{c['name']}{': ' + c['detail'] if c['detail'] else ''}" for c in mine]
+    told = f"{document['passed']} passed, {document['failed']} failed, {document['skipped']} skipped"
+    return "\n".join([*lines, f"{told}, {document['seconds']:.0f} s"])
+
+
+def _plugins_new(document: Document) -> str:
+    folder = document["folder"]
+    return "\n".join(
+        [
+            f"{folder} holds a {document['kind']} that works; make it yours:",
+            *(f"  {file}" for file in document["files"]),
+            f"install it: pip install -e {folder}",
+            f"check it:   forecastcore plugins check {document['name']}",
+        ]
+    )
 
 
 def _demo(document: Document) -> str:
@@ -225,7 +254,9 @@ _RENDER = {
     "models promote": _entry,
     "models rollback": _entry,
     "models show": _models_show,
+    "plugins check": _plugins_check,
     "plugins list": _plugins_list,
+    "plugins new": _plugins_new,
     "predict": _predict,
     "retrain": _retrain,
     "rollback-vintage": _rollback_vintage,

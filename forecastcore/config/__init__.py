@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from forecastcore.config.loading import FILE_NAME, Reading, absolute_uri, in_order, load, read
 from forecastcore.config.models import (
+    ENSEMBLE,
     AuditConfig,
     BacktestConfig,
+    BudgetConfig,
     CovariateConfig,
     EngineConfig,
     KeepConfig,
@@ -18,6 +20,8 @@ from forecastcore.config.models import (
     ProjectConfig,
     PromotionConfig,
     QualityConfig,
+    RangeConfig,
+    SearchConfig,
     SourceConfig,
     TrackingConfig,
     digest,
@@ -26,9 +30,11 @@ from forecastcore.config.references import Resolver, has_reference, redact, reso
 from forecastcore.config.words import Fault, did_you_mean, explain, nearest, without_value
 
 __all__ = [
+    "ENSEMBLE",
     "FILE_NAME",
     "AuditConfig",
     "BacktestConfig",
+    "BudgetConfig",
     "CovariateConfig",
     "EngineConfig",
     "Fault",
@@ -39,8 +45,10 @@ __all__ = [
     "ProjectConfig",
     "PromotionConfig",
     "QualityConfig",
+    "RangeConfig",
     "Reading",
     "Resolver",
+    "SearchConfig",
     "SourceConfig",
     "TrackingConfig",
     "absolute_uri",

@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from forecastcore.config.engines import ENGINES
+from forecastcore.config.models import ENSEMBLE, RangeConfig
 from forecastcore.config.references import has_reference, misplaced
-from forecastcore.config.words import Fault, did_you_mean, explain
+from forecastcore.config.words import Fault, did_you_mean, explain, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from pydantic import BaseModel
 
 __all__ = ["cross_check"]
 
@@ -105,26 +108,60 @@ def _twice(data: Mapping[str, Any]) -> Iterator[Fault]:
                 )
 
 
+def _searches(data: Mapping[str, Any]) -> Iterator[Fault]:
+    """What is wrong with the spaces that are searched, whatever the parameters are."""
+    models = data.get("models")
+    searched = False
+    for position, model in enumerate(models if isinstance(models, list) else ()):
+        entry, path = _mapping(model), ("models", position, "search")
+        searched |= "search" in entry
+        if "search" in entry and entry.get("type") == ENSEMBLE:
+            hint = "list its methods under `grid`, and search the parameters of its members"
+            yield Fault(path=path, message="an ensemble has no parameters to search", hint=hint, at_key=True)
+            continue
+        for key, values in _mapping(_mapping(entry.get("search")).get("space")).items():
+            if key in {**_mapping(entry.get("grid")), **entry}:
+                message = f"{key!r} is set outside of the search too"
+                yield Fault(path=(*path, "space", key), message=message, hint="keep one of them", at_key=True)
+            yield from _values(values, (*path, "space", key))
+    if "search" in data and not searched:
+        message = "is a budget, and no model is searched"
+        yield Fault(path=("search",), message=message, hint="give a model `search: {space: …}`", at_key=True)
+
+
+def _values(values: Any, path: tuple[str | int, ...]) -> Iterator[Fault]:
+    if isinstance(values, dict):
+        yield from _section(RangeConfig, values, path, "a range")
+    elif not isinstance(values, list) or not values:
+        hint = "such as [1, 2, 3] or {low: 0.01, high: 0.3, log: true}"
+        yield Fault(path=path, message=f"expected a list of values or a range, got {shown(values)}", hint=hint)
+
+
+def _section(
+    model: type[BaseModel], data: Mapping[str, Any], path: tuple[str | int, ...], what: str
+) -> Iterator[Fault]:
+    """What is wrong with a section that pydantic is not led to by the type of its parent."""
+    try:
+        model.model_validate(data)
+    except ValidationError as error:
+        for fault in error.errors(include_url=False):
+            place = (*path, *fault["loc"])
+            if fault["type"] == "extra_forbidden":
+                name = str(fault["loc"][-1])
+                message = f"{what} has no such setting; it has {', '.join(model.model_fields)}"
+                yield Fault(path=place, message=message, hint=did_you_mean(name, model.model_fields), at_key=True)
+            elif not has_reference(fault["input"]):
+                message, hint = explain(fault)
+                yield Fault(path=place, message=message, hint=hint, at_key=fault["type"] == "missing")
+
+
 def _engine(data: Mapping[str, Any]) -> Iterator[Fault]:
     engine = _mapping(data.get("engine"))
     kind = engine.get("type", "local")
     params = {key: value for key, value in engine.items() if key != "type"}
     if not isinstance(kind, str) or kind not in ENGINES:
         return
-    try:
-        ENGINES[kind].model_validate(params)
-    except ValidationError as error:
-        for fault in error.errors(include_url=False):
-            path = ("engine", *fault["loc"])
-            if fault["type"] == "extra_forbidden":
-                name = str(fault["loc"][-1])
-                message = f"the engine {kind!r} has no such setting; it has {', '.join(ENGINES[kind].model_fields)}"
-                yield Fault(
-                    path=path, message=message, hint=did_you_mean(name, ENGINES[kind].model_fields), at_key=True
-                )
-            elif not has_reference(fault["input"]):
-                message, hint = explain(fault)
-                yield Fault(path=path, message=message, hint=hint)
+    yield from _section(ENGINES[kind], params, ("engine",), f"the engine {kind!r}")
     if kind == "databricks":
         ways = [key for key in ("cluster", "existing_cluster", "serverless") if params.get(key)]
         if len(ways) != 1:
@@ -140,5 +177,6 @@ def cross_check(data: Mapping[str, Any]) -> Iterator[Fault]:
     yield from _covariates(data)
     yield from _scenarios(data)
     yield from _grids(data)
+    yield from _searches(data)
     yield from _twice(data)
     yield from _engine(data)

@@ -8,13 +8,15 @@ import re
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, model_validator
 
 from forecastcore.config.words import custom_error, did_you_mean
 
 __all__ = [
+    "ENSEMBLE",
     "AuditConfig",
     "BacktestConfig",
+    "BudgetConfig",
     "Config",
     "CovariateConfig",
     "EngineConfig",
@@ -25,10 +27,17 @@ __all__ = [
     "ProjectConfig",
     "PromotionConfig",
     "QualityConfig",
+    "RangeConfig",
+    "SearchConfig",
     "SourceConfig",
     "TrackingConfig",
+    "TrainingDataConfig",
     "digest",
 ]
+
+
+#: the type of a candidate that is made of other candidates; no plugin may offer it
+ENSEMBLE = "ensemble"
 
 
 def _named(text: str) -> str:
@@ -75,6 +84,7 @@ def _quantiles(levels: tuple[float, ...]) -> tuple[float, ...]:
 Int = Annotated[int, Strict()]
 Bool = Annotated[bool, Strict()]
 Float = Annotated[float, Strict(), Field(allow_inf_nan=False)]
+Values = Annotated[list[Any], Field(min_length=1)]
 Text = Annotated[str, Field(min_length=1)]
 Named = Annotated[str, AfterValidator(_named), Field(json_schema_extra={"pattern": "^[a-z0-9-]{1,100}$"})]
 Timezone = Annotated[str, AfterValidator(_timezone)]
@@ -111,11 +121,52 @@ class SourceConfig(PluginConfig):
     """IANA zone of naive time stamps, and the clock that people live by; everything inside is UTC."""
 
 
+class RangeConfig(Config):
+    """All numbers from `low` to `high`, ends included; whole ones where the parameter takes no others."""
+
+    low: Float
+    """Smallest value."""
+    high: Float
+    """Largest value."""
+    log: Bool = False
+    """Whether small values are tried as often as large ones, by order of magnitude; `low` must be above 0."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> RangeConfig:
+        if self.low >= self.high:
+            raise custom_error(f"low must be below high, got {self.low:g} and {self.high:g}")
+        if self.log and self.low <= 0:
+            raise custom_error(f"low must be above 0 where log is true, got {self.low:g}")
+        return self
+
+
+class BudgetConfig(Config):
+    """How long a search may go on: it ends with whichever is used up first."""
+
+    trials: Annotated[Int, Field(ge=1, le=10_000)] = 40
+    """Parameter sets that are tried."""
+    seconds: Annotated[Float, Field(gt=0)] | None = None
+    """Time after which no trial is begun; without it only `trials` counts, and the same seed finds the same."""
+
+
+class SearchConfig(Config):
+    """A search over a model's parameters by Optuna; the best trial is the candidate."""
+
+    space: Annotated[dict[str, Any], Field(min_length=1)]
+    """What is tried, by parameter: a list of values, or a range {low, high}."""
+    trials: Annotated[Int, Field(ge=1, le=10_000)] | None = None
+    """Parameter sets that are tried; what `search:` of the project says where it is left out."""
+    seconds: Annotated[Float, Field(gt=0)] | None = None
+    """Time after which no trial is begun; what `search:` of the project says where it is left out."""
+
+
 class ModelConfig(PluginConfig):
     """A candidate, or several where `grid` lists values."""
 
-    grid: dict[str, Annotated[list[Any], Field(min_length=1)]] = Field(default_factory=dict)
+    grid: dict[str, Values] = Field(default_factory=dict)
     """Values to search over, by parameter; each combination is a candidate of its own."""
+    search: SearchConfig | None = None
+    """Search over parameters within a budget, instead of trying every combination."""
 
 
 class QualityConfig(Config):
@@ -157,6 +208,26 @@ class BacktestConfig(Config):
     """Steps of the main season; taken from the frequency where it is left out."""
 
 
+Share = Annotated[Float, Field(ge=0, le=1)]
+
+
+class TrainingDataConfig(Config):
+    """How far the history may be from what the champion was trained on; beyond that the challenger is held."""
+
+    check: Bool = True
+    """Whether to look; a profile of the training data is kept with each model either way."""
+    max_gone: Share = 0.1
+    """Share of the champion's series that may be missing."""
+    max_cut: Share = 0.3
+    """Share of its values that a series may have lost."""
+    max_level_change: Annotated[Float, Field(gt=1)] = 4.0
+    """Factor by which a series' level may leave the range that it has had."""
+    max_rewritten: Share = 0.2
+    """Share of the values that the champion was trained on that may have changed since."""
+    max_series: Share = 0.25
+    """Share of the series that may break a limit, or be all zeros, repeated or stale."""
+
+
 class PromotionConfig(Config):
     """When a challenger becomes champion."""
 
@@ -166,6 +237,12 @@ class PromotionConfig(Config):
     """Smallest relative reduction of the loss that counts."""
     confidence: Annotated[Float, Field(gt=0, lt=1)] = 0.95
     """Level at which the gain must be certain."""
+    max_slice_loss: Annotated[Float, Field(ge=0)] = 0.1
+    """Share by which a step bucket or a size class of series may get worse, chance aside."""
+    coverage_slack: Share = 0.1
+    """How far coverage may lie from nominal, chance aside; half as much again within a step bucket."""
+    data: TrainingDataConfig = Field(default_factory=TrainingDataConfig)
+    """How far the history may be from what the champion was trained on."""
 
 
 def _span(text: str) -> str:
@@ -184,7 +261,7 @@ class AuditConfig(Config):
     """What holds a vintage back before it is published."""
 
     level: Annotated[Float, Field(gt=1)] = 5.0
-    """How many times its recent level, up or down, a series may be forecast at, where its past was never near that."""
+    """How many times its recent level a series may be forecast at, where its past was never near (down: fourfold)."""
     minimum: Float | None = None
     """Smallest value that a forecast or a quantile may have."""
     maximum: Float | None = None
@@ -264,6 +341,8 @@ class ProjectConfig(Config):
     """What-ifs: assumptions that replace those of the same name. `base` always exists."""
     models: Annotated[tuple[ModelConfig, ...], Field(min_length=1)] = ()
     """Candidates; a sensible shelf where it is left out."""
+    search: BudgetConfig = Field(default_factory=BudgetConfig)
+    """Budget of each model that has a `search:` and says none of its own."""
     backtest: BacktestConfig = Field(default_factory=BacktestConfig)
     """How candidates are compared on the past."""
     promotion: PromotionConfig = Field(default_factory=PromotionConfig)

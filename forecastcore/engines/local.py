@@ -14,7 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from forecastcore.errors import EngineError
+from forecastcore.engines.pool import Pool
 from forecastcore.frames import offsets, to_panel_arrow
 
 if TYPE_CHECKING:
@@ -40,54 +40,30 @@ class LocalEngine:
 
     Attributes:
         workers: how many; 1 works in this process.
+        timeout: seconds that a unit may take in a pool.
     """
 
     workers: int = 1
+    timeout: float = 3600.0
 
     def map(
         self, work: Callable[[pd.DataFrame, str], T], panel: pd.DataFrame, units: Sequence[Unit]
     ) -> Iterator[tuple[int, T]]:
-        """See `ports.Engine.map`."""
-        workers = min(self.workers, len(units))
+        """See `ports.Engine.map`. In this process nothing can be barred: what ends the work ends the run."""
         spans = _spans(panel)
-        if workers <= 1:
+        if self.workers <= 1:
             for number, unit in enumerate(units):
                 chunk = panel if unit.ids is None else _cut(panel, _of(unit, spans))
-                yield number, work(chunk, unit.request)
+                yield number, work(chunk, unit.order)
             return
         with tempfile.TemporaryDirectory(prefix="forecastcore-") as folder:
             path = Path(folder) / "panel.arrow"
             _write(panel, path)
-            yield from self._pooled(work, path, units, spans, workers)
 
-    def _pooled(
-        self,
-        work: Callable[[pd.DataFrame, str], T],
-        path: Path,
-        units: Sequence[Unit],
-        spans: dict[str, tuple[int, int]],
-        workers: int,
-    ) -> Iterator[tuple[int, T]]:
-        import joblib
+            def call(unit: Unit) -> tuple[Callable[..., T], *tuple[Any, ...]]:
+                return _in_worker, work, str(path), None if unit.ids is None else _of(unit, spans), unit.order
 
-        tasks = (
-            joblib.delayed(_in_worker)(
-                work, str(path), None if unit.ids is None else _of(unit, spans), unit.request, number
-            )
-            for number, unit in enumerate(units)
-        )
-        try:
-            yield from joblib.Parallel(
-                n_jobs=workers, return_as="generator_unordered", pre_dispatch="2*n_jobs", batch_size=1
-            )(tasks)
-        except (
-            joblib.externals.loky.process_executor.TerminatedWorkerError,
-            joblib.externals.loky.process_executor.BrokenProcessPool,
-        ) as error:
-            raise EngineError(
-                "a worker process died, most likely of memory",
-                hint="set engine.workers: 1, or leave out the heaviest candidate under models:",
-            ) from error
+            yield from Pool(min(self.workers, len(units)), self.timeout, call, tuple(spans), Path(folder)).map(units)
 
 
 def _spans(panel: pd.DataFrame) -> dict[str, tuple[int, int]]:
@@ -128,15 +104,11 @@ def _mapped(path: str) -> pa.Table:
     return pa.ipc.open_file(pa.memory_map(path)).read_all()
 
 
-def _in_worker(
-    work: Callable[[pd.DataFrame, str], T], path: str, spans: Spans | None, request: str, number: int
-) -> tuple[int, T]:
+def _in_worker(work: Callable[[pd.DataFrame, str], T], path: str, spans: Spans | None, request: str) -> T:
     import pyarrow as pa
-    from threadpoolctl import threadpool_limits
 
     table: Any = _mapped(path)
     part = table if spans is None else pa.concat_tables([table.slice(a, b - a) for a, b in spans])
     chunk = part.to_pandas()
     chunk["unique_id"] = chunk["unique_id"].astype(object)
-    with threadpool_limits(1):
-        return number, work(chunk, request)
+    return work(chunk, request)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pluggy
 
 from forecastcore import api, hookspecs, parameters
+from forecastcore.config import ENSEMBLE
 from forecastcore.config.words import did_you_mean
 from forecastcore.errors import PluginError, PluginNotFoundError
 from forecastcore.host.finding import Candidate, installed, normal, single_files
@@ -54,6 +55,7 @@ class Offer:
         health: `ok`, `broken`, `blocked` or `conflict` (two offers of one name).
         reason: why it is not `ok`.
         digest: SHA-256 of the plugin's Python files; empty where it was not loaded.
+        hooks: that the plugin implements; empty where it was not loaded.
     """
 
     kind: str
@@ -66,6 +68,7 @@ class Offer:
     health: Health = "ok"
     reason: str = ""
     digest: str = ""
+    hooks: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.distribution} {self.version} ({self.location})"
@@ -127,6 +130,8 @@ def _spec_fault(kind: str, spec: Any) -> str:
     hook = hookspecs.KINDS[kind]
     if not isinstance(spec, _SPECS[kind]):
         return f"{hook} must yield {_SPECS[kind].__name__}, got {type(spec).__name__}"
+    if (kind, spec.name) == ("model", ENSEMBLE):
+        return f"the name {ENSEMBLE!r} is taken: it stands for candidates put together"
     factory = spec.factory
     if not (isinstance(factory, type) and is_dataclass(factory)):
         return f"the factory of {spec.name!r} must be a dataclass, got {factory!r}"
@@ -222,6 +227,7 @@ class Host:
         if any(impl.wrapper or impl.hookwrapper for caller in callers for impl in caller.get_hookimpls()):
             raise TypeError("a hook wrapper would change what other plugins offer; offer a name of your own instead")
         digest = candidate.digest()
+        hooks = tuple(sorted(caller.name for caller in callers))
         offers = []
         for kind, hook in hookspecs.KINDS.items():
             for impl in getattr(self._manager.hook, hook).get_hookimpls():
@@ -232,7 +238,7 @@ class Host:
                     if fault:
                         raise TypeError(fault)
                     blank = _offer(candidate, "ok", "", digest=digest)
-                    offers.append(replace(blank, kind=kind, name=spec.name, spec=spec))
+                    offers.append(replace(blank, kind=kind, name=spec.name, spec=spec, hooks=hooks))
         return offers
 
     def offers(self, kind: str | None = None) -> tuple[Offer, ...]:

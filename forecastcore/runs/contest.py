@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,18 +11,24 @@ import numpy as np
 from forecastcore import runtime
 from forecastcore.backtest import fold_origins, leaderboard_row, rows_of, run
 from forecastcore.errors import DataError
+from forecastcore.foresight import assumption_errors
 from forecastcore.messages import BacktestReport, SeriesCount
 from forecastcore.ports import Steps
+from forecastcore.runs.blending import as_chosen, blended
+from forecastcore.runs.searching import loss, search
+from forecastcore.search import require_optuna
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping
     from datetime import datetime
 
     from forecastcore.backtest import Backtest, Result
     from forecastcore.frames import History
-    from forecastcore.messages import LeaderboardRow
+    from forecastcore.messages import AssumptionError, LeaderboardRow
     from forecastcore.ports import Engine
     from forecastcore.project import Candidate, Project
+    from forecastcore.runs.searching import Searched
+    from forecastcore.search import Search
 
 __all__ = ["Contest", "backtest", "hold_contest"]
 
@@ -36,12 +42,18 @@ class Contest:
         results: their forecasts.
         leaderboard: their errors, best first.
         best: the winner.
+        assumption_errors: how far from what came the covariates were assumed at its origins.
+        choices: all that could have won, the trials of searches among them.
+        searched: what searches tried, by the name of the candidate.
     """
 
     rows: Backtest
     results: list[Result]
     leaderboard: list[LeaderboardRow]
     best: Result
+    choices: list[Result]
+    searched: Mapping[str, Searched]
+    assumption_errors: tuple[AssumptionError, ...] = ()
 
     @property
     def winner(self) -> LeaderboardRow:
@@ -71,39 +83,98 @@ def hold_contest(
 
     Raises:
         DataError: no candidate could be scored.
+        UsageError: something is to be searched, and Optuna is not installed.
     """
-    candidates = list(project.candidates())
-    entrants = [*candidates, *([champion] if champion and not any(champion.same_recipe(c) for c in candidates) else [])]
+    candidates, searches = project.candidates(), project.searches()
+    if searches:
+        require_optuna()
     rows = rows_of(project, history, fold_origins(history, project))
-    results = [_one(project, history, engine, steps, candidate, rows) for candidate in entrants]
-    levels = project.config.quantiles
+    field = _Field(project, history, engine, steps, rows)
+    for candidate in candidates:
+        if not candidate.members:
+            field.enter(candidate, searches.get(candidate.name))
+    for candidate in candidates:
+        if candidate.members:
+            field.blend(replace(candidate, members=tuple(field.found[m.name].candidate for m in candidate.members)))
+    own = list(field.found.values())
+    if champion:
+        field.invite(champion)
+    results, levels, metric = list(field.found.values()), project.config.quantiles, project.config.backtest.metric
     board = [leaderboard_row(r, rows, levels, runtime.unused_by(project, r.candidate)) for r in results]
-    metric = project.config.backtest.metric
-
-    def loss(row: LeaderboardRow) -> float:
-        value = getattr(row, metric)
-        return float(value) if value is not None and row.status != "failed" else np.inf
-
-    best = min(range(len(candidates)), key=lambda i: loss(board[i]))
-    if not np.isfinite(loss(board[best])):
+    best = min(range(len(own)), key=lambda i: loss(board[i], metric))
+    if not np.isfinite(loss(board[best], metric)):
         raise DataError(
             "no candidate could be scored: "
-            + "; ".join(f"{row.name}: {row.reason or 'no finite error'}" for row in board[: len(candidates)]),
+            + "; ".join(f"{row.name}: {row.reason or 'no finite error'}" for row in board[: len(own)]),
             hint="forecastcore validate --data tells which series have enough values",
         )
-    return Contest(rows=rows, results=results, leaderboard=sorted(board, key=loss), best=results[best])
+    errors = steps.run("measure assumptions", lambda: assumption_errors(project, history, engine, rows.origins))
+    able = [r for r, row in zip(own, board, strict=False) if np.isfinite(loss(row, metric))]
+    return Contest(
+        rows=rows,
+        results=results,
+        leaderboard=sorted(board, key=lambda row: loss(row, metric)),
+        best=results[best],
+        choices=[choice for result in able for choice in field.choices(result)],
+        searched=field.searched,
+        assumption_errors=errors,
+    )
 
 
-def _one(
-    project: Project, history: History, engine: Engine, steps: Steps, candidate: Candidate, rows: Backtest
-) -> Result:
-    name = f"backtest {candidate.name}"
+class _Field:
+    """Who competes, and how they did, in the order they came; each recipe is backtested once.
 
-    def work() -> Sequence[Result]:
-        return run(project, history, [candidate], engine, rows, lambda done, total: steps.progress(name, done, total))
+    Attributes:
+        found: results by name.
+        searched: what searches tried, by name.
+    """
 
-    (result,) = steps.run(name, work)
-    return result
+    def __init__(self, project: Project, history: History, engine: Engine, steps: Steps, rows: Backtest) -> None:
+        self._setting = (project, history, engine)
+        self._steps = steps
+        self._rows = rows
+        self.found: dict[str, Result] = {}
+        self.searched: dict[str, Searched] = {}
+
+    def enter(self, candidate: Candidate, asked: Search | None = None) -> None:
+        """Backtest one model, or search for its parameters."""
+        project, history, engine = self._setting
+        name = f"{'search' if asked else 'backtest'} {candidate.name}"
+
+        def told(done: int, total: int) -> None:
+            self._steps.progress(name, done, total)
+
+        def work() -> Result:
+            if asked is None:
+                (result,) = run(project, history, [candidate], engine, self._rows, told)
+                return result
+            self.searched[candidate.name] = search(project, history, engine, candidate, asked, self._rows, told)
+            return self.searched[candidate.name].best
+
+        self.found[candidate.name] = self._steps.run(name, work)
+
+    def blend(self, candidate: Candidate) -> None:
+        """Put an ensemble together from its members' results."""
+        config = self._setting[0].config
+        members = [as_chosen(self.choices(self._of(member)), self._rows) for member in candidate.members]
+        self.found[candidate.name] = self._steps.run(
+            f"combine {candidate.name}",
+            lambda: blended(candidate, members, self._rows, config.quantiles, config.backtest.metric),
+        )
+
+    def invite(self, candidate: Candidate) -> None:
+        """Let a recipe take part, with its members, unless it does already."""
+        for one in (*candidate.members, candidate):
+            if not any(one.same_recipe(result.candidate) for result in self.found.values()):
+                (self.blend if one.members else self.enter)(one)
+
+    def choices(self, result: Result) -> list[Result]:
+        """What a result was chosen from, itself first."""
+        searched = self.searched.get(result.candidate.name)
+        return searched.choices if searched else [result]
+
+    def _of(self, member: Candidate) -> Result:
+        return next(result for result in self.found.values() if member.same_recipe(result.candidate))
 
 
 def backtest(project: Project, as_of: str | datetime | None = None, *, steps: Steps | None = None) -> BacktestReport:
@@ -115,13 +186,14 @@ def backtest(project: Project, as_of: str | datetime | None = None, *, steps: St
         steps: how to run and watch the stages.
     """
     steps, started = steps or Steps(), time.perf_counter()
-    history = steps.run("load and check", lambda: runtime.history(project, as_of))
+    history = runtime.history(project, as_of, steps)
     contest = hold_contest(project, history, runtime.engine(project), steps)
     return BacktestReport(
         project=project.config.name,
         as_of=history.origin.to_pydatetime(),
         folds=len(contest.rows.origins),
         leaderboard=tuple(contest.leaderboard),
+        assumption_errors=contest.assumption_errors,
         series=contest.series,
         quality=dict(history.counts),
         notes=history.notes,

@@ -6,19 +6,22 @@ recipe is refitted at that origin, as the challenger's is.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
-from forecastcore import runtime
+from forecastcore import continuity, runtime, state
 from forecastcore.backtest import run_package
-from forecastcore.compare import Evidence, Rules, decide, unseen_choice
+from forecastcore.compare import Evidence, Rules, decide, unopposed
 from forecastcore.errors import ForecastCoreError, PluginError, StateError
-from forecastcore.messages import Decision
-from forecastcore.metrics import coverage, group_mean
-from forecastcore.package import Package
+from forecastcore.messages import Decision, Guard
+from forecastcore.metrics import group_mean, size_classes, step_buckets
+from forecastcore.package import Manifest, Package
+from forecastcore.profile import PROFILE, Profile
 from forecastcore.project import Candidate
+from forecastcore.runs.blending import as_chosen
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -32,21 +35,22 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float64]
 
-__all__ = ["judge", "recipe_of"]
-
-#: slices of the horizon, and of the series by size
-_SLICES = 4
+__all__ = ["judge", "origins_after_training", "recipe_of", "rules_of", "training_data"]
 
 
-def recipe_of(champion: ModelVersion | None, project: Project) -> Candidate | None:
-    """The champion's family and parameters; None where there is no champion, or its plugin is gone or has changed."""
+def recipe_of(champion: ModelVersion | None, project: Project, store: ModelStore) -> Candidate | None:
+    """The champion's family and parameters; None where there is no champion, or a plugin is gone or has changed."""
     if champion is None:
         return None
     try:
-        project.host.make("model", champion.model, dict(champion.params), root=project.root)
+        manifest = Manifest.read(store.fetch(champion))
+        models = [(m.model, m.params) for m in manifest.members] or [(manifest.model, manifest.params)]
+        for model, params in models:
+            project.host.make("model", model, params, root=project.root)
     except ForecastCoreError:
         return None
-    return Candidate(name=f"champion {champion.model}", type=champion.model, params=dict(champion.params))
+    members = tuple(Candidate(f"champion's {m.name}", m.model, m.params) for m in manifest.members)
+    return Candidate(f"champion {manifest.model}", manifest.model, manifest.params, members)
 
 
 def judge(
@@ -76,16 +80,51 @@ def judge(
     if settings.mode == "off":
         reason = "held: promotion.mode is off, nothing was compared"
         return Decision(verdict="hold", reason=reason, confidence=settings.confidence)
-    recipe, fault = recipe_of(champion, project), _cannot_serve(project, history, store, champion)
+    data = training_data(project, history, store, champion)
+    recipe, fault = recipe_of(champion, project, store), _cannot_serve(project, history, store, champion)
     if recipe is None or fault:
-        reason = f"promoted: version {champion.version} ({champion.model}) " + (
+        words = f"version {champion.version} ({champion.model}) " + (
             fault or "cannot be made with the plugins installed here"
         )
-        return Decision(verdict="promote", reason=reason, confidence=settings.confidence)
-    stride = project.config.backtest.stride or project.config.horizon
-    rules = Rules(min_gain=settings.min_gain, confidence=settings.confidence)
+        return unopposed(words, data, settings.confidence)
+    rules, overlap = rules_of(project)
     evidence = _evidence(project, history, engine, contest, store, champion, recipe)
-    return decide(evidence, rules, overlap=-(-project.config.horizon // stride))
+    return decide(replace(evidence, data=data), rules, overlap=overlap)
+
+
+def rules_of(project: Project) -> tuple[Rules, int]:
+    """What `promotion:` asks for, and how many origins in a row overlap."""
+    settings, stride = project.config.promotion, project.config.backtest.stride or project.config.horizon
+    rules = Rules(
+        min_gain=settings.min_gain,
+        confidence=settings.confidence,
+        worst_slice=settings.max_slice_loss,
+        coverage_slack=settings.coverage_slack,
+    )
+    return rules, -(-project.config.horizon // stride)
+
+
+def training_data(project: Project, history: History, store: ModelStore, champion: ModelVersion) -> list[Guard]:
+    """Whether the history continues what the champion was trained on, as its profile tells."""
+    limits = project.config.promotion.data
+    if not limits.check:
+        return []
+    try:
+        known = Profile.from_bytes(state.open_verified(store.fetch(champion)).read(PROFILE))
+    except StateError:
+        return [Guard(name="data", passed=True, detail=f"version {champion.version} keeps no profile of its data")]
+    return continuity.compare(
+        known,
+        history,
+        runtime.task(project, history.grid, history.origin),
+        continuity.Limits(
+            gone=limits.max_gone,
+            cut=limits.max_cut,
+            level=limits.max_level_change,
+            rewritten=limits.max_rewritten,
+            series=limits.max_series,
+        ),
+    )
 
 
 def _cannot_serve(project: Project, history: History, store: ModelStore, champion: ModelVersion) -> str:
@@ -108,63 +147,52 @@ def _evidence(
 ) -> Evidence:
     rows, best, levels = contest.rows, contest.best, project.config.quantiles
     # The champion's own recipe again was not lucky to be chosen: it is judged as it is.
-    challenger = best.forecast if recipe.same_recipe(best.candidate) else _as_chosen(project, contest)
+    challenger = best.forecast if recipe.same_recipe(best.candidate) else as_chosen(contest.choices, rows).forecast
     refitted = next(result for result in contest.results if recipe.same_recipe(result.candidate))
-    new = _origins_after_training(rows, champion)
-    forecast = refitted.forecast
+    new = origins_after_training(rows, champion)
+    forecast, quantiles = refitted.forecast, refitted.quantiles
     if new:
-        stored = run_package(project, history, store.fetch(champion), engine, rows, new)
+        stored, bands = run_package(project, history, store.fetch(champion), engine, rows, new)
         forecast = np.where(np.isfinite(stored), stored, forecast)
+        quantiles = np.where(np.isfinite(bands), bands, quantiles)
+    segments = _segments(rows)
+    ours, theirs = (np.abs(f - rows.y) / rows.scale.ravel()[rows.group] for f in (forecast, challenger))
+    inside, before = _inside(rows.y, best.quantiles), _inside(rows.y, quantiles)
+    buckets = {"all": np.ones(len(rows.y), dtype=bool), **step_buckets(rows.step)}
     return Evidence(
         champion=rows.losses(forecast),
         challenger=rows.losses(challenger),
-        slices=_slices(rows, forecast, challenger),
-        coverage=coverage(rows.y, best.quantiles[:, 0], best.quantiles[:, -1]),
-        champion_coverage=coverage(rows.y, refitted.quantiles[:, 0], refitted.quantiles[:, -1]),
+        slices={name: _by_origin(rows, hit, ours, theirs) for name, hit in segments.items()},
+        coverage={name: _by_origin(rows, hit, before, inside) for name, hit in buckets.items()},
         nominal=levels[-1] - levels[0],
         skill=contest.winner.skill if contest.winner.skill is not None else float("nan"),
+        rivals=sum(not recipe.same_recipe(choice.candidate) for choice in contest.choices),
         new_origins=len(new),
     )
 
 
-def _as_chosen(project: Project, contest: Contest) -> Floats:
-    """The challenger's forecasts: on each origin those of the candidate that the other origins would have chosen."""
-    rows, own = contest.rows, project.candidates()
-    good = {row.name for row in contest.leaderboard if row.status != "failed"}
-    able = [r for r in contest.results if r.candidate in own and r.candidate.name in good]
-    losses = np.stack([[_mean(loss) for loss in rows.losses(r.forecast)] for r in able])
-    chosen = unseen_choice(losses)[rows.fold]
-    return np.asarray(np.stack([r.forecast for r in able])[chosen, np.arange(len(rows.fold))])
-
-
-def _origins_after_training(rows: Backtest, champion: ModelVersion) -> list[int]:
+def origins_after_training(rows: Backtest, champion: ModelVersion) -> list[int]:
+    """Numbers of the origins that the champion has not been trained on."""
     if champion.trained_until is None:
         return []
     until = pd.Timestamp(champion.trained_until)
     return [number for number, origin in enumerate(rows.origins) if origin >= until]
 
 
-def _slices(rows: Backtest, champion: Floats, challenger: Floats) -> dict[str, tuple[float, float]]:
-    """Mean scaled loss of both by quarter of the horizon, and by quarter of the series ordered by size."""
-    scale = rows.scale.ravel()[rows.group]
+def _segments(rows: Backtest) -> dict[str, npt.NDArray[np.bool_]]:
+    """Rows of each slice: quarters of the horizon, quarters of the series by size, and the largest tenth of them."""
     size = group_mean(np.abs(rows.y), rows.series, len(rows.ids))
-    scored = np.flatnonzero(np.isfinite(size))
-    quarter = np.full(len(rows.ids), -1)
-    quarter[scored[np.argsort(size[scored], kind="stable")]] = np.arange(len(scored)) * _SLICES // max(len(scored), 1)
-    horizon = int(rows.step.max())
-    hits = {
-        f"steps {-(-b * horizon // _SLICES) + 1}-{-(-(b + 1) * horizon // _SLICES)}": (rows.step - 1)
-        * _SLICES
-        // horizon
-        == b
-        for b in range(_SLICES if horizon >= _SLICES else 0)
-    }
-    if len(scored) >= 2 * _SLICES:
-        hits |= {f"series of size {b + 1} of {_SLICES}": quarter[rows.series] == b for b in range(_SLICES)}
-    ours, theirs = (np.abs(forecast - rows.y) / scale for forecast in (champion, challenger))
-    return {name: (_mean(ours[hit]), _mean(theirs[hit])) for name, hit in hits.items()}
+    return {**step_buckets(rows.step), **{name: hit[rows.series] for name, hit in size_classes(size).items()}}
 
 
-def _mean(values: Floats) -> float:
-    fine = values[np.isfinite(values)]
-    return float(fine.mean()) if len(fine) else float("nan")
+def _by_origin(rows: Backtest, hit: npt.NDArray[np.bool_], *values: Floats) -> tuple[Floats, Floats]:
+    """Means of the champion's and the challenger's values of some rows, by origin."""
+    ours, theirs = (group_mean(value[hit], rows.fold[hit], len(rows.origins)) for value in values)
+    return ours, theirs
+
+
+def _inside(y: Floats, quantiles: Floats) -> Floats:
+    """1 where the actual lies within the outermost quantiles, 0 where not, NaN where either is missing."""
+    low, high = quantiles[:, 0], quantiles[:, -1]
+    known = np.isfinite(y) & np.isfinite(low) & np.isfinite(high)
+    return np.where(known, (low <= y) & (y <= high), np.nan)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from forecastcore.ports import ModelStore
     from forecastcore.project import Project
 
-__all__ = ["existing", "promote", "rollback", "settle"]
+__all__ = ["demote", "existing", "promote", "rollback", "settle"]
 
 Action = Literal["first", "promote", "hold", "rollback", "manual"]
 
@@ -65,6 +65,30 @@ def rollback(project: Project, *, reason: str = "rolled back by hand") -> Ledger
             hint="forecastcore models history shows who was champion when",
         )
     return _append(store, "rollback", previous, reason=reason)
+
+
+def demote(store: ModelStore, decision: Decision, champion: ModelVersion | None, *, run_id: str) -> ModelVersion | None:
+    """Make the champion's predecessor champion again, as realized accuracy asks for.
+
+    Args:
+        store: the registry.
+        decision: of `demotion`, for its reason.
+        champion: the one to demote; if somebody else is champion by now, nothing changes.
+        run_id: the run that decided.
+
+    Returns:
+        The champion after it.
+    """
+    previous = existing(store, "previous")
+    _append(
+        store,
+        "rollback",
+        previous,
+        run_id=run_id,
+        reason=decision.reason,
+        expected=(champion.version if champion else None,),
+    )
+    return store.resolve("champion")
 
 
 def settle(

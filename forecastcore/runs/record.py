@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from forecastcore import __version__, runtime
+from forecastcore.foresight import error_table
 from forecastcore.frames import data_digest
-from forecastcore.metrics import group_mean
+from forecastcore.metrics import by_slice, group_mean
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy.typing as npt
 
     from forecastcore.backtest import Backtest, Result
+    from forecastcore.ensemble import Blend
     from forecastcore.frames import History
-    from forecastcore.messages import LeaderboardRow
+    from forecastcore.messages import AssumptionError, LeaderboardRow
     from forecastcore.ports import Run
-    from forecastcore.project import Project
+    from forecastcore.project import Candidate, Project
     from forecastcore.runs.contest import Contest
+    from forecastcore.runs.searching import Trial
 
 __all__ = ["log_contest", "log_setting", "tags_of"]
 
-METRICS = ("mase", "rmsse", "wql", "bias", "coverage", "skill", "seconds")
+METRICS = ("mase", "rmsse", "smape", "wql", "bias", "coverage", "skill", "skill_gm", "win_rate", "seconds", "premium")
+#: covariates whose assumption error is a metric of its own; the table has all
+_MEASURED = 5
 
 
 def tags_of(project: Project, history: History, command: str) -> dict[str, str]:
@@ -63,28 +71,75 @@ def log_setting(tracked: Run, project: Project, history: History, folds: list[pd
     tracked.dataset(history.panel, name=config.name, source=config.source.type, context="retrain")
 
 
-def log_contest(tracked: Run, contest: Contest) -> None:
+def log_contest(tracked: Run, contest: Contest, levels: Sequence[float]) -> None:
     """A child run per candidate, and the winner's numbers on the parent."""
     lines = {row.name: row for row in contest.leaderboard}
     for result in contest.results:
-        _log_candidate(tracked, contest.rows, result, lines[result.candidate.name])
+        name = result.candidate.name
+        _log_candidate(tracked, contest, result, lines[name], levels)
     tracked.metrics({f"best_{name}": value for name, value in _numbers(contest.winner).items()})
+    if contest.assumption_errors:
+        _log_assumptions(tracked, contest.assumption_errors)
     board = [
         {"name": row.name, "status": row.status, "reason": row.reason, **_numbers(row)} for row in contest.leaderboard
     ]
     tracked.table("leaderboard.parquet", pd.DataFrame(board))
 
 
-def _log_candidate(tracked: Run, rows: Backtest, result: Result, line: LeaderboardRow) -> None:
+def _log_assumptions(tracked: Run, errors: Sequence[AssumptionError]) -> None:
+    """How good the assumptions were: a table by covariate and step, and in short a metric each."""
+    tracked.table("assumption_errors.parquet", error_table(errors))
+    short = {f"assumption_error.{error.covariate}": error.scaled for error in errors[:_MEASURED]}
+    tracked.metrics({name: value for name, value in short.items() if value is not None})
+
+
+def _log_candidate(
+    tracked: Run, contest: Contest, result: Result, line: LeaderboardRow, levels: Sequence[float]
+) -> None:
+    rows, searched = contest.rows, contest.searched.get(line.name)
     with tracked.child(line.name) as child:
         child.params({"model": line.model, **{f"param.{name}": value for name, value in line.params.items()}})
         child.tags({"forecastcore.status": line.status, "forecastcore.reason": line.reason})
         child.metrics(_numbers(line))
-        losses = rows.losses(result.forecast)
-        origins = np.repeat(np.arange(len(losses)), losses.shape[1])
-        for fold, loss in enumerate(group_mean(losses.ravel(), origins, len(losses)), 1):
+        for fold, loss in enumerate(rows.origin_losses(result.forecast), 1):
             child.metrics({"fold_mase": float(loss)}, step=fold)
-        child.table("series.parquet", _per_series(rows, result, losses))
+        slices = by_slice(rows.scored, result.forecast, result.quantiles, levels)
+        child.table("metrics.parquet", pd.DataFrame([{"slice": name, **one} for name, one in slices.items()]))
+        child.table("series.parquet", _per_series(rows, result, rows.losses(result.forecast)))
+        if result.blend is not None:
+            _log_weights(child, result.candidate, result.blend)
+        if searched is not None:
+            _log_trials(child, line, searched.trials)
+
+
+def _log_weights(child: Run, ensemble: Candidate, blend: Blend) -> None:
+    """How much each member counts: as parameters, and as a table, by series where each has its own."""
+    names = [member.name for member in ensemble.members]
+    child.params({f"weight.{name}": float(share) for name, share in zip(names, blend.shares, strict=True)})
+    child.table("weights.parquet", pd.DataFrame({"member": names, "weight": blend.shares}))
+    if blend.choices:
+        chosen = [names[number] for number in blend.choices.values()]
+        child.table("choices.parquet", pd.DataFrame({"unique_id": list(blend.choices), "member": chosen}))
+
+
+def _log_trials(child: Run, line: LeaderboardRow, trials: Sequence[Trial]) -> None:
+    """A run below the candidate's for each trial, and one table of all."""
+    for number, trial in enumerate(trials, 1):
+        with child.child(f"{line.name} trial {number}") as run:
+            run.params({"model": line.model, **{f"param.{name}": value for name, value in trial.params.items()}})
+            run.tags({"forecastcore.state": trial.state, "forecastcore.reason": trial.reason})
+            run.metrics({"trial_seconds": trial.seconds, **(_numbers(trial.row) if trial.row else {})})
+    table = [
+        {
+            "params": json.dumps(t.params, default=str),
+            "state": t.state,
+            "loss": t.loss,
+            "seconds": t.seconds,
+            "reason": t.reason,
+        }
+        for t in trials
+    ]
+    child.table("trials.parquet", pd.DataFrame(table))
 
 
 def _numbers(row: LeaderboardRow) -> dict[str, float]:

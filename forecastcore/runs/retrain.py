@@ -17,11 +17,13 @@ from forecastcore import __version__, runtime
 from forecastcore.backtest import fit_all, fold_origins
 from forecastcore.intervals import calibrate
 from forecastcore.messages import RetrainReport, VersionRef
-from forecastcore.package import Manifest, Package, PluginStamp
+from forecastcore.package import Manifest, MemberStamp, Package, PluginStamp
 from forecastcore.ports import Steps
+from forecastcore.profile import PROFILE, profile
 from forecastcore.runs.contest import hold_contest
+from forecastcore.runs.demotion import review
 from forecastcore.runs.gate import judge, recipe_of
-from forecastcore.runs.promotion import settle
+from forecastcore.runs.promotion import demote, settle
 from forecastcore.runs.record import METRICS, log_contest, log_setting, tags_of
 
 if TYPE_CHECKING:
@@ -31,16 +33,20 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
 
+    from forecastcore.backtest import Result
+    from forecastcore.ensemble import Blend
     from forecastcore.frames import History
     from forecastcore.messages import ModelVersion
     from forecastcore.ports import Engine
-    from forecastcore.project import Project
+    from forecastcore.project import Candidate, Project
     from forecastcore.runs.contest import Contest
 
     Floats = npt.NDArray[np.float64]
 
 __all__ = ["retrain"]
 
+#: what puts an ensemble together
+_CORE = PluginStamp(distribution="forecastcore", version=__version__, digest="")
 #: series in the input example that is logged with the model
 _EXAMPLE_SERIES = 3
 
@@ -64,7 +70,7 @@ def retrain(
         ForecastCoreError: no candidate could be fitted, or tracking failed.
     """
     steps, started = steps or Steps(), time.perf_counter()
-    history = steps.run("load and check", lambda: runtime.history(project, as_of))
+    history = runtime.history(project, as_of, steps)
     folds = fold_origins(history, project)
     store, engine = runtime.store(project), runtime.engine(project)
     champion = store.resolve("champion")
@@ -73,15 +79,23 @@ def retrain(
         tempfile.TemporaryDirectory(prefix="forecastcore-") as scratch,
     ):
         log_setting(tracked, project, history, folds)
-        contest = hold_contest(project, history, engine, steps, champion=recipe_of(champion, project))
-        log_contest(tracked, contest)
+        not_applied = _not_applied(project, promote=promote)
+        before = champion
+        record = steps.run("review the champion", lambda: review(project, history, engine, store))
+        if record is not None:
+            tracked.json("demotion.json", record.to_json())
+            if record.verdict == "promote" and not not_applied:
+                champion = demote(store, record, champion, run_id=tracked.run_id)
+        contest = hold_contest(project, history, engine, steps, champion=recipe_of(champion, project, store))
+        log_contest(tracked, contest, project.config.quantiles)
         folder = Path(scratch) / "model"
         steps.run(f"refit {contest.winner.name}", lambda: _refit(project, history, contest, engine, folder))
         example = _example(project, history, folder)
         challenger = steps.run("register", lambda: store.register(tracked, folder, example=example))
         decision = steps.run("gate", lambda: judge(project, history, engine, contest, store, champion))
-        not_applied = _not_applied(project, promote=promote)
         after = settle(store, decision, challenger, champion, run_id=tracked.run_id, not_applied=not_applied)
+        remarks = [record.reason] if record is not None and champion is not before else []
+        remarks += [f"the decision was not applied: {not_applied}"] if not_applied else []
         report = RetrainReport(
             project=project.config.name,
             run_id=tracked.run_id,
@@ -89,12 +103,13 @@ def retrain(
             folds=len(folds),
             leaderboard=tuple(contest.leaderboard),
             challenger=_ref(challenger),
-            champion_before=_ref(champion),
+            champion_before=_ref(before),
             champion_after=_ref(after),
             decision=decision,
+            assumption_errors=contest.assumption_errors,
             series=contest.series,
             quality=dict(history.counts),
-            notes=(*history.notes, *([f"the decision was not applied: {not_applied}"] if not_applied else [])),
+            notes=(*history.notes, *remarks),
             seconds=time.perf_counter() - started,
         )
         tracked.json("report.json", report.to_json())
@@ -120,17 +135,17 @@ def _refit(project: Project, history: History, contest: Contest, engine: Engine,
     """Fit the winner on all history, and pack it with all it takes to predict."""
     folder.mkdir(parents=True)
     candidate, rows, config = contest.best.candidate, contest.rows, project.config
-    offer = project.host.offer("model", candidate.type)
     task = runtime.task(project, history.grid, history.origin)
-    parts = fit_all(project, history, candidate, engine, folder)
-    plugin = [] if offer.source == "file" else [f"{offer.distribution}=={offer.version}"]
+    members, blend = _members(project, history, contest.best, engine, folder)
+    parts = () if members else tuple(fit_all(project, history, candidate, engine, folder))
+    stamp = _CORE if members else _stamp(project, candidate)
     manifest = Manifest(
         project=config.name,
         name=candidate.name,
         model=candidate.type,
         params=dict(candidate.params),
-        plugin=PluginStamp(distribution=offer.distribution, version=offer.version, digest=offer.digest),
-        requirements=(f"forecastcore=={__version__}", *plugin),
+        plugin=stamp,
+        requirements=_requirements(project, [m.model for m in members if m.parts] or [candidate.type]),
         trained_until=history.origin.to_pydatetime(),
         frequency=history.grid.frequency,
         timezone=history.grid.timezone,
@@ -144,10 +159,46 @@ def _refit(project: Project, history: History, contest: Contest, engine: Engine,
         metrics={name: getattr(contest.winner, name) for name in METRICS if name != "seconds"},
         fallback_spread=_spread(rows.reference_error, config.quantiles),
         max_missing=config.quality.max_missing,
-        parts=tuple(parts),
+        parts=parts,
+        members=members,
     )
+    (folder / PROFILE).write_bytes(profile(history, task).to_bytes())
     learned = calibrate(contest.best.errors, config.horizon, config.quantiles)
-    Package.seal(folder, manifest, learned)
+    Package.seal(folder, manifest, learned, blend)
+
+
+def _members(
+    project: Project, history: History, best: Result, engine: Engine, folder: Path
+) -> tuple[tuple[MemberStamp, ...], Blend | None]:
+    """Fit the members that an ensemble uses; the stamps of all, and how those that were fitted are put together."""
+    if best.blend is None:
+        return (), None
+    stamps = []
+    for number, (member, used) in enumerate(zip(best.candidate.members, best.blend.used, strict=True)):
+        parts = fit_all(project, history, member, engine, folder, prefix=f"{number:03d}-") if used else []
+        stamps.append(
+            MemberStamp(
+                name=member.name,
+                model=member.type,
+                params=dict(member.params),
+                plugin=_stamp(project, member),
+                weight=float(best.blend.shares[number]),
+                parts=tuple(parts),
+            )
+        )
+    return tuple(stamps), best.blend.only(best.blend.used)
+
+
+def _stamp(project: Project, candidate: Candidate) -> PluginStamp:
+    offer = project.host.offer("model", candidate.type)
+    return PluginStamp(distribution=offer.distribution, version=offer.version, digest=offer.digest)
+
+
+def _requirements(project: Project, models: Sequence[str]) -> tuple[str, ...]:
+    """What has to be installed to serve these models; a plugin that is a file cannot be."""
+    offers = [project.host.offer("model", model) for model in models]
+    plugins = [f"{offer.distribution}=={offer.version}" for offer in offers if offer.source != "file"]
+    return (f"forecastcore=={__version__}", *dict.fromkeys(plugins))
 
 
 def _spread(relative_error: Floats, levels: Sequence[float]) -> tuple[float, ...]:

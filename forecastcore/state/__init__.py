@@ -64,8 +64,8 @@ def load(
 
     Args:
         source: the folder, or its checked contents (see `open_verified`) where the digest is known from elsewhere.
-        packages: modules, with all below them, that classes may come from, besides `forecastcore.api`. Nothing else is
-            imported.
+        packages: modules, with all below them, that classes may come from, besides the core's own
+            (frozen dataclasses of `forecastcore.api` and `forecastcore.tabular`). Nothing else is imported.
         trusted: full names of classes that scikit-learn objects may hold beside skops' own list.
         aliases: module prefix as saved → as it is called now, for a plugin file whose module name has changed.
 

@@ -13,9 +13,10 @@ from forecastcore.errors import StateError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["ALWAYS", "has_own_format", "named", "resolve_all"]
+__all__ = ["CORE", "has_own_format", "is_core", "is_frozen", "named", "resolve_all"]
 
-ALWAYS = ("forecastcore.api",)
+#: modules of the core, with all below them, whose frozen dataclasses any plugin's model may hold
+CORE = ("forecastcore.api", "forecastcore.tabular")
 _NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
@@ -31,6 +32,16 @@ def has_own_format(cls: type) -> bool:
     return isinstance(makes, classmethod) and callable(inspect.getattr_static(cls, "to_state", None))
 
 
+def is_core(cls: type) -> bool:
+    """Whether a class is the core's own."""
+    return cls.__module__.startswith("forecastcore.")
+
+
+def is_frozen(cls: type) -> bool:
+    """Whether a dataclass is frozen."""
+    return bool(cls.__dataclass_params__.frozen)  # type: ignore[attr-defined]  # what `dataclass` leaves on a class
+
+
 def resolve_all(names: Sequence[str], packages: Sequence[str], aliases: Mapping[str, str]) -> list[type]:
     """The classes of the names; no module is imported unless all names are allowed.
 
@@ -39,7 +50,7 @@ def resolve_all(names: Sequence[str], packages: Sequence[str], aliases: Mapping[
     """
     current = [_renamed(name, aliases) for name in names]
     for name in current:
-        _check_allowed(name, (*packages, *ALWAYS))
+        _check_allowed(name, (*packages, *CORE))
     return [_resolve(name) for name in current]
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 from forecastcore.errors import StateError
 from forecastcore.state import estimators
 from forecastcore.state.arrays import Array, ArrayReader
-from forecastcore.state.classes import has_own_format, resolve_all
+from forecastcore.state.classes import has_own_format, is_core, is_frozen, resolve_all
 from forecastcore.state.encode import FORMAT
 from forecastcore.state.tables import read_frame
 from forecastcore.state.zones import zone_from
@@ -73,6 +73,8 @@ def _check_kind(cls: type, names: list[str] | None) -> None:
         return
     if not is_dataclass(cls):
         raise StateError(f"{cls.__module__}:{cls.__qualname__} is no dataclass; it cannot be loaded")
+    if is_core(cls) and not is_frozen(cls):
+        raise StateError(f"{cls.__module__}:{cls.__qualname__} is not frozen; of the core only such are loaded")
     now = [f.name for f in fields(cls)]
     if sorted(now) != sorted(names):
         before, after = ", ".join(names), ", ".join(now)

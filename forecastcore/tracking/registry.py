@@ -143,8 +143,9 @@ class Registry:
         return ModelVersion(
             version=str(found.version),
             model=tags.get("model", ""),
+            params=_json_object(tags.get("params", "{}")),
             created_at=datetime.fromtimestamp((found.creation_timestamp or 0) / 1000, UTC),
-            metrics=_json_object(tags.get("metrics", "{}")),
+            metrics=_numbers(_json_object(tags.get("metrics", "{}"))),
             run_id=found.run_id or tags.get("run", ""),
             digest=tags.get("digest", ""),
             trained_until=_instant(tags.get("trained_until")),
@@ -239,14 +240,21 @@ def _tags(digest: str, about: Mapping[str, Any], metrics: Mapping[str, float]) -
         "model": str(family),
         "trained_until": str(about.get("trained_until") or ""),
         "metrics": _fitting(about.get("metrics") or metrics),
+        "params": _fitting(_shown(about)),
     }
     return {PREFIX + key: value[:TAG_CHARS] for key, value in tags.items() if value}
 
 
-def _fitting(metrics: Mapping[str, float]) -> str:
-    """JSON of as many metrics as a tag holds, in their order."""
-    kept: dict[str, float] = {}
-    for name, value in metrics.items():
+def _shown(about: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters of a version, and of an ensemble how much each member counts."""
+    weights = {member["name"]: round(member["weight"], 4) for member in about.get("members") or ()}
+    return {**(about.get("params") or {}), **({"weights": weights} if weights else {})}
+
+
+def _fitting(values: Mapping[str, Any]) -> str:
+    """JSON of as many values as a tag holds, in their order."""
+    kept: dict[str, Any] = {}
+    for name, value in values.items():
         if len(json.dumps({**kept, name: value})) > TAG_CHARS:
             break
         kept[name] = value
@@ -258,8 +266,11 @@ def _json_object(text: str) -> dict[str, Any]:
         value = json.loads(text)
     except ValueError:
         return {}
-    numbers = value.items() if isinstance(value, dict) else ()
-    return {str(name): number for name, number in numbers if isinstance(number, int | float)}
+    return value if isinstance(value, dict) else {}
+
+
+def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
+    return {name: number for name, number in values.items() if isinstance(number, int | float)}
 
 
 def _instant(text: str | None) -> datetime | None:

@@ -39,10 +39,12 @@ class Climatology:
         window_days: days on either side, 0 … 182.
         anomaly_decay_hours: if given, what the last 24 observed hours were above or below the usual is added, times
             exp(-lead / anomaly_decay_hours), within the range ever observed. Weather persists for a day or two.
+        quantile: if given, this quantile of the same values instead of their mean; 0.9 is the warm end of the usual.
     """
 
     window_days: int = 15
     anomaly_decay_hours: float | None = None
+    quantile: float | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.window_days <= 182:  # noqa: PLR2004 - half a year
@@ -50,6 +52,12 @@ class Climatology:
             raise ValueError(msg)
         if self.anomaly_decay_hours is not None and not 0 < self.anomaly_decay_hours < np.inf:
             msg = f"anomaly_decay_hours must be above 0, not {self.anomaly_decay_hours}"
+            raise ValueError(msg)
+        if self.quantile is not None and not 0 < self.quantile < 1:
+            msg = f"quantile must lie above 0 and below 1, not {self.quantile}"
+            raise ValueError(msg)
+        if self.quantile is not None and self.anomaly_decay_hours is not None:
+            msg = "give quantile or anomaly_decay_hours, not both"
             raise ValueError(msg)
 
     def assume(self, history: pd.DataFrame, future: pd.DataFrame, task: Task) -> pd.DataFrame:
@@ -61,6 +69,8 @@ class Climatology:
         return answer(history, future, task, self._values)
 
     def _values(self, past: Past, asked: Asked, clock: Clock) -> Floats:
+        if self.quantile is not None:
+            return _usual_quantile(past, asked, clock, self.window_days, self.quantile)
         usual = _usual(past, asked, clock, self.window_days)
         if self.anomaly_decay_hours is None:
             return usual
@@ -80,6 +90,30 @@ def _usual(past: Past, asked: Asked, clock: Clock, window: int) -> Floats:
     none = counts == 0
     usual = np.divide(sums, counts, out=np.full(sums.shape, np.nan), where=~none)
     return np.where(none, past.means()[asked.series], usual) if none.any() else usual
+
+
+def _usual_quantile(past: Past, asked: Asked, clock: Clock, window: int, level: float) -> Floats:
+    """A quantile of the values whose mean `_usual` is, shape (rows, covariates)."""
+    wall, asked_wall = clock.wall(past.ds), clock.wall(asked.ds)
+    cell = past.series * clock.bins + clock.time_of_day(wall)
+    asked_cell = asked.series * clock.bins + clock.time_of_day(asked_wall)
+    day, asked_day = clock.day_of_year(wall), clock.day_of_year(asked_wall)
+    enough = max(1, window // clock.days_per_step)
+    recent = past.ds[:, None] > past.last_seen()[past.series] - enough * max(DAY, clock.step)
+    order = np.argsort(cell, kind="stable")
+    values = np.full((len(asked.ds), past.x.shape[1]), np.nan)
+    for one in np.unique(asked_cell):
+        rows = order[slice(*np.searchsorted(cell[order], [one, one + 1]))]
+        wanted = np.flatnonzero(asked_cell == one)
+        near = np.abs((day[rows] - asked_day[wanted, None] + 183) % 366 - 183) <= window
+        for number, x in enumerate(past.x[rows].T):
+            seen = np.isfinite(x)
+            few = (near & seen).sum(axis=1, keepdims=True) < enough
+            used = (near | (few & recent[rows, number])) & seen
+            some = used.any(axis=1)
+            values[wanted[some], number] = np.nanquantile(np.where(used[some], x, np.nan), level, axis=1)
+    means = past.means()[asked.series]
+    return np.where(np.isfinite(values), values, means)
 
 
 def _near_in_year(ds: Ints, asked: Ints, window: int) -> npt.NDArray[np.bool_]:

@@ -139,7 +139,7 @@ def test_a_file_that_is_not_there_or_of_another_kind_says_so(tmp_path):
         answered(Table(tmp_path / "nowhere.csv"))
     path = tmp_path / "plan.xlsx"
     path.write_bytes(b"")
-    with pytest.raises(AssumptionUnavailable, match=r"\.csv or \.parquet file, not \.xlsx"):
+    with pytest.raises(AssumptionUnavailable, match=r"\.csv or \.parquet file or a Delta table, not \.xlsx"):
         answered(Table(path))
 
 

@@ -81,7 +81,7 @@ class DeltaSource:
             place = locate(self.path, self.credential, self.account_url)
             delta = place.existing()
         except (DeltaError, OSError, ValueError) as error:
-            raise DataError(f"{self._where} is not a Delta table: {error}") from error
+            raise DataError(f"{self._where} has a log that cannot be read: {error}"[:500]) from error
         if delta is None:
             raise DataError(f"{self._where} is not a Delta table", hint="it needs a folder _delta_log")
         try:

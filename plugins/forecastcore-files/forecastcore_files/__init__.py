@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from forecastcore.api import SinkSpec, SourceSpec, hookimpl
 from forecastcore_files.csv_sink import CsvSink
 from forecastcore_files.csv_source import CsvSource
+from forecastcore_files.examples import csv_example, parquet_example
 from forecastcore_files.parquet_sink import ParquetSink
 from forecastcore_files.parquet_source import ParquetSource
 
@@ -19,8 +20,13 @@ __all__ = ["CsvSink", "CsvSource", "ParquetSink", "ParquetSource"]
 @hookimpl
 def forecastcore_sources() -> Iterable[SourceSpec]:
     """Offer the sources `parquet` and `csv`."""
-    yield SourceSpec(name="parquet", summary="a Parquet file, a folder of them, or a pattern", factory=ParquetSource)
-    yield SourceSpec(name="csv", summary="a CSV file, or a folder of them", factory=CsvSource)
+    yield SourceSpec(
+        name="parquet",
+        summary="a Parquet file, a folder of them, or a pattern",
+        factory=ParquetSource,
+        example=parquet_example,
+    )
+    yield SourceSpec(name="csv", summary="a CSV file, or a folder of them", factory=CsvSource, example=csv_example)
 
 
 @hookimpl

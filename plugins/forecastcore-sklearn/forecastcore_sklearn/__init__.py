@@ -17,8 +17,10 @@ _BOOSTING = ("sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
 _FOREST = ("sklearn.tree._tree.Tree",)
 
 
-def _global(*, trusted: tuple[str, ...] = ()) -> Capabilities:
-    return Capabilities(scope="global", covariates=True, missing=True, min_history=8, trusted=trusted)
+def _global(*, quantiles: bool = False, trusted: tuple[str, ...] = ()) -> Capabilities:
+    return Capabilities(
+        scope="global", covariates=True, quantiles=quantiles, missing=True, min_history=8, trusted=trusted
+    )
 
 
 @hookimpl
@@ -35,7 +37,7 @@ def forecastcore_models() -> Iterable[ModelSpec]:
             name="gradient-boosting",
             summary="one boosted tree ensemble of all series on lags, calendar and covariates, over a ridge regression",
             factory=GradientBoosting,
-            capabilities=_global(trusted=_BOOSTING),
+            capabilities=_global(quantiles=True, trusted=_BOOSTING),
         ),
         ModelSpec(
             name="random-forest",

@@ -5,148 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-import pandas as pd
-
-from forecastcore_sklearn.features import Features, Plan, Rows, features_of
-from forecastcore_sklearn.lesson import CLIP, Covariates, Lesson, Strategy, lesson_of
-from forecastcore_sklearn.linear import Linear, fit_linear
-from forecastcore_sklearn.panel import Panel, panel_of
+from forecastcore.tabular import Covariates, FittedTabular, Growth, Quantiles, Strategy, learn
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    import numpy.typing as npt
+    import pandas as pd
 
     from forecastcore.api import Task
-    from forecastcore_sklearn.panel import Floats, Ints
 
-__all__ = ["FittedTabular", "GradientBoosting", "RandomForest", "Ridge"]
-
-_SHARES = (1.0, 0.75, 0.5, 0.25, 0.0)
-_EVERY = 2  # of the rows not held out, to learn how far trees hold
-_WORTH_THREADS = 20_000_000  # numbers that trees learn from
-
-
-def _matrix(features: Features, linear: Floats) -> Floats:
-    """What the trees see: all features, how covariates differ from where the lags were taken, and the linear answer."""
-    values = features.columns
-    phases = [name for name in values if name.startswith("x") and "_phase_" in name]
-    differences = [values[name.split("_", 1)[0]] - values[name] for name in phases]
-    return np.stack([*values.values(), *differences, np.round(linear, 6)]).T
-
-
-@dataclass(frozen=True)
-class FittedTabular:
-    """Learned parameters.
-
-    Attributes:
-        plan: lags and windows read.
-        ids: series that were learned from.
-        linear: the linear part.
-        trees: estimator of what the linear part leaves over; None where there is none.
-        used: which columns the trees see; those that were known in training.
-        share: of the trees' answer that is added.
-        strategy: how later steps are reached.
-    """
-
-    plan: Plan
-    ids: tuple[str, ...]
-    linear: Linear
-    trees: Any
-    used: npt.NDArray[np.bool_]
-    share: float
-    strategy: Strategy
-
-    def predict(self, context: pd.DataFrame, future: pd.DataFrame, task: Task) -> pd.DataFrame:
-        """Forecast each series from its own context; series that were not learned from are served too.
-
-        A forecast is not below 0 where the context never is. A series without observations gets NaN.
-        """
-        from threadpoolctl import threadpool_limits
-
-        panel = panel_of(context, task, future)
-        rows = _asked(panel, future)
-        with threadpool_limits(limits=1):
-            forecast = self._direct(panel, rows) if self.strategy == "direct" else self._recursive(panel, rows)
-        seen = np.where(np.isfinite(panel.y), panel.y, np.inf)
-        floor = np.where(seen.min(axis=1) >= 0, 0.0, -np.inf)[rows.series]
-        out = future[["unique_id", "ds"]].copy()
-        out["forecast"] = np.maximum(forecast, floor)
-        return out
-
-    def _direct(self, panel: Panel, rows: Rows) -> Floats:
-        features = features_of(panel, rows, self.plan)
-        known = {name: number for number, name in enumerate(self.ids)}
-        own = np.array([known.get(name, len(known)) for name in panel.ids], dtype=np.int64)
-        answer = self.linear.predict(features, self.plan, own[rows.series])
-        if self.trees is not None:
-            answer = answer + self.share * self.trees.predict(_matrix(features, answer)[:, self.used])
-        return features.level + features.scale * np.clip(answer, -2 * CLIP, 2 * CLIP)
-
-    def _recursive(self, panel: Panel, rows: Rows) -> Floats:
-        """Answer one step at a time; each answer is history of the next."""
-        start = int(rows.origin.min())
-        reach = max(0, start + 1 - self.plan.reach)
-        panel = panel.since(reach)
-        every: Ints = np.array(range(len(panel.ids)), dtype=np.int64)
-        for place in range(start + 1 - reach, panel.y.shape[1]):
-            one = Rows(every, every * 0 + (place - 1), every * 0 + 1)
-            panel.y[:, place] = self._direct(panel, one)
-        return np.asarray(panel.y[rows.series, rows.origin + rows.step - reach])
-
-
-def _asked(panel: Panel, future: pd.DataFrame) -> Rows:
-    number = {name: position for position, name in enumerate(panel.ids)}
-    series = np.asarray(future["unique_id"].map(number), dtype=np.int64)
-    place = panel.instants.get_indexer(pd.DatetimeIndex(future["ds"]))
-    step = future["step"].to_numpy(dtype=np.int64)
-    return Rows(series, place - step, step)
-
-
-def _learn(
-    lesson: Lesson, task: Task, strategy: Strategy, alpha: float | None, grow: Callable[[int], Any] | None
-) -> FittedTabular:
-    """The linear part, then an estimator of what it leaves over."""
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(limits=1):  # more threads would add up in another order, and gain little at this size
-        linear = fit_linear(lesson, alpha)
-        answer = linear.predict(lesson.features, lesson.plan, lesson.series)
-    rows = lesson.chosen(linear.trust)
-    seen, rest, held = (
-        _matrix(lesson.features, answer)[rows],
-        np.round(lesson.target - answer, 6)[rows],
-        lesson.held[rows],
-    )
-    used: npt.NDArray[np.bool_] = np.asarray(np.isfinite(seen[_some(held)]).any(axis=0))
-    trees, share = None, 0.0
-    if grow is not None:
-        # Made before threads are limited: making it loads the libraries whose threads are meant.
-        trees = grow(max(1, round(len(seen) / lesson.targets)))
-        with threadpool_limits(limits=_threads(seen, task)):
-            share = _held(trees, held, seen[:, used], rest)
-            trees.fit(seen[:, used], rest)
-    return FittedTabular(lesson.plan, lesson.ids, linear, trees, used, share, strategy)
-
-
-def _held(trees: Any, held: npt.NDArray[np.bool_], seen: Floats, rest: Floats) -> float:
-    """The share of what trees learned from one part of history that held on the other."""
-    if held.all() or not held.any():
-        return 1.0
-    some = _some(held)
-    early = trees.fit(seen[some], rest[some]).predict(seen[held])
-    return min(_SHARES, key=lambda share: float(np.abs(rest[held] - share * early).mean()))
-
-
-def _some(held: npt.NDArray[np.bool_]) -> Ints:
-    """Rows that the share is learned from."""
-    return np.flatnonzero(~held if not held.all() else held)[::_EVERY]
-
-
-def _threads(seen: Floats, task: Task) -> int:
-    """Threads that wait for each other on a busy machine lose minutes where they could have gained a second."""
-    return task.threads if seen.size > _WORTH_THREADS else 1
+__all__ = ["GradientBoosting", "RandomForest", "Ridge"]
 
 
 @dataclass(frozen=True)
@@ -172,8 +38,14 @@ class Ridge:
         Raises:
             HistoryTooShort: no series is longer than the horizon.
         """
-        lesson = lesson_of(history, task, self.strategy, self.covariates, self.max_rows)
-        return _learn(lesson, task, self.strategy, self.alpha, None)
+        return learn(
+            history,
+            task,
+            alpha=self.alpha,
+            strategy=self.strategy,
+            covariates=self.covariates,
+            max_rows=self.max_rows,
+        )
 
 
 @dataclass(frozen=True)
@@ -192,6 +64,7 @@ class GradientBoosting:
         strategy: as in `Ridge`.
         covariates: as in `Ridge`.
         max_rows: training rows at most.
+        quantiles: `native` grows trees for each quantile too; `conformal` takes them from backtest errors alone.
     """
 
     learning_rate: float = 0.1
@@ -203,6 +76,7 @@ class GradientBoosting:
     strategy: Strategy = "direct"
     covariates: Covariates = "assumed"
     max_rows: int = 40_000
+    quantiles: Quantiles = "conformal"
 
     def fit(self, history: pd.DataFrame, task: Task) -> FittedTabular:
         """Learn from all series at once.
@@ -210,23 +84,34 @@ class GradientBoosting:
         Raises:
             HistoryTooShort: no series is longer than the horizon.
         """
+        return learn(
+            history,
+            task,
+            self.grow,
+            strategy=self.strategy,
+            covariates=self.covariates,
+            max_rows=self.max_rows,
+            quantiles=self.quantiles,
+        )
 
-        def grow(repeats: int) -> Any:
-            from sklearn.ensemble import HistGradientBoostingRegressor
+    def grow(self, x: Any, y: Any, growth: Growth) -> Any:
+        """Grow trees as `learn` asks for them."""
+        from sklearn.ensemble import HistGradientBoostingRegressor
+        from threadpoolctl import threadpool_limits
 
-            return HistGradientBoostingRegressor(
-                loss=self.loss,
-                learning_rate=self.learning_rate,
-                max_iter=self.max_iter,
-                max_leaf_nodes=self.max_leaf_nodes,
-                min_samples_leaf=self.min_samples_leaf * repeats,
-                l2_regularization=self.l2_regularization,
-                early_stopping=False,
-                random_state=task.seed,
-            )
-
-        lesson = lesson_of(history, task, self.strategy, self.covariates, self.max_rows)
-        return _learn(lesson, task, self.strategy, None, grow)
+        trees = HistGradientBoostingRegressor(
+            loss=self.loss if growth.level is None else "quantile",
+            quantile=growth.level,
+            learning_rate=self.learning_rate,
+            max_iter=self.max_iter,
+            max_leaf_nodes=self.max_leaf_nodes,
+            min_samples_leaf=self.min_samples_leaf * growth.repeats,
+            l2_regularization=self.l2_regularization,
+            early_stopping=False,
+            random_state=growth.seed,
+        )
+        with threadpool_limits(limits=growth.threads):
+            return trees.fit(x, y)
 
 
 @dataclass(frozen=True)
@@ -255,17 +140,24 @@ class RandomForest:
         Raises:
             HistoryTooShort: no series is longer than the horizon.
         """
-        lesson = lesson_of(history, task, self.strategy, self.covariates, self.max_rows)
+        return learn(
+            history,
+            task,
+            self.grow,
+            strategy=self.strategy,
+            covariates=self.covariates,
+            max_rows=self.max_rows,
+        )
 
-        def grow(repeats: int) -> Any:
-            from sklearn.ensemble import RandomForestRegressor
+    def grow(self, x: Any, y: Any, growth: Growth) -> Any:
+        """Grow trees as `learn` asks for them."""
+        from sklearn.ensemble import RandomForestRegressor
 
-            return RandomForestRegressor(
-                n_estimators=self.trees,
-                min_samples_leaf=self.min_samples_leaf * repeats,
-                max_features=self.max_features,
-                n_jobs=1,  # threads would add the trees up in any order
-                random_state=task.seed,
-            )
-
-        return _learn(lesson, task, self.strategy, None, grow)
+        trees = RandomForestRegressor(
+            n_estimators=self.trees,
+            min_samples_leaf=self.min_samples_leaf * growth.repeats,
+            max_features=self.max_features,
+            n_jobs=1,  # threads would add the trees up in any order
+            random_state=growth.seed,
+        )
+        return trees.fit(x, y)

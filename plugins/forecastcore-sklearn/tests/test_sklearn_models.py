@@ -257,6 +257,17 @@ def test_the_host_is_asked_once_for_all_replayed_origins_and_none_is_later_than_
     assert history["ds"].min() < asked[0][0] <= asked[0][-1] < task.origin
 
 
+def test_native_quantiles_never_cross_and_leave_the_point_forecast_as_it_is():
+    history = sample_history()
+    task = sample_task(history, quantiles=(0.05, 0.5, 0.95))
+    model = GradientBoosting(max_iter=20, max_rows=6_000)
+    plain = _forecast(model, history, task)
+    answer = _forecast(dataclasses.replace(model, quantiles="native"), history, task)
+    pd.testing.assert_frame_equal(answer[plain.columns], plain)
+    assert (np.diff(answer[["q5", "q50", "q95"]], axis=1) >= 0).all()
+    assert answer["q5"].mean() < plain["forecast"].mean() < answer["q95"].mean()
+
+
 @pytest.mark.parametrize("spec", forecastcore_models(), ids=lambda spec: spec.name)
 def test_a_stored_estimator_holds_only_classes_that_the_offer_declares_and_answers_the_same(spec):
     import skops.io

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from forecastcore.errors import HistoryTooShort
-from forecastcore_sklearn.features import Features, Plan, Rows, features_of, plan_of
-from forecastcore_sklearn.panel import Panel, panel_of
-from forecastcore_sklearn.sampling import replayed, sample, training_origins
+from forecastcore.tabular.features import Features, Plan, Rows, features_of, plan_of
+from forecastcore.tabular.panel import Panel, panel_of
+from forecastcore.tabular.sampling import replayed, sample, training_origins
 
 if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
 
     from forecastcore.api import Task
-    from forecastcore_sklearn.panel import Floats, Ints
+    from forecastcore.tabular.panel import Floats, Ints
 
 __all__ = ["CLIP", "Covariates", "Lesson", "Strategy", "lesson_of"]
 
@@ -61,14 +61,6 @@ class Lesson:
         if share in {0.0, 1.0}:
             return np.ones(len(self.target))
         return np.where(self.assumed, trust / share, (1 - trust) / (1 - share))
-
-    def chosen(self, trust: float) -> Ints:
-        """The most rows of which those with assumed covariates are the share `trust`; for trees, slow with weights."""
-        share = self.weight(trust)
-        share = share / share.max()
-        # Within each kind, a row is taken where the shares summed up pass a whole number: evenly, and always the same.
-        taken = [np.floor(np.cumsum(np.where(kind, share, 0.0)) + 1e-9) for kind in (self.assumed, ~self.assumed)]
-        return np.flatnonzero(sum(np.diff(count, prepend=0.0) for count in taken))
 
 
 def lesson_of(history: pd.DataFrame, task: Task, strategy: Strategy, covariates: Covariates, max_rows: int) -> Lesson:

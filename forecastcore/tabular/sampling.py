@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from forecastcore_sklearn.features import Rows
+from forecastcore.tabular.features import Rows
 
 if TYPE_CHECKING:
     from forecastcore.api import Task
-    from forecastcore_sklearn.features import Plan
-    from forecastcore_sklearn.panel import Floats, Ints, Panel
+    from forecastcore.tabular.features import Plan
+    from forecastcore.tabular.panel import Floats, Ints, Panel
 
 __all__ = ["replayed", "sample", "training_origins"]
 

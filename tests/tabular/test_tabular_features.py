@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from forecastcore_sklearn.features import Plan, Rows, features_of, plan_of
-from forecastcore_sklearn.panel import panel_of
-from forecastcore_sklearn.sampling import sample, training_origins
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from forecastcore.api import Task
+from forecastcore.tabular.features import Plan, Rows, features_of, plan_of
+from forecastcore.tabular.panel import panel_of
+from forecastcore.tabular.sampling import sample, training_origins
 
 PLAN = Plan(seasons=(24, 168), year=0, yearday=False, covariates=1)
 

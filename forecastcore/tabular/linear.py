@@ -15,9 +15,9 @@ import numpy as np
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from forecastcore_sklearn.features import Features, Plan
-    from forecastcore_sklearn.lesson import Lesson
-    from forecastcore_sklearn.panel import Floats, Ints
+    from forecastcore.tabular.features import Features, Plan
+    from forecastcore.tabular.lesson import Lesson
+    from forecastcore.tabular.panel import Floats, Ints
 
 __all__ = ["Linear", "fit_linear"]
 
@@ -140,10 +140,9 @@ def _bend(column: Floats, knots: Floats) -> list[Floats]:
 def _covariate(values: dict[str, Floats], number: int, knots: Floats, middle: float) -> list[Floats]:
     """A covariate now and around now, bent at knots, and how it differs from where the lags were taken."""
     out: list[Floats] = []
-    for name in (n for n in values if n.startswith(f"x{number}")):
+    now = np.where(np.isfinite(values[f"x{number}"]), values[f"x{number}"], middle)
+    for name in (n for n in values if n.split("_", 1)[0] == f"x{number}"):
         column = values[name]
-        now = values[f"x{number}"]
-        now = np.where(np.isfinite(now), now, middle)
         filled = np.where(np.isfinite(column), column, now)
         out += _bend(filled, knots)
     return out

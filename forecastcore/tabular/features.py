@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from forecastcore_sklearn.panel import Floats, Ints, Panel
+    from forecastcore.tabular.panel import Floats, Ints, Panel
 
 __all__ = ["Features", "Plan", "Rows", "features_of", "plan_of"]
 
