@@ -239,7 +239,8 @@ def _of_slice(rows: Scored, totals: Mapping[str, Floats], hit: npt.NDArray[np.bo
         both = np.isfinite(ours) & np.isfinite(theirs)
         ours, theirs = ours[both], theirs[both]
         ratio = np.where(theirs > 0, ours / theirs, np.where(ours > 0, np.inf, 1.0))
-        whole = {name: float(values.sum()) for name, values in sums.items()}
+        # Without the pairs that have nothing: where they stand would change the order in which numbers are rounded.
+        whole = {name: float(values[counts[name] > 0].sum()) for name, values in sums.items()}
         number = {name: float(values.sum()) for name, values in counts.items()}
         reference = _mean(theirs)
         return {
