@@ -60,7 +60,9 @@ def test_tsb_fades_where_demand_has_stopped_and_croston_does_not(rare, series, t
     assert same == croston
 
 
-@pytest.mark.parametrize("y", [np.zeros(30), np.array([0.0]), np.array([3.0]), np.r_[-np.ones(9), 0.0], np.r_[np.zeros(29), 4.0]])
+@pytest.mark.parametrize(
+    "y", [np.zeros(30), np.array([0.0]), np.array([3.0]), np.r_[-np.ones(9), 0.0], np.r_[np.zeros(29), 4.0]]
+)
 def test_no_demand_one_row_returns_and_a_single_demand_give_numbers(family, y, series, task):
     ours, _ = family
     answer = ours.predict_series(ours.fit_series(series(y)[0], task()), *series(y), task())
