@@ -29,8 +29,6 @@ _ENOUGH = 10
 _BELOW_ZERO = 0.1
 #: how far outside the levels that history has had
 _BEYOND = 2.0
-#: how much further off a level may be downwards: a bad model shrinks sooner than it grows, a wrong unit does neither
-_DOWNWARDS = 4.0
 _REPEATS = 0.8
 
 
@@ -274,7 +272,7 @@ def _against_past(
     both = both[both["count"] >= _ENOUGH]
     high = (both["size"] > limits.level * both["recent"]) & (both["size"] > _BEYOND * both["highest"])
     # a series that changes sign has no level that it could be too far below, and nothing at all is a forecast like any
-    low = (both["size"] * limits.level * _DOWNWARDS < both["recent"]) & (both["size"] * _BEYOND < both["lowest"])
+    low = (both["size"] * limits.level < both["recent"]) & (both["size"] * _BEYOND < both["lowest"])
     low &= (both["low_past"] >= 0) & (both["size"] > 0)
     yield from _series("level", f"more than {limits.level:g} times off their recent level", made, both, high | low)
     below = (both["low_past"] >= 0) & (both["low"] < -_BELOW_ZERO * both["highest"])
