@@ -24,7 +24,7 @@ __all__ = ["Linear", "fit_linear"]
 _CLIP = 10.0
 _CONSTANT = 1e-9
 _HUBER = 1.345
-_RARE = 0.1  # of a column's range: its spread at least
+_BEYOND = 100  # targets that must lie beyond a knot
 _TRUSTS = (0.1, 0.3, 0.5, 0.7, 0.9)
 _FIRST = 1e-2  # penalty of the first fit
 _ALPHAS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -37,7 +37,7 @@ class Linear:
     """Learned coefficients.
 
     Attributes:
-        knots: of each covariate, shape (covariates, 5); NaN where it is linear.
+        knots: of each covariate, shape (covariates, 5); NaN where there is none.
         middle: value that stands for a missing covariate.
         ladder: knots of the step.
         mean: of the columns.
@@ -142,9 +142,7 @@ def _calendar(features: Features) -> list[tuple[bool, Floats]]:
 
 
 def _bend(column: Floats, knots: Floats) -> list[Floats]:
-    if not np.isfinite(knots).all():
-        return [column]
-    return [column, *(np.maximum(column - knot, 0.0) for knot in knots)]
+    return [column, *(np.maximum(column - knot, 0.0) for knot in knots[np.isfinite(knots)])]
 
 
 def _covariate(values: dict[str, Floats], number: int, knots: Floats, middle: float) -> list[Floats]:
@@ -163,16 +161,18 @@ def _ladder(plan: Plan, horizon: int) -> Floats:
     return np.asarray(np.log(sorted(step for step in steps if 1 <= step <= horizon)))
 
 
-def _knots(values: dict[str, Floats], plan: Plan) -> tuple[Floats, Floats]:
+def _knots(values: dict[str, Floats], plan: Plan, targets: int) -> tuple[Floats, Floats]:
+    """Where covariates bend: only where enough lies beyond, since the slope there is what a what-if goes on with."""
+    places = np.array([place for place in _KNOTS if min(place, 1 - place) * targets >= _BEYOND])
     knots, middle = np.full((plan.covariates, len(_KNOTS)), np.nan), np.zeros(plan.covariates)
     for number in range(plan.covariates):
         seen = values[f"x{number}"]
         seen = seen[np.isfinite(seen)]
         if len(seen):
             middle[number] = np.median(seen)
-            places = np.quantile(seen, _KNOTS)
-            if len(np.unique(places)) == len(_KNOTS):
-                knots[number] = places
+            found = np.quantile(seen, places)
+            if len(np.unique(found)) == len(places):
+                knots[number, : len(places)] = found
     return knots, middle
 
 
@@ -219,15 +219,14 @@ def fit_linear(lesson: Lesson, alpha: float | None = None) -> Linear:
 
 def _design(lesson: Lesson) -> _Design:
     """The standardised columns of the rows, and what makes them."""
-    knots, middle = _knots(lesson.features.columns, lesson.plan)
+    knots, middle = _knots(lesson.features.columns, lesson.plan, lesson.targets)
     ladder = _ladder(lesson.plan, lesson.horizon)
     own = _own(lesson.features, ladder)
     columns = [*own, *_covariates(lesson.features, knots, middle)]
     core = np.flatnonzero([used for used, _ in columns]).astype(np.int64)
     x = np.stack([column for _, column in columns], axis=1)
     mean, low, high = x.mean(axis=0), x.min(axis=0), x.max(axis=0)
-    # A column that hardly ever moved in training must not get its weight from the few rows in which it did.
-    spread = np.maximum(x.std(axis=0), _RARE * (high - low))
+    spread = x.std(axis=0)
     spread = np.where(spread > _CONSTANT, spread, 1.0)
     low[len(own) :], high[len(own) :] = -np.inf, np.inf
     return _Design((x - mean) / spread, knots, middle, ladder, mean, spread, low, high, core)
