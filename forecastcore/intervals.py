@@ -212,6 +212,13 @@ class Errors:
             fold=self.fold[rows],
         )
 
+    def joined(self, more: Errors) -> Errors:
+        """These rows and those of other origins, of the same series."""
+        names = ("y", "forecast", "own", "made", "step", "series")
+        rows = {name: np.concatenate([getattr(self, name), getattr(more, name)]) for name in names}
+        after = int(self.fold.max(initial=-1)) + 1
+        return Errors(**rows, ids=self.ids, fold=np.concatenate([self.fold, more.fold + after]))
+
 
 def calibrate(errors: Errors, horizon: int, levels: Sequence[float]) -> Conformal:
     """Learn how far quantiles lie from their base.
