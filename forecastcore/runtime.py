@@ -21,6 +21,7 @@ from forecastcore.ports import Steps
 from forecastcore.timegrid import seasons_of
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
     from datetime import datetime
 
     from forecastcore.api import AssumptionSpec, Source
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from forecastcore.ports import Engine, ModelStore
     from forecastcore.project import Candidate, Project
     from forecastcore.timegrid import TimeGrid
+    from forecastcore.tracking.store import MlflowStore
 
 __all__ = [
     "archive_stamps",
@@ -36,6 +38,7 @@ __all__ = [
     "future",
     "history",
     "instant",
+    "look_only",
     "store",
     "task",
     "threads",
@@ -257,9 +260,20 @@ def store(project: Project) -> ModelStore:
     """The model store that `tracking:` names."""
     from forecastcore.tracking import open_store
 
+    return open_store(**_whereabouts(project))
+
+
+def look_only(project: Project) -> AbstractContextManager[MlflowStore]:
+    """The model store for reading: not a byte of it changes, where it is a file."""
+    from forecastcore.tracking import look_only
+
+    return look_only(**_whereabouts(project))
+
+
+def _whereabouts(project: Project) -> dict[str, Any]:
     name, tracking = project.config.name, project.tracking()
     uri = tracking.uri or f"sqlite:///{project.root / 'mlflow.db'}"
-    return open_store(project=name, uri=uri, experiment=tracking.experiment or name, root=project.root)
+    return {"project": name, "uri": uri, "experiment": tracking.experiment or name, "root": project.root}
 
 
 def unused_by(project: Project, candidate: Candidate) -> str:

@@ -23,6 +23,8 @@ from forecastcore.testing import sample_history
 COMMANDS = [
     "",
     "demo",
+    "init",
+    "doctor",
     "validate",
     "retrain",
     "predict",
@@ -39,6 +41,9 @@ COMMANDS = [
     "plugins check",
     "plugins new",
     "schema",
+    "plan",
+    "plan retrain",
+    "plan predict",
 ]
 
 MEAN = '''

@@ -317,3 +317,7 @@ def test_discovering_plugins_imports_no_heavy_library():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_every_built_in_plugin_is_sound():
+    assert [str(offer) for offer in Host.discover().offers() if offer.health != "ok"] == []

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from forecastcore.cli.progress import Progress
-from forecastcore.errors import ForecastCoreError
+from forecastcore.errors import ForecastCoreError, UsageError
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -52,6 +52,18 @@ def _demo(options: Namespace) -> tuple[Document, int]:
     return {**_head("demo"), **told}, OK
 
 
+def _init(options: Namespace) -> tuple[Document, int]:
+    from forecastcore import templates
+
+    root = templates.write(options.template, Path(options.folder))
+    return {
+        **_head("init"),
+        "template": options.template,
+        "folder": str(root),
+        "files": sorted(file.relative_to(root).as_posix() for file in root.rglob("*") if file.is_file()),
+    }, OK
+
+
 def _validate(options: Namespace) -> tuple[Document, int]:
     project = _project(options)
     document = {
@@ -75,6 +87,21 @@ def _validate(options: Namespace) -> tuple[Document, int]:
             "notes": [*history.notes, *runtime.unknown_ahead(project, history)],
         }
     return document, OK
+
+
+def _doctor(options: Namespace) -> tuple[Document, int]:
+    import dataclasses
+
+    from forecastcore import doctor
+    from forecastcore.project import Project
+
+    try:
+        path = options.project or Project.find()
+    except UsageError:
+        path = None
+    findings = doctor.examine(path, overrides=options.overrides or (), plugins=options.plugin or ())
+    broken = any(finding.status == "failed" for finding in findings)
+    return {**_head("doctor"), "checks": [dataclasses.asdict(one) for one in findings]}, FAILED if broken else OK
 
 
 def _retrain(options: Namespace) -> tuple[Document, int]:
@@ -102,6 +129,22 @@ def _predict_code(report: PredictReport) -> int:
     if any(publication.error for publication in report.published):
         return FAILED
     return DEGRADED if report.series.degraded or report.series.failed else OK
+
+
+def _plan_retrain(options: Namespace) -> tuple[Document, int]:
+    from forecastcore.runs.plan import plan_retrain
+
+    project = _project(options)
+    planned = plan_retrain(project, options.as_of, promote=not options.no_promote)
+    return {**_head("plan retrain", project.config.name), **planned}, OK
+
+
+def _plan_predict(options: Namespace) -> tuple[Document, int]:
+    from forecastcore.runs.plan import plan_predict
+
+    project = _project(options)
+    planned = plan_predict(project, options.as_of, options.scenario or ("base",), model=options.model)
+    return {**_head("plan predict", project.config.name), **planned}, OK
 
 
 def _backfill(options: Namespace) -> tuple[Document, int]:
@@ -242,12 +285,16 @@ _COMMANDS: dict[str, Callable[[Any], tuple[Document, int]]] = {
     "backfill": _backfill,
     "backtest": _backtest,
     "demo": _demo,
+    "doctor": _doctor,
+    "init": _init,
     "models_compare": _models_compare,
     "models_history": _models_history,
     "models_list": _models_list,
     "models_promote": _models_promote,
     "models_rollback": _models_rollback,
     "models_show": _models_show,
+    "plan_predict": _plan_predict,
+    "plan_retrain": _plan_retrain,
     "plugins_check": _plugins_check,
     "plugins_list": _plugins_list,
     "plugins_new": _plugins_new,

@@ -19,6 +19,7 @@ _WHAT = "Forecasting in production: prepare, assume, predict, deliver; learn ane
 _OVERVIEW = """\
 examples:
   forecastcore demo                            a project with real data, trained and forecast
+  forecastcore init my-project                 a project of your own to start from
   forecastcore validate --data                 is the project file right, and the data?
   forecastcore retrain                         learn anew, compare, promote only for the better
   forecastcore predict --scenario heatwave     forecast, with a what-if beside the base
@@ -28,6 +29,7 @@ exit codes: 0 ok, 1 failed, 2 usage or project file, 3 delivered but degraded, 4
 """
 
 
+_TEMPLATES = ("minimal", "energy-load", "retail-demand", "databricks", "plugin-team")
 _KINDS = ("model", "assumption", "sink", "source")
 
 
@@ -103,11 +105,27 @@ def build() -> argparse.ArgumentParser:
         "folder", nargs="?", default="forecastcore-demo", metavar="DIR", help="where to (default: forecastcore-demo)"
     )
 
+    init = _command(
+        commands,
+        "init",
+        "a new project: commented forecast.yaml, data, a sample plugin and its test",
+        ("init my-project", "init my-load --template energy-load"),
+    )
+    init.add_argument("folder", metavar="DIR", help="where to: not there yet, or empty; its name becomes the project's")
+    init.add_argument("--template", default="minimal", choices=_TEMPLATES, help="what to start from (default: minimal)")
+
     validate = _command(
         commands, "validate", "check the project file, and with --data the source", ("validate", "validate --data")
     )
     validate.add_argument(
         "--data", action="store_true", help="also read the source and say what the quality check finds"
+    )
+
+    _command(
+        commands,
+        "doctor",
+        "what keeps runs from working: machine, plugins, source, sinks, models, services; exit 1 where something does",
+        ("doctor", "--json doctor -p my-project"),
     )
 
     retrain = _command(
@@ -117,7 +135,7 @@ def build() -> argparse.ArgumentParser:
         ("retrain", "retrain --as-of 2026-11-01 --no-promote", "retrain --require-promotion"),
     )
     _as_of(retrain)
-    retrain.add_argument("--no-promote", action="store_true", help="record the decision, leave the champion")
+    _no_promote(retrain)
     retrain.add_argument("--require-promotion", action="store_true", help="exit 4 when the gate holds")
 
     predict = _command(
@@ -131,15 +149,7 @@ def build() -> argparse.ArgumentParser:
         ),
     )
     _as_of(predict)
-    predict.add_argument(
-        "--scenario", action="append", metavar="NAME", help="base or one under scenarios: (repeatable; default: base)"
-    )
-    predict.add_argument(
-        "--model",
-        default="champion",
-        metavar="WHICH",
-        help="champion, challenger, a version or a run id (default: champion)",
-    )
+    _forecast(predict)
 
     backtest = _command(
         commands,
@@ -149,6 +159,7 @@ def build() -> argparse.ArgumentParser:
     )
     _as_of(backtest)
 
+    _plan(commands)
     _delivery(commands)
     _models(commands)
 
@@ -259,6 +270,39 @@ def _models(commands: Any) -> None:
     )
     rollback.add_argument("--reason", default="rolled back by hand", help="goes into the ledger")
     _command(models, "history", "every decision, oldest first", ("models history", "--json models history"))
+
+
+def _plan(commands: Any) -> None:
+    plan = _group(
+        commands,
+        "plan",
+        "what a run would read, fit, write, promote and cost; writes nothing",
+        ("plan retrain", "plan predict --scenario heatwave"),
+    )
+    retrain = _command(plan, "retrain", "what retrain would do", ("plan retrain", "--json plan retrain --no-promote"))
+    _as_of(retrain)
+    _no_promote(retrain)
+    predict = _command(
+        plan, "predict", "what predict would do", ("plan predict", "plan predict --scenario base --model challenger")
+    )
+    _as_of(predict)
+    _forecast(predict)
+
+
+def _no_promote(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--no-promote", action="store_true", help="record the decision, leave the champion")
+
+
+def _forecast(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--scenario", action="append", metavar="NAME", help="base or one under scenarios: (repeatable; default: base)"
+    )
+    parser.add_argument(
+        "--model",
+        default="champion",
+        metavar="WHICH",
+        help="champion, challenger, a version or a run id (default: champion)",
+    )
 
 
 def _as_of(parser: argparse.ArgumentParser) -> None:

@@ -92,7 +92,7 @@ def _meant(host: Host, name: str | None, kind: str | None) -> list[Offer]:
 
 
 def _checks(offer: Offer, params: Mapping[str, Any], *, quick: bool) -> Iterator[dict[str, Any]]:
-    from forecastcore.testing.conformance import READY, iterate
+    from forecastcore.testing.checking import READY, iterate
     from forecastcore.testing.suite import Check
 
     about = {"kind": offer.kind, "plugin": offer.name}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -236,6 +237,68 @@ def _plugins_new(document: Document) -> str:
     )
 
 
+def _doctor(document: Document) -> str:
+    lines = []
+    for check in document["checks"]:
+        lines.append(f"{check['status']:8}{check['name']}: {check['detail']}")
+        lines += [f"{'':8}mend: {check['mend']}"] if check["mend"] else []
+    counts = {status: sum(c["status"] == status for c in document["checks"]) for status in ("ok", "failed", "skipped")}
+    return "\n".join([*lines, ", ".join(f"{count} {status}" for status, count in counts.items())])
+
+
+def _plan(document: Document) -> str:
+    reads, fits, writes, promotes = (document[key] for key in ("reads", "fits", "writes", "promotes"))
+    where = f" {reads['location']}" if reads["location"] else ""
+    lines = [
+        f"reads    {reads['source']}{where}: {reads['series']} series, {reads['rows']} rows until {reads['origin']}",
+        *(f"           {note}" for note in reads["notes"]),
+        f"fits     {fits['total']} times in the backtest; {fits['then']}"
+        if fits["total"]
+        else f"fits     {fits['then']}",
+        *(f"           {c['name']} ({c['scope']}): {c['fits']} {_shown(c)}".rstrip() for c in fits["candidates"]),
+        f"writes   runs in {writes['tracking']}",
+        *([f"           registers {writes['registers']}"] if "registers" in writes else []),
+        *(
+            f"           {s['sink']} {s['location'] or ''}: {s['scenario']}, {_vintage(s, writes)}"
+            for s in writes["sinks"]
+        ),
+    ]
+    if promotes:
+        rules = ", ".join(f"{key} {value}" for key, value in promotes["rules"].items() if not isinstance(value, dict))
+        lines.append(f"promotes mode {promotes['mode']}, champion {promotes['champion'] or 'none yet'}; {rules}")
+    costs, submits = document["costs"], document["submits"]
+    lines.append(f"submits  {submits['jobs']} jobs; engine {submits['engine']}")
+    seconds = "" if costs["seconds"] is None else f"{costs['seconds']:.1f} s, "
+    lines.append(f"costs    {seconds}{costs['note']}")
+    return "\n".join(lines)
+
+
+def _shown(candidate: Document) -> str:
+    params = " ".join(f"{key}={value}" for key, value in candidate["params"].items())
+    return f"{params} in {candidate['trials']} trials" if candidate["trials"] else params
+
+
+def _vintage(sink: Document, writes: Document) -> str:
+    state = {None: "cannot be asked", True: "there already, nothing is written", False: f"{writes['rows']} rows"}
+    return f"{state[sink['already']]} (run key {sink['run_key'][:12]}…)"
+
+
+def _init(document: Document) -> str:
+    folder = document["folder"]
+    there = shlex.quote(folder)
+    engine = " --set 'engine={type: local}'" if document["template"] == "databricks" else ""
+    return "\n".join(
+        [
+            f"{folder} holds a project ({document['template']}):",
+            *(f"  {file}" for file in document["files"]),
+            "next:",
+            f"  forecastcore -p {there} validate --data",
+            f"  forecastcore -p {there} retrain{engine}",
+            f"  forecastcore -p {there} predict{engine}",
+        ]
+    )
+
+
 def _demo(document: Document) -> str:
     return "\n".join(document["lines"])
 
@@ -248,12 +311,16 @@ _RENDER = {
     "backfill": _backfill,
     "backtest": _backtest,
     "demo": _demo,
+    "doctor": _doctor,
+    "init": _init,
     "models compare": _models_compare,
     "models history": _models_history,
     "models list": _models_list,
     "models promote": _entry,
     "models rollback": _entry,
     "models show": _models_show,
+    "plan predict": _plan,
+    "plan retrain": _plan,
     "plugins check": _plugins_check,
     "plugins list": _plugins_list,
     "plugins new": _plugins_new,

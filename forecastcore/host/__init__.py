@@ -35,7 +35,7 @@ _SPECS: dict[str, type[Any]] = {
     "sink": api.SinkSpec,
     "source": api.SourceSpec,
 }
-_METHODS = {"model": ("fit",), "assumption": ("assume",), "sink": ("publish", "read"), "source": ("schema", "read")}
+_METHODS = {"model": ("fit",), "assumption": ("assume",), "sink": ("publish",), "source": ("schema", "read")}
 #: what plugins may raise while they are loaded or asked; only the user's own interrupt passes
 _RAISED = (Exception, SystemExit)
 

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from forecastcore.ports import ModelStore, Run
     from forecastcore.project import Project
 
-__all__ = ["forecasts", "predict", "table_schema"]
+__all__ = ["check_same_question", "forecasts", "known_scenarios", "predict", "run_key", "table_schema"]
 
 
 def predict(
@@ -69,13 +69,13 @@ def predict(
         SinkError: no sink could be delivered to.
     """
     steps, started = steps or Steps(), time.perf_counter()
-    scenarios = _known(project, scenarios)
+    scenarios = known_scenarios(project, scenarios)
     runtime.instant(project, as_of)  # a moment that is none is told first
     store = runtime.store(project)
     version = _chosen(store, model)
     history = runtime.history(project, as_of, steps, source=source)
     package = steps.run("load model", lambda: Package.load(store.fetch(version), project.host, version.digest or None))
-    _check_same_question(project, history, package, version)
+    check_same_question(project, history, package, version)
     with store.run(f"predict {history.origin:%Y-%m-%d %H:%M}", tags={"forecastcore.command": "predict"}) as tracked:
         vintages = [_vintage(project, history, package, version, scenario, steps) for scenario in scenarios]
         steps.run("audit", lambda: _audited(project, history, version, vintages))
@@ -176,7 +176,7 @@ def _read(sink: Any, moment: pd.Timestamp | None) -> pd.DataFrame:
     return frame
 
 
-def _known(project: Project, scenarios: Sequence[str]) -> tuple[str, ...]:
+def known_scenarios(project: Project, scenarios: Sequence[str]) -> tuple[str, ...]:
     """The scenarios, each once."""
     known = ("base", *project.config.scenarios)
     unknown = [name for name in scenarios if name not in known]
@@ -203,7 +203,7 @@ def _chosen(store: ModelStore, model: str) -> ModelVersion:
     return version
 
 
-def _check_same_question(project: Project, history: History, package: Package, version: ModelVersion) -> None:
+def check_same_question(project: Project, history: History, package: Package, version: ModelVersion) -> None:
     """A model answers the question it was trained for; a project file changed since needs a retrain."""
     changed = package.manifest.differs(runtime.task(project, history.grid, history.origin), history.grid)
     if changed:

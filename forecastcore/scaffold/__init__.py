@@ -11,7 +11,7 @@ from forecastcore import __version__
 from forecastcore.errors import UsageError
 from forecastcore.hookspecs import KINDS
 
-__all__ = ["write"]
+__all__ = ["rendered", "write"]
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _USAGE = {
@@ -45,16 +45,6 @@ def write(kind: str, name: str, folder: Path | None = None) -> Path:
     if root.exists():
         raise UsageError(f"{root} is there already", hint="choose another name, or another folder with --into")
     package = distribution.replace("-", "_")
-    words = {
-        "kind": kind,
-        "name": name,
-        "distribution": distribution,
-        "package": package,
-        "cls": "".join(part.capitalize() for part in name.split("-")),
-        "hook": KINDS[kind],
-        "bounds": _bounds(),
-        "usage": Template(_USAGE[kind]).substitute(name=name),
-    }
     files = {
         "pyproject.toml": "pyproject.toml",
         "README.md": "README.md",
@@ -64,8 +54,24 @@ def write(kind: str, name: str, folder: Path | None = None) -> Path:
     for template, place in files.items():
         target = root / place
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(Template(_text(template)).substitute(words), encoding="utf-8")
+        target.write_text(rendered(template, kind, name), encoding="utf-8")
     return root
+
+
+def rendered(template: str, kind: str, name: str) -> str:
+    """One file of a new plugin: the template's text with the plugin's kind and names in it."""
+    distribution = f"forecastcore-{name}"
+    words = {
+        "kind": kind,
+        "name": name,
+        "distribution": distribution,
+        "package": distribution.replace("-", "_"),
+        "cls": "".join(part.capitalize() for part in name.split("-")),
+        "hook": KINDS[kind],
+        "bounds": _bounds(),
+        "usage": Template(_USAGE[kind]).substitute(name=name),
+    }
+    return Template(_text(template)).substitute(words)
 
 
 def _text(template: str) -> str:

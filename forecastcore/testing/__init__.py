@@ -13,7 +13,7 @@ from forecastcore.testing.suite import Check
 from forecastcore.testing.tables import sample_vintage
 
 if TYPE_CHECKING:
-    from forecastcore.testing.conformance import check
+    from forecastcore.testing.checking import check
     from forecastcore.testing.pytest_helper import conformance
 
 __all__ = ["Check", "check", "conformance", "sample_future", "sample_history", "sample_task", "sample_vintage"]
@@ -23,7 +23,7 @@ def __getattr__(name: str) -> Any:
     """`check` and `conformance`, imported when they are used."""
     import importlib
 
-    homes = {"check": "conformance", "conformance": "pytest_helper"}
+    homes = {"check": "checking", "conformance": "pytest_helper"}
     if name not in homes:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{homes[name]}"), name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from forecastcore.testing.conformance import KINDS, checks_of
+from forecastcore.testing.checking import KINDS, checks_of
 
 __all__ = ["page"]
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from forecastcore.testing.conformance import checks_of, iterate, kind_of
+from forecastcore.testing.checking import checks_of, iterate, kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from forecastcore.testing.conformance import Spec
+    from forecastcore.testing.checking import Spec
     from forecastcore.testing.suite import Check
 
 __all__ = ["conformance"]

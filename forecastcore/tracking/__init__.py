@@ -6,14 +6,17 @@ no mlflow, and opening a store writes nothing.
 
 from __future__ import annotations
 
+import contextlib
+import tempfile
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
     from forecastcore.tracking.store import MlflowStore
 
-__all__ = ["open_store"]
+__all__ = ["look_only", "open_store"]
 
 
 def open_store(*, project: str, uri: str, experiment: str, root: Path) -> MlflowStore:
@@ -32,3 +35,18 @@ def open_store(*, project: str, uri: str, experiment: str, root: Path) -> Mlflow
     from forecastcore.tracking.store import MlflowStore
 
     return MlflowStore(Connection(uri, root), project=project, experiment=experiment)
+
+
+@contextlib.contextmanager
+def look_only(*, project: str, uri: str, experiment: str, root: Path) -> Iterator[MlflowStore]:
+    """The model store for reading; of a SQLite file a copy, because MLflow writes into what it opens.
+
+    See `open_store`.
+    """
+    from forecastcore.tracking.connect import Connection
+
+    connection = Connection(uri, root)
+    with tempfile.TemporaryDirectory(prefix="forecastcore-") as scratch:
+        if connection.database is not None and connection.exists():
+            uri = connection.copied(Path(scratch))
+        yield open_store(project=project, uri=uri, experiment=experiment, root=root)

@@ -116,6 +116,18 @@ class Connection:
         """Whether there may be something to read; a SQLite file that is not there is not made by looking."""
         return self.database is None or _has_tables(self.database)
 
+    def copied(self, into: Path) -> str:
+        """URI of a copy of the SQLite file; one that is being written is copied as it stood before."""
+        if self.database is None:
+            return self.uri
+        copy = into / self.database.name
+        with (
+            contextlib.closing(sqlite3.connect(f"{self.database.as_uri()}?mode=ro", uri=True)) as there,
+            contextlib.closing(sqlite3.connect(copy)) as here,
+        ):
+            there.backup(here)
+        return f"sqlite:///{copy.as_posix()}"
+
     @cached_property
     def client(self) -> MlflowClient:
         """MLflow's client, its store initialised once even when several processes begin together."""

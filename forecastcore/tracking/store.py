@@ -137,17 +137,51 @@ class MlflowStore:
                 return changed
             entries = again  # somebody decided meanwhile: whoever sets an alias last has read the ledger after
 
+    def examine(self, version: ModelVersion, into: Path) -> Path:
+        """The version's files in a folder of the caller's, every digest checked; the cache is left as it is.
+
+        Raises:
+            StateError: a file is missing or is not what was registered.
+        """
+        folder = self._registry.download(version, into)
+        _check(folder, self._digest(version))
+        return folder
+
+    def lasted(self, command: str) -> float | None:
+        """Seconds of the newest finished run of a command; None where there is none."""
+        if not self._connection.exists():
+            return None
+
+        def newest(client: MlflowClient) -> float | None:
+            experiment = client.get_experiment_by_name(self._experiment_name)
+            if experiment is None:
+                return None
+            # by its name: the runs of its candidates carry the same tags
+            wanted = f"attributes.run_name LIKE '{command} %' and attributes.status = 'FINISHED'"
+            wanted += f" and tags.forecastcore_project = '{self._project}'"
+            runs = client.search_runs([experiment.experiment_id], wanted, max_results=1)
+            return (runs[0].info.end_time - runs[0].info.start_time) / 1000 if runs else None
+
+        return self._connection.call("look up earlier runs", newest)
+
+    def astray(self) -> dict[str, str | None]:
+        """Aliases that do not say what the ledger says, with the version they should have; nothing is changed."""
+        return self._wrong(self.ledger())
+
     def _repoint(self, entries: Sequence[LedgerEntry]) -> dict[str, str]:
+        wrong = self._wrong(entries)
+        for alias, number in wrong.items():
+            self._registry.point(alias, number)
+        return {alias: number or "" for alias, number in wrong.items()}
+
+    def _wrong(self, entries: Sequence[LedgerEntry]) -> dict[str, str | None]:
         if not self._connection.exists():
             return {}
         current = self._registry.aliases()
         champion, previous = standing(entries)
         newest = next((version.version for version in self._registry.versions()), None)
         wanted = {"champion": champion, "previous": previous, "challenger": newest}
-        wrong = {alias: number for alias, number in wanted.items() if number != current.get(alias)}
-        for alias, number in wrong.items():
-            self._registry.point(alias, number)
-        return {alias: number or "" for alias, number in wrong.items()}
+        return {alias: number for alias, number in wanted.items() if number != current.get(alias)}
 
     def _aliases(self, entries: Sequence[LedgerEntry]) -> dict[str, str]:
         """Alias → version; the ledger's word goes before the registry's."""

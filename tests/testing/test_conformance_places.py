@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from forecastcore.testing import check
-from forecastcore.testing.conformance import checks_of
+from forecastcore.testing.checking import checks_of
 from forecastcore.testing.page import page
 
 sys.path.insert(0, str(Path(__file__).parent))

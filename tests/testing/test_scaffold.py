@@ -173,3 +173,10 @@ def test_what_is_blocked_is_listed_without_being_imported(tmp_path):
         one for one in listed(Host.discover(block=["evil"], files=[tmp_path / "evil.py"])) if one["source"] == "file"
     ]
     assert (evil["name"], evil["health"], evil["allowed"], evil["hooks"]) == ("evil", "blocked", False, [])
+
+
+def test_a_conformance_test_can_be_imported_whatever_was_imported_before():
+    said = "from forecastcore.testing import conformance; assert callable(conformance), conformance"
+    for first in ("", "import forecastcore.testing.checking; ", "from forecastcore.testing import check; "):
+        done = subprocess.run([sys.executable, "-c", f"{first}{said}"], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr

@@ -1,0 +1,188 @@
+"""What a run would read, fit, write and promote, without doing any of it: nothing on disk or in MLflow changes."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from forecastcore import guard, runtime
+from forecastcore.backtest import fold_origins
+from forecastcore.errors import UsageError
+from forecastcore.package import Package
+from forecastcore.runs.predict import check_same_question, known_scenarios, run_key
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import datetime
+
+    from forecastcore.frames import History
+    from forecastcore.messages import ModelVersion
+    from forecastcore.project import Candidate, Project
+    from forecastcore.search import Search
+    from forecastcore.tracking.store import MlflowStore
+
+__all__ = ["plan_predict", "plan_retrain"]
+
+Document = dict[str, Any]
+
+
+def plan_retrain(project: Project, as_of: str | datetime | None = None, *, promote: bool = True) -> Document:
+    """What `retrain` would do.
+
+    Args:
+        project: as for `retrain`.
+        as_of: as for `retrain`.
+        promote: as for `retrain`.
+
+    Returns:
+        `reads`, `fits`, `writes`, `promotes`, `submits` and `costs`, JSON-able.
+
+    Raises:
+        DataError: the run would be held by the quality check.
+    """
+    history = runtime.history(project, as_of)
+    folds, searches = fold_origins(history, project), project.searches()
+    with runtime.look_only(project) as store:
+        champion, lasted = _meant(store, "champion"), store.lasted("retrain")
+    rule = project.config.promotion
+    candidates = [_fits(project, c, len(folds), searches.get(c.name), len(history.ids)) for c in project.candidates()]
+    return {
+        "reads": _reads(project, history),
+        "fits": {
+            "folds": [origin.isoformat() for origin in folds],
+            "candidates": candidates,
+            "total": sum(candidate["fits"] for candidate in candidates),
+            "then": "the winner is fitted again on all history, once per series or once, as it was in a fold",
+        },
+        "writes": {"tracking": _tracking(project), "registers": f"{project.config.name}, a new version", "sinks": []},
+        "promotes": {
+            "mode": rule.mode if promote else "--no-promote",
+            "champion": champion.version if champion else None,
+            "rules": rule.model_dump(mode="json", exclude={"mode"}),
+        },
+        **_work(project, lasted),
+    }
+
+
+def plan_predict(
+    project: Project,
+    as_of: str | datetime | None = None,
+    scenarios: Sequence[str] = ("base",),
+    *,
+    model: str = "champion",
+) -> Document:
+    """What `predict` would do; assumptions are asked, because the run key depends on what they answer.
+
+    Args:
+        project: as for `predict`.
+        as_of: as for `predict`.
+        scenarios: as for `predict`.
+        model: as for `predict`.
+
+    Returns:
+        See `plan_retrain`; each of `writes.sinks` says `already` where the vintage is there.
+
+    Raises:
+        UsageError: there is no such model or scenario, or the model answers another question.
+        DataError: the run would be held by the quality check.
+    """
+    scenarios = known_scenarios(project, scenarios)
+    history = runtime.history(project, as_of)
+    with runtime.look_only(project) as store, tempfile.TemporaryDirectory(prefix="forecastcore-") as scratch:
+        version, lasted = _meant(store, model), store.lasted("predict")
+        if version is None:
+            raise UsageError(f"there is no {model} model", hint="forecastcore models list; retrain makes the first")
+        package = Package.load(store.examine(version, Path(scratch)), project.host)
+        check_same_question(project, history, package, version)
+        keys = {}
+        for scenario in scenarios:
+            future = runtime.future(project, history, scenario, insist=package.uses_covariates)
+            keys[scenario] = run_key(project, history, future, scenario, version, package)
+    return {
+        "reads": _reads(project, history),
+        "fits": {"candidates": [], "total": 0, "then": "stored parameters are applied, nothing is estimated"},
+        "writes": {
+            "tracking": _tracking(project),
+            "model": {"model": version.model, "version": version.version},
+            "rows": len(history.ids) * project.config.horizon,
+            "sinks": _sinks(project, history, keys),
+        },
+        "promotes": None,
+        **_work(project, lasted),
+    }
+
+
+def _reads(project: Project, history: History) -> Document:
+    source = project.config.source
+    path = source.params.get("path")
+    return {
+        "source": source.type,
+        "location": project.resolve_path(path) if isinstance(path, str) else None,
+        "origin": history.origin.isoformat(),
+        "series": len(history.ids),
+        "rows": len(history.panel),
+        "served_by_fallback": len(guard.screen(history.panel, project.config.quality.max_missing)),
+        "covariates": {name: rule.assume or "known" for name, rule in project.config.covariates.items()},
+        "notes": [*history.notes, *runtime.unknown_ahead(project, history)],
+    }
+
+
+def _fits(project: Project, candidate: Candidate, folds: int, search: Search | None, series: int) -> Document:
+    """A candidate and how many times something is fitted in the backtest: each series, or all of them at once."""
+    if candidate.members:
+        return {**candidate.as_dict(), "trials": None, "scope": "ensemble", "fits": 0}
+    scope = project.host.offer("model", candidate.type).spec.capabilities.scope
+    each = folds * (series if scope == "local" else 1)
+    trials = search.trials if search else 1
+    return {**candidate.as_dict(), "trials": search.trials if search else None, "scope": scope, "fits": each * trials}
+
+
+def _sinks(project: Project, history: History, keys: dict[str, str]) -> list[Document]:
+    told = []
+    for label, sink in project.sinks():
+        there = _there(sink, history)
+        where = str(getattr(sink, "path", "")) or None
+        told += [
+            {
+                "sink": label,
+                "location": where,
+                "scenario": s,
+                "run_key": key,
+                "already": None if there is None else key in there,
+            }
+            for s, key in keys.items()
+        ]
+    return told
+
+
+def _there(sink: Any, history: History) -> set[str] | None:
+    """Run keys that a sink has; None where it cannot be asked."""
+    if callable(look := getattr(sink, "vintages", None)):
+        return {ref.run_key for ref in look()}
+    if callable(read := getattr(sink, "read", None)):
+        return set(read(history.origin.to_pydatetime()).column("run_key").to_pylist())
+    return None
+
+
+def _meant(store: MlflowStore, which: str) -> ModelVersion | None:
+    """Like `ModelStore.resolve`, which remembers the champion on disk."""
+    return next((v for v in store.versions() if which in {*v.aliases, v.version, v.run_id}), None)
+
+
+def _tracking(project: Project) -> str:
+    from forecastcore.tracking.connect import mask
+
+    return mask((project.tracking().uri or "").partition("?")[0])
+
+
+def _work(project: Project, lasted: float | None) -> Document:
+    engine = project.config.engine.type
+    seconds = lasted if engine == "local" else None
+    words = (
+        "as long as the run before" if seconds is not None else "not known: no earlier run of this kind is on record"
+    )
+    return {
+        "submits": {"engine": engine, "jobs": 0 if engine == "local" else 1},
+        "costs": {"seconds": seconds, "note": words},
+    }
