@@ -184,13 +184,16 @@ def _units(
     history: History,
     candidate: Candidate,
     origins: Sequence[tuple[int, pd.Timestamp]],
-    panel: pd.DataFrame,
+    fitted_at: pd.Timestamp | None,
 ) -> list[Unit]:
     request = request_of(project, history.grid, candidate=candidate.as_dict())
+    if fitted_at is not None:
+        request["fitted_at"] = fitted_at.isoformat()
     stamped = [(number, origin.isoformat()) for number, origin in origins]
     if project.host.offer("model", candidate.type).spec.capabilities.scope == "global":
-        return [Unit(None, json.dumps({**request, "origins": [one]})) for one in stamped]
-    return [Unit(ids, json.dumps({**request, "origins": stamped})) for ids in chunks(panel)]
+        parts = [stamped] if fitted_at is not None else [[one] for one in stamped]
+        return [Unit(None, json.dumps({**request, "origins": part})) for part in parts]
+    return [Unit(ids, json.dumps({**request, "origins": stamped})) for ids in chunks(history.panel)]
 
 
 def rows_of(project: Project, history: History, origins: list[pd.Timestamp]) -> Backtest:
@@ -265,6 +268,8 @@ def run(
     engine: Engine,
     rows: Backtest,
     progress: Callable[[int, int], None] | None = None,
+    *,
+    fitted_at: pd.Timestamp | None = None,
 ) -> list[Result]:
     """Backtest candidates; units of all of them share the workers.
 
@@ -275,9 +280,10 @@ def run(
         engine: where to run.
         rows: as `rows_of` gives them.
         progress: told (units done, units in all).
+        fitted_at: fit each once, as of here, and not at each origin anew.
     """
     numbered = list(enumerate(rows.origins))
-    jobs = [(c, unit) for c in candidates for unit in _units(project, history, c, numbered, history.panel)]
+    jobs = [(c, unit) for c in candidates for unit in _units(project, history, c, numbered, fitted_at)]
     got: dict[str, list[pd.DataFrame]] = {c.name: [] for c in candidates}
     for done, (number, frame) in enumerate(engine.map(backtest_unit, history.panel, [unit for _, unit in jobs]), 1):
         got[jobs[number][0].name].append(frame)

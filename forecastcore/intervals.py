@@ -84,8 +84,9 @@ class Conformal:
         size = (known * np.where(np.isfinite(growth), np.clip(growth, 1 / _GROWTH, _GROWTH), 1.0))[series]
         size = np.where(np.isfinite(size), size, self.relative * np.abs(forecast))[:, None]
         rows = np.minimum(np.asarray(steps), len(self.offsets)) - 1
-        native = np.all(np.isfinite(own), axis=1, keepdims=True)
-        moved = np.where(native, own + size * self.offsets[rows], forecast[:, None] + size * self.plain[rows])
+        native = np.isfinite(own).all(axis=1)
+        moved = forecast[:, None] + size * self.plain[rows]
+        moved[native] = own[native] + size[native] * self.offsets[rows[native]]
         return np.asarray(np.sort(moved, axis=1))
 
 
@@ -157,11 +158,10 @@ def _shape(scaled: Floats, step: Ints, fold: Ints, horizon: int, levels: Sequenc
     edges = np.searchsorted(step[order], np.arange(1, horizon + 2))
     windows = [_window(edges, h, horizon) for h in range(1, horizon + 1)]
     for number, level in enumerate(levels):
-        column = scaled[order, number]
         some = windows[:: max(horizon // _LOOKED_AT, 1)]
-        effects = [_design_effect(column[window], level, origin[window]) for window in some]
+        effects = [_design_effect(scaled[order[window], number], level, origin[window]) for window in some]
         effect = max(float(np.mean(effects)), 1.0) if np.isfinite(effects).all() else 1.0
-        parts = [column[window] for window in windows]
+        parts = [scaled[order[window], number] for window in windows]
         out[:, number] = [_rank(part, level, max(len(part) / effect, 1.0)) for part in parts]
     return out
 
@@ -201,6 +201,8 @@ class Errors:
 
     def take(self, rows: npt.NDArray[np.bool_]) -> Errors:
         """Some of the rows."""
+        if rows.all():
+            return self
         return replace(
             self,
             y=self.y[rows],
@@ -211,6 +213,13 @@ class Errors:
             series=self.series[rows],
             fold=self.fold[rows],
         )
+
+    def joined(self, more: Errors) -> Errors:
+        """These rows and those of other origins, of the same series."""
+        names = ("y", "forecast", "own", "made", "step", "series")
+        rows = {name: np.concatenate([getattr(self, name), getattr(more, name)]) for name in names}
+        after = int(self.fold.max(initial=-1)) + 1
+        return Errors(**rows, ids=self.ids, fold=np.concatenate([self.fold, more.fold + after]))
 
 
 def calibrate(errors: Errors, horizon: int, levels: Sequence[float]) -> Conformal:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float64]
     Ints = npt.NDArray[np.intp]
+    #: some of the (series, origin) pairs, or all
+    _Pairs = npt.NDArray[np.bool_] | slice
 
 __all__ = [
     "Scored",
@@ -65,8 +67,10 @@ class Scores:
 def group_mean(values: Floats, group: Ints, groups: int) -> Floats:
     """Mean of the finite values of each group; NaN for a group that has none. Shape (groups,)."""
     fine = np.isfinite(values)
-    count = np.bincount(group[fine], minlength=groups)
-    total = np.bincount(group[fine], weights=values[fine], minlength=groups)
+    if not fine.all():
+        values, group = values[fine], group[fine]
+    count = np.bincount(group, minlength=groups)
+    total = np.bincount(group, weights=values, minlength=groups)
     return np.asarray(np.divide(total, count, out=np.full(groups, np.nan), where=count > 0))
 
 
@@ -131,9 +135,11 @@ def naive_scale(y: Floats, series: Ints, season: int, upto: Ints, *, power: int 
 
 def pinball(y: Floats, quantiles: Floats, levels: Sequence[float]) -> Floats:
     """Pinball loss of each row and level, shape (rows, levels)."""
-    short = y[:, None] - quantiles
-    level = np.asarray(levels)
-    return np.asarray(np.maximum(level * short, (level - 1) * short))
+    out = np.empty(quantiles.shape)
+    for number, level in enumerate(levels):
+        short = y - quantiles[:, number]
+        np.maximum(level * short, (level - 1) * short, out=out[:, number])
+    return out
 
 
 def coverage(y: Floats, low: Floats, high: Floats) -> float:
@@ -192,13 +198,14 @@ def by_slice(rows: Scored, forecast: Floats, quantiles: Floats, levels: Sequence
         bucket[hit] = number
     count = max(len(buckets), 1)
     cell, cells = rows.group * count + bucket, pairs * count
-    error, loss = forecast - rows.y, pinball(rows.y, quantiles, levels).mean(axis=1)
+    error, loss = forecast - rows.y, pinball(rows.y, quantiles, levels) @ np.full(len(levels), 1 / len(levels))
     low, high = quantiles[:, 0], quantiles[:, -1]
     with np.errstate(invalid="ignore", divide="ignore"):
         relative = 200 * np.abs(error) / (np.abs(rows.y) + np.abs(forecast))
     inside = np.where(np.isfinite(low + high + rows.y), (low <= rows.y) & (rows.y <= high), np.nan)
+    full = np.bincount(cell, minlength=cells).astype(float)
     totals = {
-        name: _sums(values, cell, cells).reshape(2, pairs, count)
+        name: _sums(values, cell, full).reshape(2, pairs, count)
         for name, values in {
             "error": error,
             "absolute": np.abs(error),
@@ -211,35 +218,34 @@ def by_slice(rows: Scored, forecast: Floats, quantiles: Floats, levels: Sequence
             "inside": inside,
         }.items()
     }
-    everything = np.ones(pairs, dtype=bool)
-    slices = {"all": (everything, slice(None))}
+    everything = slice(None)
+    slices: dict[str, tuple[_Pairs, slice]] = {"all": (everything, slice(None))}
     slices |= {name: (everything, slice(number, number + 1)) for number, name in enumerate(buckets)}
     slices |= {name: (hit, slice(None)) for name, hit in rows.size_class.items()}
     return {name: _of_slice(rows, totals, hit, part) for name, (hit, part) in slices.items()}
 
 
-def _sums(values: Floats, cell: Ints, cells: int) -> Floats:
-    """Sum and number of the finite values of each cell, shape (2, cells)."""
+def _sums(values: Floats, cell: Ints, full: Floats) -> Floats:
+    """Sum and number of the finite values of each cell, shape (2, cells); `full` is the number of all values."""
     fine = np.isfinite(values)
-    return np.stack(
-        [
-            np.bincount(cell, np.where(fine, values, 0.0), minlength=cells),
-            np.bincount(cell, fine.astype(float), minlength=cells),
-        ]
-    )
+    if fine.all():
+        return np.stack([np.bincount(cell, values, minlength=len(full)), full])
+    total = np.bincount(cell, np.where(fine, values, 0.0), minlength=len(full))
+    return np.stack([total, full - np.bincount(cell[~fine], minlength=len(full))])
 
 
-def _of_slice(rows: Scored, totals: Mapping[str, Floats], hit: npt.NDArray[np.bool_], part: slice) -> dict[str, float]:
+def _of_slice(rows: Scored, totals: Mapping[str, Floats], hit: _Pairs, part: slice) -> dict[str, float]:
     """The errors of some pairs in some step buckets, from sums by pair and bucket."""
-    sums = {name: both[0][hit][:, part].sum(axis=1) for name, both in totals.items()}
-    counts = {name: both[1][hit][:, part].sum(axis=1) for name, both in totals.items()}
+    both = {name: np.einsum("spb->sp", values[:, hit, part]) for name, values in totals.items()}
+    sums, counts = ({name: values[kind] for name, values in both.items()} for kind in (0, 1))
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = {name: sums[name] / counts[name] for name in ("absolute", "squared", "naive")}
         ours, theirs = mean["absolute"] / rows.scale[hit], mean["naive"] / rows.scale[hit]
-        both = np.isfinite(ours) & np.isfinite(theirs)
-        ours, theirs = ours[both], theirs[both]
+        known = np.isfinite(ours) & np.isfinite(theirs)
+        ours, theirs = ours[known], theirs[known]
         ratio = np.where(theirs > 0, ours / theirs, np.where(ours > 0, np.inf, 1.0))
-        whole = {name: float(values.sum()) for name, values in sums.items()}
+        # Without the pairs that have nothing: where they stand would change the order in which numbers are rounded.
+        whole = {name: float(values[counts[name] > 0].sum()) for name, values in sums.items()}
         number = {name: float(values.sum()) for name, values in counts.items()}
         reference = _mean(theirs)
         return {
@@ -280,7 +286,7 @@ def score(
     fine = np.isfinite(error)
     size = float(np.abs(y[fine]).sum())
     losses = pinball(y, quantiles, levels)
-    scored = np.isfinite(losses).all(axis=1)
+    scored = np.isfinite(losses @ np.ones(len(levels)))
     with np.errstate(invalid="ignore"):
         mase = group_mean(np.abs(error), group, groups) / scale
         rmsse = np.sqrt(group_mean(error**2, group, groups) / scale2)

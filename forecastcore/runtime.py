@@ -126,7 +126,7 @@ def history(
         project: whose source and quality rules.
         as_of: the origin; default: the newest value.
         steps: how to run and watch the two stages, `load` and `check quality`.
-        source: to read from instead, such as an older state of the same.
+        source: to read from instead of the project's, such as an older state of the same.
 
     Raises:
         MissingColumnsError: the source lacks a column.

@@ -92,6 +92,8 @@ def fit_part(
 def backtest_unit(panel: pd.DataFrame, request_text: str) -> pd.DataFrame:
     """Fit and forecast one candidate on some series at some origins.
 
+    It is fitted at each origin, or where the request names an instant in `fitted_at` once there for all of them.
+
     Returns:
         `fold, unique_id, step, forecast, q10 …, reason` with the model's own quantiles, NaN where it has none, and
         `foresight`: what the same fitted model forecasts of the actual covariates, NaN where it uses none that are
@@ -102,12 +104,14 @@ def backtest_unit(panel: pd.DataFrame, request_text: str) -> pd.DataFrame:
     candidate = Candidate(**request["candidate"])
     grid = _grid_of(request)
     started = time.perf_counter()
+    stored = _fit_at(setup, candidate, panel, grid, request) if "fitted_at" in request else None
     blocks = []
     for number, text in request["origins"]:
         origin = pd.Timestamp(text)
         past = panel[panel["ds"] <= origin].reset_index(drop=True)
         if not past.empty:
-            block = _fold(setup, candidate, panel, past, grid, origin, request)
+            part = stored or fit_part(setup.project, setup.assumptions, candidate, past, grid, origin, request)
+            block = _fold(setup, candidate, part, panel, past, origin, request)
             block.insert(0, "fold", number)
             blocks.append(block)
     out = pd.concat(blocks, ignore_index=True) if blocks else pd.DataFrame()
@@ -116,16 +120,26 @@ def backtest_unit(panel: pd.DataFrame, request_text: str) -> pd.DataFrame:
     return out
 
 
+def _fit_at(
+    setup: _Setup, candidate: Candidate, panel: pd.DataFrame, grid: TimeGrid, request: Mapping[str, Any]
+) -> Part:
+    origin = pd.Timestamp(request["fitted_at"])
+    past = panel[panel["ds"] <= origin].reset_index(drop=True)
+    if past.empty:  # all of its series are younger
+        return Part((), None, {})
+    return fit_part(setup.project, setup.assumptions, candidate, past, grid, origin, request)
+
+
 def _fold(
     setup: _Setup,
     candidate: Candidate,
+    part: Part,
     panel: pd.DataFrame,
     past: pd.DataFrame,
-    grid: TimeGrid,
     origin: pd.Timestamp,
     request: Mapping[str, Any],
 ) -> pd.DataFrame:
-    project, assumptions = setup.project, setup.assumptions
+    project, assumptions, grid = setup.project, setup.assumptions, _grid_of(request)
     task = runtime.task(project, grid, origin, request["threads"])
     offer = project.host.offer("model", candidate.type)
     future = blank_future(list(past["unique_id"].unique()), grid, origin, task.horizon)
@@ -134,7 +148,6 @@ def _fold(
     if offer.spec.capabilities.covariates:
         assumed = assumptions.ahead(past, _known_part(panel, origin), future, task)
         future, carried = assumed.frame, set(assumed.reasons[~future["unique_id"].isin(list(screened))])
-    part = fit_part(project, assumptions, candidate, past, grid, origin, request)
     answer = guard.answer(offer, [part], past, future, task, {**_barred(request), **screened})
     rows = guard.with_fallback(answer, past, future, task, model=candidate.type)
     rows["foresight"] = np.nan

@@ -148,18 +148,20 @@ def site_of() -> Callable[..., Site]:
 def make_site(
     tmp_path: Path, empty_store: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., Site]:
-    """Makes sites: `make_site(history, horizon=12)`; with `bare=True` there is no MLflow database yet."""
+    """Makes sites: `make_site(history)`, `make_site(days=24)`; with `bare=True` there is no MLflow database yet."""
     monkeypatch.setenv("FORECASTCORE_CACHE", str(tmp_path / "cache"))
     made = 0
 
-    def make(history: Frame | None = None, *, bare: bool = False, **settings: Any) -> Site:
+    def make(history: Frame | None = None, *, days: int = 10, bare: bool = False, **settings: Any) -> Site:
         nonlocal made
         made += 1
         folder = tmp_path / f"site-{made}"
         folder.mkdir()
         if not bare:
             shutil.copy(empty_store, folder / "mlflow.db")
-        return Site(folder, capsys, dict(SETTINGS)).write(small_history() if history is None else history, **settings)
+        return Site(folder, capsys, dict(SETTINGS)).write(
+            small_history(days=days) if history is None else history, **settings
+        )
 
     return make
 

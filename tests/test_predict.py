@@ -133,8 +133,8 @@ def ahead(site):
     ]
 
 
-def test_the_same_question_is_answered_once(site):
-    site.write(**COVARIATES, models=[{"type": "ridge", "covariates": "actual"}])
+def test_the_same_question_is_answered_once(make_site):
+    site = make_site(days=24, **COVARIATES, models=[{"type": "ridge", "covariates": "actual"}])
     site.retrain()
     first = site.predict()
     again = site.predict()

@@ -118,6 +118,10 @@ from forecastcore.api import Published, SinkSpec, hookimpl
 @dataclass(frozen=True)
 class Notice:
     path: Path
+    only_tells = True
+
+    def read(self, issued_at=None):
+        raise AssertionError("nobody reads a notice")
 
     def publish(self, vintage, run_key):
         self.path.write_text(run_key)

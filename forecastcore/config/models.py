@@ -262,7 +262,7 @@ class AuditConfig(Config):
     """What holds a vintage back before it is published."""
 
     level: Annotated[Float, Field(gt=1)] = 5.0
-    """How many times its recent level, up or down, a series may be forecast at, where its past was never near that."""
+    """How many times its recent level a series may be forecast at, where its past was never near (down: fourfold)."""
     minimum: Float | None = None
     """Smallest value that a forecast or a quantile may have."""
     maximum: Float | None = None

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any, Literal
 from forecastcore.errors import ForecastCoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from forecastcore.api import Source
-    from forecastcore.doctor.models import Seen
     from forecastcore.frames import History
+    from forecastcore.messages import LedgerEntry, ModelVersion
     from forecastcore.project import Project
+    from forecastcore.tracking.store import MlflowStore
 
-__all__ = ["Fault", "Finding", "Patient", "Skip", "found"]
+__all__ = ["Fault", "Finding", "Patient", "Seen", "Skip", "found"]
 
 
 class Fault(Exception):  # noqa: N818 - reads as what it is
@@ -52,6 +53,16 @@ class Finding:
     status: Literal["ok", "failed", "skipped"]
     detail: str
     mend: str = ""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The store, and what it holds: versions newest first, decisions oldest first, aliases that should be otherwise."""
+
+    store: MlflowStore
+    versions: Sequence[ModelVersion]
+    ledger: Sequence[LedgerEntry]
+    astray: Mapping[str, str | None]
 
 
 @dataclass

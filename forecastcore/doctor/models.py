@@ -3,38 +3,23 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from forecastcore import runtime
-from forecastcore.doctor.finding import Fault, Skip
+from forecastcore.doctor.finding import Fault, Seen, Skip
 from forecastcore.errors import ConfigError
 from forecastcore.package import Package
 from forecastcore.tracking.connect import mask
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
     from forecastcore.doctor.finding import Patient
-    from forecastcore.messages import LedgerEntry, ModelVersion
-    from forecastcore.tracking.store import MlflowStore
 
 __all__ = ["CHECKS"]
 
 #: clocks may differ by so much
 _SLACK = timedelta(minutes=5)
-
-
-@dataclass(frozen=True)
-class Seen:
-    """The store, and what it holds: versions newest first, decisions oldest first, aliases that should be otherwise."""
-
-    store: MlflowStore
-    versions: Sequence[ModelVersion]
-    ledger: Sequence[LedgerEntry]
-    astray: Mapping[str, str | None]
 
 
 def tracking(patient: Patient) -> str:

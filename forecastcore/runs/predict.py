@@ -148,7 +148,7 @@ def forecasts(
         CONTRACT §3's table, sorted by scenario, series, origin and step; empty where nothing was delivered.
     """
     for label, sink in project.sinks():
-        if not callable(getattr(sink, "read", None)):
+        if _only_tells(sink):
             continue
         moment = _newest(sink) if issued_at == "latest" else runtime.instant(project, issued_at)
         frame = _read(sink, moment)
@@ -300,11 +300,11 @@ def _audited(project: Project, history: History, version: ModelVersion, vintages
 def _publish(project: Project, table: pa.Table, key: str) -> list[Publication]:
     """Deliver to every sink; one that fails does not keep the others from it.
 
-    What cannot be read back only tells of a vintage, so it comes last, and not where a place of the vintage failed.
+    A sink that only tells of a vintage comes last, and not where a place of the vintage failed.
     """
     sinks = project.sinks()
-    places = [(label, sink) for label, sink in sinks if callable(getattr(sink, "read", None))]
-    notices = [(label, sink) for label, sink in sinks if not callable(getattr(sink, "read", None))]
+    places = [(label, sink) for label, sink in sinks if not _only_tells(sink)]
+    notices = [(label, sink) for label, sink in sinks if _only_tells(sink)]
     done = {label: _delivery(label, sink, table, key) for label, sink in places}
     lost = [label for label, answer in done.items() if answer.error]
     for label, sink in notices:
@@ -314,6 +314,11 @@ def _publish(project: Project, table: pa.Table, key: str) -> list[Publication]:
         else:
             done[label] = _delivery(label, sink, table, key)
     return [done[label] for label, _ in sinks]
+
+
+def _only_tells(sink: Any) -> bool:
+    """Whether a sink keeps nothing that could be read back, as a webhook."""
+    return bool(getattr(sink, "only_tells", False))
 
 
 def _delivery(label: str, sink: Any, table: pa.Table, key: str) -> Publication:

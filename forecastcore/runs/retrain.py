@@ -20,6 +20,7 @@ from forecastcore.messages import RetrainReport, VersionRef
 from forecastcore.package import Manifest, MemberStamp, Package, PluginStamp
 from forecastcore.ports import Steps
 from forecastcore.profile import PROFILE, profile
+from forecastcore.runs.calibrating import calibration_errors
 from forecastcore.runs.contest import hold_contest
 from forecastcore.runs.demotion import review
 from forecastcore.runs.gate import judge, recipe_of
@@ -163,7 +164,7 @@ def _refit(project: Project, history: History, contest: Contest, engine: Engine,
         members=members,
     )
     (folder / PROFILE).write_bytes(profile(history, task).to_bytes())
-    learned = calibrate(contest.best.errors, config.horizon, config.quantiles)
+    learned = calibrate(calibration_errors(project, history, contest, engine), config.horizon, config.quantiles)
     Package.seal(folder, manifest, learned, blend)
 
 

@@ -61,7 +61,8 @@ def plan_of(panel: Panel, seasons: tuple[int, ...], horizon: int) -> Plan:
     """Choose lags and windows for what the panel holds."""
     rows = panel.y.shape[1]
     days = (panel.instants[-1] - panel.instants[0]).total_seconds() / 86_400 / max(1, rows - 1)
-    used = tuple(season for season in seasons if 1 < season < rows)
+    # Of a season that history does not hold twice, what comes around has hardly been seen to come around.
+    used = tuple(season for season in seasons if 1 < season <= rows // 2)
     year = round(364 / days) if 0 < days <= _DAILY else 0
     return Plan(
         seasons=used,

@@ -24,6 +24,7 @@ __all__ = ["Linear", "fit_linear"]
 _CLIP = 10.0
 _CONSTANT = 1e-9
 _HUBER = 1.345
+_BEYOND = 100  # targets that must lie beyond a knot
 _TRUSTS = (0.1, 0.3, 0.5, 0.7, 0.9)
 _FIRST = 1e-2  # penalty of the first fit
 _ALPHAS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -36,11 +37,13 @@ class Linear:
     """Learned coefficients.
 
     Attributes:
-        knots: of each covariate, shape (covariates, 5); NaN where it is linear.
+        knots: of each covariate, shape (covariates, 5); NaN where there is none.
         middle: value that stands for a missing covariate.
         ladder: knots of the step.
         mean: of the columns.
         spread: of the columns; 1 where a column is constant.
+        low: least value that each column had in training, -inf where it is a covariate's; shape (columns,).
+        high: greatest value, likewise. What a longer history brings is read as the nearest that was seen.
         core: columns that the corrections use.
         coef: shape (1 + columns,), the intercept first.
         by_hour: corrections, shape (24, 1 + core).
@@ -53,15 +56,17 @@ class Linear:
     ladder: Floats
     mean: Floats
     spread: Floats
+    low: Floats
+    high: Floats
     core: Ints
     coef: Floats
     by_hour: Floats
     by_series: Floats
     trust: float
 
-    def predict(self, features: Features, plan: Plan, series: Ints) -> Floats:
+    def predict(self, features: Features, series: Ints) -> Floats:
         """Answer in units of scale above level, shape (rows,)."""
-        columns = _columns(features, plan, self.knots, self.middle, self.ladder)
+        columns = [*_own(features, self.ladder), *_covariates(features, self.knots, self.middle)]
         hour = features.columns["hour"].astype(np.int64)
         position = {int(column): number for number, column in enumerate(self.core, 1)}
         out: Floats = self.coef[0] + self.by_hour[hour, 0] + self.by_series[series, 0]
@@ -69,7 +74,8 @@ class Linear:
             weight = np.full(len(out), self.coef[number + 1])
             if number in position:
                 weight = weight + self.by_hour[hour, position[number]] + self.by_series[series, position[number]]
-            out = out + weight * ((column - self.mean[number]) / self.spread[number])
+            seen = np.clip(column, self.low[number], self.high[number])
+            out = out + weight * ((seen - self.mean[number]) / self.spread[number])
         return out
 
 
@@ -80,6 +86,8 @@ class _Design(NamedTuple):
     ladder: Floats
     mean: Floats
     spread: Floats
+    low: Floats
+    high: Floats
     core: Ints
 
 
@@ -89,22 +97,24 @@ def _hats(x: Floats, knots: Floats) -> list[Floats]:
     return [np.asarray(np.interp(x, knots, row)) for row in eye]
 
 
-def _columns(
-    features: Features, plan: Plan, knots: Floats, middle: Floats, ladder: Floats
-) -> list[tuple[bool, Floats]]:
-    """The design: (whether corrections use it, column)."""
-    values = features.columns
+def _own(features: Features, ladder: Floats) -> list[tuple[bool, Floats]]:
+    """The columns of the series itself and of the calendar: (whether corrections use it, column)."""
     out: list[tuple[bool, Floats]] = []
-    lags = _lags(features)
-    hats = _hats(np.log(values["step"]), ladder)
-    for lag in lags:
+    hats = _hats(np.log(features.columns["step"]), ladder)
+    for lag in _lags(features):
         out.append((True, lag))
         out += [(False, lag * hat) for hat in hats] if len(hats) > 1 else []
     out += [(False, hat) for hat in hats[1:]]
-    out += _calendar(features)
-    for number in range(plan.covariates):
-        out += [(True, column) for column in _covariate(values, number, knots[number], middle[number])]
-    return out
+    return out + _calendar(features)
+
+
+def _covariates(features: Features, knots: Floats, middle: Floats) -> list[tuple[bool, Floats]]:
+    """The columns of covariates, likewise."""
+    return [
+        (True, column)
+        for number in range(len(knots))
+        for column in _covariate(features.columns, number, knots[number], middle[number])
+    ]
 
 
 def _lags(features: Features) -> list[Floats]:
@@ -132,9 +142,7 @@ def _calendar(features: Features) -> list[tuple[bool, Floats]]:
 
 
 def _bend(column: Floats, knots: Floats) -> list[Floats]:
-    if not np.isfinite(knots).all():
-        return [column]
-    return [column, *(np.maximum(column - knot, 0.0) for knot in knots)]
+    return [column, *(np.maximum(column - knot, 0.0) for knot in knots[np.isfinite(knots)])]
 
 
 def _covariate(values: dict[str, Floats], number: int, knots: Floats, middle: float) -> list[Floats]:
@@ -153,16 +161,18 @@ def _ladder(plan: Plan, horizon: int) -> Floats:
     return np.asarray(np.log(sorted(step for step in steps if 1 <= step <= horizon)))
 
 
-def _knots(values: dict[str, Floats], plan: Plan) -> tuple[Floats, Floats]:
+def _knots(values: dict[str, Floats], plan: Plan, targets: int) -> tuple[Floats, Floats]:
+    """Where covariates bend: only where enough lies beyond, since the slope there is what a what-if goes on with."""
+    places = np.array([place for place in _KNOTS if min(place, 1 - place) * targets >= _BEYOND])
     knots, middle = np.full((plan.covariates, len(_KNOTS)), np.nan), np.zeros(plan.covariates)
     for number in range(plan.covariates):
         seen = values[f"x{number}"]
         seen = seen[np.isfinite(seen)]
         if len(seen):
             middle[number] = np.median(seen)
-            places = np.quantile(seen, _KNOTS)
-            if len(np.unique(places)) == len(_KNOTS):
-                knots[number] = places
+            found = np.quantile(seen, places)
+            if len(np.unique(found)) == len(places):
+                knots[number, : len(places)] = found
     return knots, middle
 
 
@@ -192,20 +202,34 @@ def fit_linear(lesson: Lesson, alpha: float | None = None) -> Linear:
     # Digits beyond these hang on the order in which a library adds up; trees that follow must not.
     coef, by_hour, by_series = (np.round(part, 6) for part in (coef, by_hour, by_series))
     return Linear(
-        design.knots, design.middle, design.ladder, design.mean, design.spread, core, coef, by_hour, by_series, trust
+        knots=design.knots,
+        middle=design.middle,
+        ladder=design.ladder,
+        mean=design.mean,
+        spread=design.spread,
+        low=design.low,
+        high=design.high,
+        core=core,
+        coef=coef,
+        by_hour=by_hour,
+        by_series=by_series,
+        trust=trust,
     )
 
 
 def _design(lesson: Lesson) -> _Design:
     """The standardised columns of the rows, and what makes them."""
-    knots, middle = _knots(lesson.features.columns, lesson.plan)
+    knots, middle = _knots(lesson.features.columns, lesson.plan, lesson.targets)
     ladder = _ladder(lesson.plan, lesson.horizon)
-    columns = _columns(lesson.features, lesson.plan, knots, middle, ladder)
+    own = _own(lesson.features, ladder)
+    columns = [*own, *_covariates(lesson.features, knots, middle)]
     core = np.flatnonzero([used for used, _ in columns]).astype(np.int64)
     x = np.stack([column for _, column in columns], axis=1)
-    mean, spread = x.mean(axis=0), x.std(axis=0)
+    mean, low, high = x.mean(axis=0), x.min(axis=0), x.max(axis=0)
+    spread = x.std(axis=0)
     spread = np.where(spread > _CONSTANT, spread, 1.0)
-    return _Design((x - mean) / spread, knots, middle, ladder, mean, spread, core)
+    low[len(own) :], high[len(own) :] = -np.inf, np.inf
+    return _Design((x - mean) / spread, knots, middle, ladder, mean, spread, low, high, core)
 
 
 def _trust(x: Floats, lesson: Lesson) -> float:

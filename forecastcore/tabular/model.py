@@ -96,7 +96,7 @@ def learn(  # noqa: PLR0913 - what a model family lets its users set
     lesson = lesson_of(history, task, strategy, covariates, max_rows)
     with threadpool_limits(limits=1):  # more threads would add up in another order, and gain little at this size
         linear = fit_linear(lesson, alpha)
-        answer = linear.predict(lesson.features, lesson.plan, lesson.series)
+        answer = linear.predict(lesson.features, lesson.series)
     if grow is None:
         return FittedTabular(lesson.plan, lesson.ids, linear, None, (), np.empty(0, dtype=bool), strategy)
     seen, rest = _matrix(lesson.features, answer), np.round(lesson.target - answer, 6)
@@ -162,7 +162,7 @@ class FittedTabular:
         features = features_of(panel, rows, self.plan)
         known = {name: number for number, name in enumerate(self.ids)}
         own = np.array([known.get(name, len(known)) for name in panel.ids], dtype=np.int64)
-        linear = self.linear.predict(features, self.plan, own[rows.series])
+        linear = self.linear.predict(features, own[rows.series])
         answers = linear[None]
         if self.trees is not None:
             seen = _matrix(features, linear)[:, self.used]

@@ -60,13 +60,20 @@ def test_tsb_fades_where_demand_has_stopped_and_croston_does_not(rare, series, t
     assert same == croston
 
 
-@pytest.mark.parametrize("y", [np.zeros(30), np.array([0.0]), np.array([3.0]), -np.ones(9), np.r_[np.zeros(29), 4.0]])
+@pytest.mark.parametrize(
+    "y", [np.zeros(30), np.array([0.0]), np.array([3.0]), np.r_[-np.ones(9), 0.0], np.r_[np.zeros(29), 4.0]]
+)
 def test_no_demand_one_row_returns_and_a_single_demand_give_numbers(family, y, series, task):
     ours, _ = family
     answer = ours.predict_series(ours.fit_series(series(y)[0], task()), *series(y), task())
     assert np.isfinite(answer).all()
     assert (answer >= 0).all()
     assert y.max() > 0 or not answer.any()
+
+
+def test_a_series_below_zero_is_refused_in_words(family, series, task):
+    with pytest.raises(ValueError, match="no demand to smooth"):
+        family[0].fit_series(series(-np.ones(9))[0], task())
 
 
 def test_no_row_at_all_is_too_short(family, series, task):

@@ -21,16 +21,18 @@ import json
 import random
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import urlsplit
 
 import pyarrow.compute as pc
 
 from forecastcore.api import Published
 from forecastcore.errors import SinkError
-from forecastcore.vintages import check_vintage, ref_of
+from forecastcore.vintages import check_vintage, empty_vintage, ref_of
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     import httpx
     import pyarrow as pa
 
@@ -61,6 +63,9 @@ class WebhookSink:
     timeout: float = 15.0
     pause: float = 1.0
 
+    #: nothing is kept: the host tells it last, and reads elsewhere
+    only_tells: ClassVar[bool] = True
+
     def __post_init__(self) -> None:
         parts = urlsplit(self.url)
         if not parts.hostname or (
@@ -81,6 +86,10 @@ class WebhookSink:
         table = check_vintage(vintage, run_key)
         answer = self._told(_notice(table), run_key)
         return Published(location=self._where, rows=table.num_rows, already=answer in _KNOWN)
+
+    def read(self, issued_at: datetime | None = None) -> pa.Table:  # noqa: ARG002 - the protocol's
+        """An empty table: what was told is not kept here."""
+        return empty_vintage()
 
     @property
     def _where(self) -> str:

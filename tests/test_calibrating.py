@@ -1,0 +1,63 @@
+"""A stored model's bands know more horizons than its backtest had folds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from forecastcore import runtime
+from forecastcore.ports import Steps
+from forecastcore.runs.calibrating import calibration_errors
+from forecastcore.runs.contest import hold_contest
+
+FOLDS, HORIZON = 2, 24
+MEAN = {"type": "ensemble", "method": "mean", "members": ["naive", "seasonal-naive"]}
+
+
+def learned(site, **settings):
+    site.write(horizon=HORIZON, backtest={"folds": FOLDS}, **settings)
+    project = site.project()
+    history = runtime.history(project)
+    contest = hold_contest(project, history, runtime.engine(project), Steps())
+    return history, contest, calibration_errors(project, history, contest, runtime.engine(project))
+
+
+def test_earlier_origins_are_added_and_what_they_err_by_is_what_the_model_would_have(site):
+    history, contest, errors = learned(site, models=[{"type": "naive"}])
+    own = len(contest.best.errors.y)
+    assert np.array_equal(errors.y[:own], contest.best.errors.y, equal_nan=True)
+    count = len(np.unique(errors.fold)) - FOLDS
+    assert 2 <= count <= 16
+    assert not set(errors.fold[own:]) & set(errors.fold[:own])
+    for number, uid in enumerate(errors.ids):
+        panel = history.panel[history.panel["unique_id"] == uid].set_index("ds")["y"]
+        for back in range(count, 0, -1):
+            origin = history.grid.shift(contest.rows.origins[0], -back * HORIZON)
+            hit = (errors.series == number) & (errors.fold == FOLDS + count - back)
+            ahead = panel[panel.index > origin].iloc[:HORIZON]
+            assert ahead.index.max() <= contest.rows.origins[0]
+            np.testing.assert_allclose(errors.y[hit], ahead)
+            np.testing.assert_allclose(errors.forecast[hit], panel[panel.index <= origin].ffill().iloc[-1])
+
+
+def test_those_of_an_ensemble_are_its_members_put_together(site):
+    models = [{"type": "naive"}, {"type": "seasonal-naive"}]
+    _, _, naive = learned(site, models=models[:1])
+    _, _, seasonal = learned(site, models=models[1:])
+    site.write(horizon=HORIZON, backtest={"folds": FOLDS}, models=[*models, MEAN])
+    project = site.project()
+    history = runtime.history(project)
+    contest = hold_contest(project, history, runtime.engine(project), Steps())
+    mean = next(result for result in contest.results if result.candidate.members)
+    errors = calibration_errors(project, history, replace(contest, best=mean), runtime.engine(project))
+    np.testing.assert_allclose(errors.forecast, (naive.forecast + seasonal.forecast) / 2)
+
+
+def test_a_history_that_is_used_up_by_the_backtest_adds_none(site):
+    whole = runtime.history(site.project())
+    site.write(horizon=30, backtest={"folds": FOLDS}, models=[{"type": "naive"}])
+    project = site.project()
+    history = runtime.history(project, whole.grid.shift(whole.panel["ds"].min(), 80))
+    contest = hold_contest(project, history, runtime.engine(project), Steps())
+    assert calibration_errors(project, history, contest, runtime.engine(project)) is contest.best.errors
