@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from forecastcore.doctor.finding import Patient
 
-__all__ = ["CHECKS", "nearest", "user"]
+__all__ = ["CHECKS", "ROOM", "nearest", "room", "user"]
 
 #: distribution -> first version without a published hole that matters here, and the hole
 SAFE = {
@@ -156,13 +156,14 @@ def temporary(_: Patient) -> str:
         folder = Path(tempfile.gettempdir())
     except FileNotFoundError as error:
         raise Fault(f"{error}, tried as {user()}", "export TMPDIR=a folder that you may write") from error
-    return _room(folder)
+    return room(folder)
 
 
-def _room(folder: Path) -> str:
+def room(folder: Path, least: int = ROOM) -> str:
+    """What is left on a folder's disk."""
     free = shutil.disk_usage(folder).free
-    if free < ROOM:
-        raise Fault(f"{folder} has {free / 1e6:.0f} MB left", f"make room: a run may need {ROOM / 1e6:.0f} MB")
+    if free < least:
+        raise Fault(f"{folder} has {free / 1e6:.0f} MB left", f"make room: a run may need {least / 1e6:.0f} MB")
     return f"{folder} has {free / 1e9:.1f} GB left"
 
 

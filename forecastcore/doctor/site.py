@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ import pandas as pd
 from forecastcore import guard, runtime
 from forecastcore.config.references import REFERENCE
 from forecastcore.doctor.finding import Fault, Skip
-from forecastcore.doctor.machine import ROOM, nearest, user
+from forecastcore.doctor.machine import ROOM, nearest, room, user
 from forecastcore.errors import ConfigError
 from forecastcore.host import Host
 from forecastcore.host.finding import normal
@@ -212,11 +211,7 @@ def _entries(project: Project) -> Iterator[tuple[str, PluginConfig]]:
 
 def disk(patient: Patient) -> str:
     """There is room beside the project file."""
-    root = patient.need("project", "project-file").root
-    free = shutil.disk_usage(root).free
-    if free < ROOM:
-        raise Fault(f"{root} has {free / 1e6:.0f} MB left", f"make room: a run may need {ROOM / 1e6:.0f} MB")
-    return f"{root} has {free / 1e9:.1f} GB left"
+    return room(patient.need("project", "project-file").root, ROOM)
 
 
 def engine(patient: Patient) -> str:
