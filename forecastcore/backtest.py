@@ -183,17 +183,18 @@ def _units(
     project: Project,
     history: History,
     candidate: Candidate,
-    origins: Sequence[tuple[int, pd.Timestamp]],
+    rows: Backtest,
     fitted_at: pd.Timestamp | None,
 ) -> list[Unit]:
-    request = request_of(project, history.grid, candidate=candidate.as_dict())
+    request, barred = request_of(project, history.grid, candidate=candidate.as_dict()), {}
     if fitted_at is not None:
         request["fitted_at"] = fitted_at.isoformat()
-    stamped = [(number, origin.isoformat()) for number, origin in origins]
+        barred = dict(rows.screened)  # what no model is given today was given to none of then
+    stamped = [(number, origin.isoformat()) for number, origin in enumerate(rows.origins)]
     if project.host.offer("model", candidate.type).spec.capabilities.scope == "global":
         parts = [stamped] if fitted_at is not None else [[one] for one in stamped]
-        return [Unit(None, json.dumps({**request, "origins": part})) for part in parts]
-    return [Unit(ids, json.dumps({**request, "origins": stamped})) for ids in chunks(history.panel)]
+        return [Unit(None, json.dumps({**request, "origins": part}), barred) for part in parts]
+    return [Unit(ids, json.dumps({**request, "origins": stamped}), barred) for ids in chunks(history.panel)]
 
 
 def rows_of(project: Project, history: History, origins: list[pd.Timestamp]) -> Backtest:
@@ -282,8 +283,7 @@ def run(
         progress: told (units done, units in all).
         fitted_at: fit each once, as of here, and not at each origin anew.
     """
-    numbered = list(enumerate(rows.origins))
-    jobs = [(c, unit) for c in candidates for unit in _units(project, history, c, numbered, fitted_at)]
+    jobs = [(c, unit) for c in candidates for unit in _units(project, history, c, rows, fitted_at)]
     got: dict[str, list[pd.DataFrame]] = {c.name: [] for c in candidates}
     for done, (number, frame) in enumerate(engine.map(backtest_unit, history.panel, [unit for _, unit in jobs]), 1):
         got[jobs[number][0].name].append(frame)

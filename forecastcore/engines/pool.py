@@ -151,7 +151,8 @@ class Pool(Generic[T]):
         found: dict[str, BaseException] = culprits(attempt, ids) if len(ids) > 1 else {ids[0]: WorkerLostError(code)}
         try:
             # Where each alone is fine and all together are not, none of them.
-            return self._run(replace(unit, barred=_codes(found) or dict.fromkeys(ids, code)), self._timeout)
+            guilty = _codes(found) or dict.fromkeys(ids, code)
+            return self._run(replace(unit, barred={**unit.barred, **guilty}), self._timeout)
         except WorkerLostError as lost:
             raise EngineError(
                 f"a worker process {_WORDS[lost.code]}, whichever series it was not given",
