@@ -35,6 +35,8 @@ from forecastcore.errors import ForecastCoreError
 ROOT = Path(__file__).parents[1]
 DEMO = Path(forecastcore.demo.__file__).parent / "project"
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md")), *sorted(ROOT.glob("plugins/*/README.md"))]
+#: pages of many commands, each a process of its own; what they show has tests elsewhere too
+SLOW = {"docs/first-project.md", "docs/delivery.md"}
 FENCE = re.compile(r"^(?P<indent> *)(?P<fence>```+|~~~+) *(?P<language>[\w-]*)[^`]*$")
 COMMENT = re.compile(r"^<!-- (?P<kind>not run|file): (?P<text>\S.*?) -->$")
 MAKE = re.compile(r"^make( |$)")
@@ -159,7 +161,12 @@ def page(tmp_path, monkeypatch):
     return Page(folder, module)
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def _page(path):
+    name = str(path.relative_to(ROOT))
+    return pytest.param(path, id=name, marks=[pytest.mark.slow] if name in SLOW else [])
+
+
+@pytest.mark.parametrize("path", [_page(path) for path in PAGES])
 def test_every_block_of_a_page_works(path, page):
     for block in blocks_of(path.read_text(), str(path.relative_to(ROOT))):
         page.run(block)

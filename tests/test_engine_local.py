@@ -84,6 +84,7 @@ def test_a_worker_that_dies_whatever_is_barred_is_told_in_a_sentence_and_the_nex
     assert len(list(LocalEngine(2).map(described, PANEL, units(("series-0",), ("series-1",))))) == 2
 
 
+@pytest.mark.slow
 def test_the_series_that_ends_a_worker_and_the_one_that_hangs_are_found_and_the_others_answered():
     engine, started = LocalEngine(2, timeout=6.0), time.monotonic()
     got = dict(engine.map(of_the_healthy, PANEL, units(("series-0", "series-1", "series-2"), ("series-3", "series-4"))))
