@@ -817,7 +817,8 @@ def test_of_the_core_only_frozen_dataclasses_of_named_packages_are_loaded(monkey
 
     plan = Plan((24, 168), 0, yearday=False, covariates=1)
     assert from_files(to_files(plan).__getitem__, packages=(), trusted=(), aliases={}) == plan
-    loose = make_dataclass("Loose", ["command"], namespace={"__module__": "forecastcore.api"})
+    loose = make_dataclass("Loose", ["command"])
+    loose.__module__ = "forecastcore.api"  # Python 3.12 and newer would set their own over the namespace's
     monkeypatch.setattr(api, "Loose", loose, raising=False)
     for name, fields, words in (
         ("forecastcore.api:Loose", ["command"], "is not frozen"),
