@@ -198,7 +198,7 @@ def _units(
 
 
 def rows_of(project: Project, history: History, origins: list[pd.Timestamp]) -> Backtest:
-    """The rows to score on, their actuals and scales, and the seasonal naive yardstick."""
+    """The rows to score on, their actuals and scales, and the seasonal naive yardstick; NaN for what has not come."""
     panel, grid = history.panel, history.grid
     starts = offsets(panel)
     ids = [str(uid) for uid in panel["unique_id"].to_numpy()[starts[:-1]]]
@@ -211,7 +211,8 @@ def rows_of(project: Project, history: History, origins: list[pd.Timestamp]) -> 
     scale, scale2 = (_scale(y, starts, task.season, ends, power) for power in (1, 2))
     begin = ends.T[fold, series]
     step = np.tile(np.arange(1, horizon + 1, dtype=np.intp), len(fold))
-    actual = y[np.repeat(begin, horizon) + step - 1]
+    place, end = np.repeat(begin, horizon) + step - 1, np.repeat(starts[1:][series], horizon)
+    actual = np.where(place < end, y[np.minimum(place, len(y) - 1)], np.nan)
     group = np.repeat(fold * len(ids) + series, horizon)
     histories = [y[starts[s] : ends[s, f]] for f, s in zip(fold, series, strict=True)]
     # What no model is given is no model's merit: a broken series leaves the leaderboard as it would be without it.
@@ -293,12 +294,28 @@ def run(
 
 
 def run_package(
-    project: Project, history: History, folder: Path, engine: Engine, rows: Backtest, folds: Sequence[int]
+    project: Project,
+    history: History,
+    folder: Path,
+    engine: Engine,
+    rows: Backtest,
+    folds: Sequence[int],
+    *,
+    actual: bool = False,
 ) -> tuple[Floats, Floats]:
-    """Point forecasts and quantiles of a stored model for the rows of some folds; NaN elsewhere."""
-    request = request_of(
-        project, history.grid, package=str(folder), origins=[(n, rows.origins[n].isoformat()) for n in folds]
-    )
+    """Point forecasts and quantiles of a stored model for the rows of some folds; NaN elsewhere.
+
+    Args:
+        project: whose assumptions.
+        history: checked history.
+        folder: of the stored model.
+        engine: where to run.
+        rows: as `rows_of` gives them.
+        folds: numbers of origins.
+        actual: with the covariates that came instead of those assumed.
+    """
+    stamped = [(n, rows.origins[n].isoformat()) for n in folds]
+    request = request_of(project, history.grid, package=str(folder), origins=stamped, actual=actual)
     ((_, frame),) = list(engine.map(package_unit, history.panel, [Unit(None, json.dumps(request))]))
     columns = ["forecast", *(quantile_column(q) for q in project.config.quantiles)]
     values = np.full((len(rows.y), len(columns)), np.nan)

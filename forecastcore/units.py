@@ -201,7 +201,10 @@ def fit_unit(panel: pd.DataFrame, request_text: str) -> None:
 
 
 def package_unit(panel: pd.DataFrame, request_text: str) -> pd.DataFrame:
-    """Forecast with a stored model at some origins; the same columns as `backtest_unit`."""
+    """Forecast with a stored model at some origins; the same columns as `backtest_unit`.
+
+    Where the request says so under `actual`, with the covariates that came, as far as they are known.
+    """
     request = json.loads(request_text)
     setup = _setup(request["recipe"])
     package = Package.load(Path(request["package"]), setup.project.host)
@@ -213,6 +216,8 @@ def package_unit(panel: pd.DataFrame, request_text: str) -> pd.DataFrame:
         task = runtime.task(setup.project, grid, origin)
         blank = blank_future(list(past["unique_id"].unique()), grid, origin, task.horizon)
         future = setup.assumptions.ahead(past, _known_part(panel, origin), blank, task).frame
+        if request.get("actual"):
+            future = setup.assumptions.actual(future, panel)
         rows = package.forecast(past, future, origin, _barred(request))
         rows.insert(0, "fold", number)
         blocks.append(rows)

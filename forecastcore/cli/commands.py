@@ -171,6 +171,18 @@ def _rollback_vintage(options: Namespace) -> tuple[Document, int]:
     return report.to_json(), OK
 
 
+def _monitor(options: Namespace) -> tuple[Document, int]:
+    from forecastcore.runs.monitor import monitor
+
+    project = _project(options)
+    report = monitor(project, options.as_of, last=options.last, steps=Progress())
+    if options.act and report.advice:
+        from forecastcore.runs.acting import act
+
+        report = act(project, report, steps=Progress())
+    return report.to_json(), DEGRADED if report.advice else OK
+
+
 def _backtest(options: Namespace) -> tuple[Document, int]:
     from forecastcore.runs.contest import backtest
 
@@ -293,6 +305,7 @@ _COMMANDS: dict[str, Callable[[Any], tuple[Document, int]]] = {
     "models_promote": _models_promote,
     "models_rollback": _models_rollback,
     "models_show": _models_show,
+    "monitor": _monitor,
     "plan_predict": _plan_predict,
     "plan_retrain": _plan_retrain,
     "plugins_check": _plugins_check,

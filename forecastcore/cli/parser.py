@@ -161,6 +161,7 @@ def build() -> argparse.ArgumentParser:
 
     _plan(commands)
     _delivery(commands)
+    _watch(commands)
     _models(commands)
 
     _plugins(commands)
@@ -237,6 +238,27 @@ def _delivery(commands: Any) -> None:
     rollback.add_argument("--issued-at", metavar="T", help="the origin to take back (default: the newest)")
     rollback.add_argument("--scenario", metavar="NAME", help="only this one (default: all of the origin)")
     rollback.add_argument("--reason", default="rolled back by hand", help="kept where the sink has a place for it")
+
+
+def _watch(commands: Any) -> None:
+    monitor = _command(
+        commands,
+        "monitor",
+        "delivered forecasts beside what came: accuracy, drift, and what the policies say; exit 3 where one fires",
+        ("monitor", "monitor --as-of 2026-11-01 --last 60", "monitor --act"),
+    )
+    monitor.add_argument("--as-of", metavar="T", help="actuals up to here are used (default: the newest value)")
+    monitor.add_argument(
+        "--last", type=_count, metavar="N", help="newest vintages to look at (default: monitor.last, 30)"
+    )
+    monitor.add_argument("--act", action="store_true", help="carry out what the policies ask for")
+
+
+def _count(text: str) -> int:
+    number = int(text) if text.isdigit() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of vintages")
+    return number
 
 
 def _models(commands: Any) -> None:

@@ -307,6 +307,12 @@ def _plain(document: Document) -> str:
     return "\n".join(f"{key}: {value}" for key, value in document.items())
 
 
+def _monitor(document: Document) -> str:
+    from forecastcore.watching.words import lines
+
+    return "\n".join(lines(document, table))
+
+
 _RENDER = {
     "backfill": _backfill,
     "backtest": _backtest,
@@ -319,6 +325,7 @@ _RENDER = {
     "models promote": _entry,
     "models rollback": _entry,
     "models show": _models_show,
+    "monitor": _monitor,
     "plan predict": _plan,
     "plan retrain": _plan,
     "plugins check": _plugins_check,

@@ -23,6 +23,7 @@ from forecastcore.frames import data_digest
 from forecastcore.messages import PredictReport, Publication, SeriesCount
 from forecastcore.package import Package
 from forecastcore.ports import Steps
+from forecastcore.runs.delivered import only_tells, readable
 from forecastcore.runs.shelves import retain
 
 if TYPE_CHECKING:
@@ -147,20 +148,15 @@ def forecasts(
     Returns:
         CONTRACT §3's table, sorted by scenario, series, origin and step; empty where nothing was delivered.
     """
-    for label, sink in project.sinks():
-        if _only_tells(sink):
-            continue
-        moment = _newest(sink) if issued_at == "latest" else runtime.instant(project, issued_at)
-        frame = _read(sink, moment)
-        if issued_at == "latest" and len(frame):
-            frame = frame[frame["issued_at"] == frame["issued_at"].max()]
-        if scenario is not None:
-            frame = frame[frame["scenario"] == scenario]
-        frame.attrs["sink"] = label
-        return frame.sort_values(["scenario", "unique_id", "issued_at", "step"], ignore_index=True)
-    raise UsageError(
-        "no sink of this project can be read back", hint="add {type: delta, path: out/forecasts} under sinks:"
-    )
+    label, sink = readable(project)
+    moment = _newest(sink) if issued_at == "latest" else runtime.instant(project, issued_at)
+    frame = _read(sink, moment)
+    if issued_at == "latest" and len(frame):
+        frame = frame[frame["issued_at"] == frame["issued_at"].max()]
+    if scenario is not None:
+        frame = frame[frame["scenario"] == scenario]
+    frame.attrs["sink"] = label
+    return frame.sort_values(["scenario", "unique_id", "issued_at", "step"], ignore_index=True)
 
 
 def _newest(sink: Any) -> pd.Timestamp | None:
@@ -303,8 +299,8 @@ def _publish(project: Project, table: pa.Table, key: str) -> list[Publication]:
     A sink that only tells of a vintage comes last, and not where a place of the vintage failed.
     """
     sinks = project.sinks()
-    places = [(label, sink) for label, sink in sinks if not _only_tells(sink)]
-    notices = [(label, sink) for label, sink in sinks if _only_tells(sink)]
+    places = [(label, sink) for label, sink in sinks if not only_tells(sink)]
+    notices = [(label, sink) for label, sink in sinks if only_tells(sink)]
     done = {label: _delivery(label, sink, table, key) for label, sink in places}
     lost = [label for label, answer in done.items() if answer.error]
     for label, sink in notices:
@@ -314,11 +310,6 @@ def _publish(project: Project, table: pa.Table, key: str) -> list[Publication]:
         else:
             done[label] = _delivery(label, sink, table, key)
     return [done[label] for label, _ in sinks]
-
-
-def _only_tells(sink: Any) -> bool:
-    """Whether a sink keeps nothing that could be read back, as a webhook."""
-    return bool(getattr(sink, "only_tells", False))
 
 
 def _delivery(label: str, sink: Any, table: pa.Table, key: str) -> Publication:
