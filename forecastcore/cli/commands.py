@@ -183,6 +183,27 @@ def _monitor(options: Namespace) -> tuple[Document, int]:
     return report.to_json(), DEGRADED if report.advice else OK
 
 
+def _drill(options: Namespace) -> tuple[Document, int]:
+    import dataclasses
+    import tempfile
+
+    from forecastcore import drill
+
+    project = _project(options)
+    with tempfile.TemporaryDirectory(prefix="forecastcore-drill-") as folder:
+        checks = drill.rehearse(
+            options.kind,
+            project,
+            Path(folder),
+            Progress(),
+            plugins=tuple(options.plugin or ()),
+            overrides=tuple(options.overrides or ()),
+        )
+    passed = all(check.passed for check in checks)
+    told = {"kind": options.kind, "passed": passed, "checks": [dataclasses.asdict(check) for check in checks]}
+    return {**_head("drill", project.config.name), **told}, OK if passed else FAILED
+
+
 def _backtest(options: Namespace) -> tuple[Document, int]:
     from forecastcore.runs.contest import backtest
 
@@ -298,6 +319,7 @@ _COMMANDS: dict[str, Callable[[Any], tuple[Document, int]]] = {
     "backtest": _backtest,
     "demo": _demo,
     "doctor": _doctor,
+    "drill": _drill,
     "init": _init,
     "models_compare": _models_compare,
     "models_history": _models_history,

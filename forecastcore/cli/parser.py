@@ -30,6 +30,7 @@ exit codes: 0 ok, 1 failed, 2 usage or project file, 3 delivered but degraded, 4
 
 
 _TEMPLATES = ("minimal", "energy-load", "retail-demand", "databricks", "plugin-team")
+_DRILLS = ("weather-outage", "registry-loss", "sink-outage")
 _KINDS = ("model", "assumption", "sink", "source")
 
 
@@ -252,6 +253,14 @@ def _watch(commands: Any) -> None:
         "--last", type=_count, metavar="N", help="newest vintages to look at (default: monitor.last, 30)"
     )
     monitor.add_argument("--act", action="store_true", help="carry out what the policies ask for")
+
+    drill = _command(
+        commands,
+        "drill",
+        "rehearse an outage on a copy; exit 1 where a forecast would not be delivered as it must be",
+        ("drill weather-outage", "drill registry-loss", "drill sink-outage"),
+    )
+    drill.add_argument("kind", choices=_DRILLS, metavar="KIND", help=", ".join(_DRILLS))
 
 
 def _count(text: str) -> int:

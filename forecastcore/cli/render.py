@@ -307,6 +307,12 @@ def _plain(document: Document) -> str:
     return "\n".join(f"{key}: {value}" for key, value in document.items())
 
 
+def _drill(document: Document) -> str:
+    lines = [f"{'holds' if c['passed'] else 'FAILS'}  {c['name']}: {c['detail']}" for c in document["checks"]]
+    end = "the forecast is delivered as it must be" if document["passed"] else "the forecast would not be delivered"
+    return "\n".join([*lines, f"{document['kind']}: {end}"])
+
+
 def _monitor(document: Document) -> str:
     from forecastcore.watching.words import lines
 
@@ -318,6 +324,7 @@ _RENDER = {
     "backtest": _backtest,
     "demo": _demo,
     "doctor": _doctor,
+    "drill": _drill,
     "init": _init,
     "models compare": _models_compare,
     "models history": _models_history,

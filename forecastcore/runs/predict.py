@@ -25,6 +25,7 @@ from forecastcore.package import Package
 from forecastcore.ports import Steps
 from forecastcore.runs.delivered import only_tells, readable
 from forecastcore.runs.shelves import retain
+from forecastcore.runs.standins import Lenient, Served, marked, whoever_can
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from forecastcore.assumptions import Future
     from forecastcore.frames import History
     from forecastcore.messages import AssumptionNote, ModelVersion
-    from forecastcore.ports import ModelStore, Run
+    from forecastcore.ports import ModelStore
     from forecastcore.project import Project
 
 __all__ = ["check_same_question", "forecasts", "known_scenarios", "predict", "run_key", "table_schema"]
@@ -51,6 +52,8 @@ def predict(
     source: Source | None = None,
 ) -> PredictReport:
     """Deliver one vintage per scenario.
+
+    Where the champion cannot be loaded, the one before serves, else the last season; every row is degraded then.
 
     Args:
         project: what to forecast, and where to.
@@ -73,12 +76,11 @@ def predict(
     scenarios = known_scenarios(project, scenarios)
     runtime.instant(project, as_of)  # a moment that is none is told first
     store = runtime.store(project)
-    version = _chosen(store, model)
     history = runtime.history(project, as_of, steps, source=source)
-    package = steps.run("load model", lambda: Package.load(store.fetch(version), project.host, version.digest or None))
-    check_same_question(project, history, package, version)
-    with store.run(f"predict {history.origin:%Y-%m-%d %H:%M}", tags={"forecastcore.command": "predict"}) as tracked:
-        vintages = [_vintage(project, history, package, version, scenario, steps) for scenario in scenarios]
+    served = steps.run("load model", lambda: _served(project, history, store, model))
+    version, run = served.version, f"predict {history.origin:%Y-%m-%d %H:%M}"
+    with Lenient(store.run(run, tags={"forecastcore.command": "predict"})) as tracked:
+        vintages = [_vintage(project, history, served, scenario, steps) for scenario in scenarios]
         steps.run("audit", lambda: _audited(project, history, version, vintages))
         published = [p for vintage in vintages for p in _delivered(project, vintage, steps)]
         report = PredictReport(
@@ -95,7 +97,7 @@ def predict(
             assumptions=tuple(note for vintage in vintages for note in vintage.notes),
             published=tuple(published),
             quality=dict(history.counts),
-            notes=history.notes,
+            notes=(*history.notes, *filter(None, [served.reason, tracked.note])),
             seconds=time.perf_counter() - started,
         )
         _track(tracked, report)
@@ -116,13 +118,27 @@ class _Vintage:
     notes: tuple[AssumptionNote, ...]
 
 
-def _vintage(
-    project: Project, history: History, package: Package, version: ModelVersion, scenario: str, steps: Steps
-) -> _Vintage:
+def _served(project: Project, history: History, store: ModelStore, model: str) -> Served[Package]:
+    """The model that was asked for; where the champion was and cannot be loaded, whoever can stand in for it."""
+
+    def load(version: ModelVersion) -> Package:
+        package = Package.load(store.fetch(version), project.host, version.digest or None)
+        check_same_question(project, history, package, version)
+        return package
+
+    if model == "champion":
+        return whoever_can(project, history, store, lambda: _chosen(store, model), load)
+    version = _chosen(store, model)
+    return Served(version, load(version))
+
+
+def _vintage(project: Project, history: History, served: Served[Package], scenario: str, steps: Steps) -> _Vintage:
+    package, version = served.model, served.version
     needed = package.uses_covariates
     future = steps.run(f"assume {scenario}", lambda: runtime.future(project, history, scenario, insist=needed))
     rows = steps.run(f"forecast {scenario}", lambda: package.forecast(history.panel, future.frame, history.origin))
-    key = run_key(project, history, future, scenario, version, package)
+    key = run_key(project, history, future, scenario, version, package.digest)
+    rows = marked(rows, served.reason)
     if needed:
         carried = (rows["status"] == "ok").to_numpy() & (future.reasons != "")
         rows.loc[carried, "status"] = "degraded"
@@ -207,7 +223,7 @@ def check_same_question(project: Project, history: History, package: Package, ve
 
 
 def run_key(
-    project: Project, history: History, future: Future, scenario: str, version: ModelVersion, package: Package
+    project: Project, history: History, future: Future, scenario: str, version: ModelVersion, digest: str
 ) -> str:
     """The identity of a vintage: the same project, origin, scenario, settings, data and model give the same key."""
     parts = {
@@ -216,7 +232,7 @@ def run_key(
         "scenario": scenario,
         "config": project.digest(),
         "data": data_digest(history.panel, future.frame),
-        "model": [version.version, package.digest],
+        "model": [version.version, digest],
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -334,7 +350,7 @@ def _count(tables: Sequence[pa.Table]) -> SeriesCount:
     return SeriesCount(total=total, ok=total - degraded - failed, degraded=degraded, failed=failed)
 
 
-def _track(tracked: Run, report: PredictReport) -> None:
+def _track(tracked: Lenient, report: PredictReport) -> None:
     tracked.params(
         {
             "issued_at": report.issued_at.isoformat(),
