@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from forecastcore.ports import Engine, ModelStore
     from forecastcore.project import Candidate, Project
     from forecastcore.timegrid import TimeGrid
+    from forecastcore.tracking.quick import Glance
     from forecastcore.tracking.store import MlflowStore
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "assumptions",
     "engine",
     "future",
+    "glance",
     "history",
     "instant",
     "look_only",
@@ -275,6 +277,13 @@ def look_only(project: Project) -> AbstractContextManager[MlflowStore]:
     from forecastcore.tracking import look_only
 
     return look_only(**_whereabouts(project))
+
+
+def glance(project: Project) -> Glance:
+    """The champion and the last decision, without what takes time."""
+    from forecastcore.tracking import glance
+
+    return glance(**_whereabouts(project))
 
 
 def _whereabouts(project: Project) -> dict[str, Any]:

@@ -204,6 +204,14 @@ def _drill(options: Namespace) -> tuple[Document, int]:
     return {**_head("drill", project.config.name), **told}, OK if passed else FAILED
 
 
+def _status(options: Namespace) -> tuple[Document, int]:
+    from forecastcore.runs.status import status
+
+    project = _project(options)
+    told = status(project)
+    return {**_head("status", project.config.name), **told}, DEGRADED if told["freshness"]["stale"] else OK
+
+
 def _backtest(options: Namespace) -> tuple[Document, int]:
     from forecastcore.runs.contest import backtest
 
@@ -337,5 +345,6 @@ _COMMANDS: dict[str, Callable[[Any], tuple[Document, int]]] = {
     "retrain": _retrain,
     "rollback-vintage": _rollback_vintage,
     "schema": _schema,
+    "status": _status,
     "validate": _validate,
 }

@@ -254,6 +254,12 @@ def _watch(commands: Any) -> None:
     )
     monitor.add_argument("--act", action="store_true", help="carry out what the policies ask for")
 
+    _command(
+        commands,
+        "status",
+        "champion, newest vintage and its age, degraded share, deployments and next run; exit 3 where it is stale",
+        ("status", "--json status"),
+    )
     drill = _command(
         commands,
         "drill",
