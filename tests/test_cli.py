@@ -47,6 +47,7 @@ COMMANDS = [
     "monitor",
     "status",
     "drill",
+    "explain",
 ]
 
 MEAN = '''

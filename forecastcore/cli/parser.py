@@ -260,6 +260,15 @@ def _watch(commands: Any) -> None:
         "champion, newest vintage and its age, degraded share, deployments and next run; exit 3 where it is stale",
         ("status", "--json status"),
     )
+    explain = _command(
+        commands,
+        "explain",
+        "a code, or one row of the table: model, inputs, assumptions, fallbacks, contributions",
+        ("explain champion-unavailable", "explain shop-1+3", "explain shop-1@2026-11-25T06:00Z --scenario heatwave"),
+    )
+    explain.add_argument("key", metavar="KEY", help="a code of an error or reason, SERIES@MOMENT, or SERIES+STEP")
+    explain.add_argument("--issued-at", metavar="T", help="the row's origin (default: the newest)")
+    explain.add_argument("--scenario", default="base", metavar="NAME", help="which (default: base)")
     drill = _command(
         commands,
         "drill",

@@ -307,6 +307,12 @@ def _plain(document: Document) -> str:
     return "\n".join(f"{key}: {value}" for key, value in document.items())
 
 
+def _explain(document: Document) -> str:
+    from forecastcore.explaining.words import lines
+
+    return "\n".join(lines(document))
+
+
 def _status(document: Document) -> str:
     champion, vintage, fresh = document["champion"], document["vintage"], document["freshness"]
     decision, degraded = document["decision"], document["degraded"]
@@ -357,6 +363,7 @@ _RENDER = {
     "demo": _demo,
     "doctor": _doctor,
     "drill": _drill,
+    "explain": _explain,
     "init": _init,
     "models compare": _models_compare,
     "models history": _models_history,
