@@ -48,6 +48,7 @@ COMMANDS = [
     "status",
     "drill",
     "explain",
+    "diff",
 ]
 
 MEAN = '''

@@ -204,6 +204,14 @@ def _drill(options: Namespace) -> tuple[Document, int]:
     return {**_head("drill", project.config.name), **told}, OK if passed else FAILED
 
 
+def _diff(options: Namespace) -> tuple[Document, int]:
+    from forecastcore.runs.diff import diff
+
+    project = _project(options)
+    told = diff(project, options.one, options.two, scenario=options.scenario, top=options.top)
+    return {**_head("diff", project.config.name), **told}, OK
+
+
 def _explain(options: Namespace) -> tuple[Document, int]:
     from dataclasses import asdict
 
@@ -344,6 +352,7 @@ _COMMANDS: dict[str, Callable[[Any], tuple[Document, int]]] = {
     "backfill": _backfill,
     "backtest": _backtest,
     "demo": _demo,
+    "diff": _diff,
     "doctor": _doctor,
     "drill": _drill,
     "explain": _explain,

@@ -307,6 +307,12 @@ def _plain(document: Document) -> str:
     return "\n".join(f"{key}: {value}" for key, value in document.items())
 
 
+def _diff(document: Document) -> str:
+    from forecastcore.explaining.words import diff_lines
+
+    return "\n".join(diff_lines(document, table))
+
+
 def _explain(document: Document) -> str:
     from forecastcore.explaining.words import lines
 
@@ -361,6 +367,7 @@ _RENDER = {
     "backfill": _backfill,
     "backtest": _backtest,
     "demo": _demo,
+    "diff": _diff,
     "doctor": _doctor,
     "drill": _drill,
     "explain": _explain,

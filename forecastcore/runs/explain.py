@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -100,8 +101,6 @@ def _row(project: Project, key: str, issued_at: str | datetime | None, scenario:
 
 
 def _only(history: History, uid: str) -> History:
-    from dataclasses import replace
-
     panel = history.panel[history.panel["unique_id"] == uid].reset_index(drop=True)
     known = history.known[history.known["unique_id"] == uid].reset_index(drop=True)
     return replace(history, panel=panel, known=known)

@@ -356,6 +356,7 @@ def _track(tracked: Lenient, report: PredictReport) -> None:
             "issued_at": report.issued_at.isoformat(),
             "scenarios": ",".join(report.scenarios),
             "model_version": report.model_version,
+            **{f"run_key.{scenario}": key for scenario, key in report.run_keys.items()},
         }
     )
     tracked.metrics(
