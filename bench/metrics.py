@@ -36,13 +36,26 @@ def main() -> None:
         size_class={name: np.tile(hit, FOLDS) for name, hit in sizes.items()},
     )
     ids = [f"s{number}" for number in range(series)]
+    noise = rng.gamma(9, 1 / 9, (FOLDS, series))
     spent = {"calibration": 0.0, "metrics": 0.0}
     for _ in range(MODELS):
         forecast = y + rng.normal(0, 2, len(y))
         own = np.full((len(y), len(LEVELS)), np.nan)
         made = np.ones(len(y), dtype=bool)
         started = time.process_time()
-        errors = Errors(y=y, forecast=forecast, own=own, made=made, step=step, series=which, ids=ids, fold=fold)
+        errors = Errors(
+            y=y,
+            forecast=forecast,
+            own=own,
+            made=made,
+            step=step,
+            series=which,
+            ids=ids,
+            fold=fold,
+            noise=noise,
+            season=1,
+            place=np.zeros(FOLDS, dtype=int),
+        )
         quantiles = leave_one_fold_out(errors, LEVELS)
         calibrate(errors, HORIZON, LEVELS)
         spent["calibration"] += time.process_time() - started

@@ -115,6 +115,9 @@ class Backtest:
         reference: mean MASE of the best seasonal naive.
         naive: its forecasts.
         reference_error: its errors relative to its forecasts.
+        noise: before each origin, by series (see `intervals.noise`); shape (origins, series).
+        season: steps.
+        place: where in the season each origin stands; shape (origins,).
         screened: series that no model was given, and why.
     """
 
@@ -130,6 +133,9 @@ class Backtest:
     reference: float
     naive: Floats
     reference_error: Floats
+    noise: Floats
+    season: int
+    place: Ints
     screened: Mapping[str, str]
 
     def origin_losses(self, forecast: Floats) -> Floats:
@@ -242,6 +248,9 @@ def rows_of(project: Project, history: History, origins: list[pd.Timestamp]) -> 
         reference=best,
         naive=naive,
         reference_error=error,
+        noise=intervals.noise(y, starts, ends, task.seasons, horizon).T,
+        season=task.season,
+        place=np.array([grid.number(origin) % task.season for origin in origins]),
         screened=screened,
     )
 
@@ -336,6 +345,9 @@ def _result(candidate: Candidate, frames: Sequence[pd.DataFrame], rows: Backtest
         series=rows.series,
         ids=rows.ids,
         fold=rows.fold,
+        noise=rows.noise,
+        season=rows.season,
+        place=rows.place,
     )
     failed = frame.loc[(frame["reason"] != "") & (frame["step"] == 1), ["unique_id", "reason"]]
     failures = {

@@ -26,9 +26,9 @@ from forecastcore import guard, state
 from forecastcore.api import Task
 from forecastcore.ensemble import Blend, merge
 from forecastcore.errors import DataError, MissingColumnsError, PluginError
-from forecastcore.frames import on_the_grid
+from forecastcore.frames import offsets, on_the_grid
 from forecastcore.guard import Part
-from forecastcore.intervals import Conformal
+from forecastcore.intervals import Conformal, noise
 from forecastcore.messages import Message
 from forecastcore.timegrid import TimeGrid
 
@@ -150,16 +150,31 @@ def _conformal_bytes(conformal: Conformal) -> bytes:
         relative=np.asarray(conformal.relative),
         scaled=np.asarray(list(conformal.scales), dtype=np.str_),
         scales=np.asarray(list(conformal.scales.values()), dtype=float),
+        season=np.asarray(conformal.season),
+        place=np.asarray(-1 if conformal.place is None else conformal.place),
+        heard=np.asarray(list(conformal.noise), dtype=np.str_),
+        noise=np.asarray(list(conformal.noise.values()), dtype=float),
     )
     return out.getvalue()
 
 
 def _conformal_from(data: bytes) -> Conformal:
     with np.load(io.BytesIO(data), allow_pickle=False) as kept:
-        sizes = dict(zip(kept["ids"].tolist(), kept["sizes"].tolist(), strict=True))
-        levels = tuple(kept["levels"].tolist())
-        scales = dict(zip(kept["scaled"].tolist(), kept["scales"].tolist(), strict=True)) if "scaled" in kept else {}
-        return Conformal(levels, kept["offsets"], kept["plain"], sizes, float(kept["relative"]), scales)
+
+        def by_id(ids: str, values: str) -> dict[str, float]:
+            return dict(zip(kept[ids].tolist(), kept[values].tolist(), strict=True))
+
+        return Conformal(
+            levels=tuple(kept["levels"].tolist()),
+            offsets=kept["offsets"],
+            plain=kept["plain"],
+            sizes=by_id("ids", "sizes"),
+            relative=float(kept["relative"]),
+            scales=by_id("scaled", "scales"),
+            noise=by_id("heard", "noise"),
+            season=int(kept["season"]),
+            place=int(kept["place"]) if kept["place"] >= 0 else None,
+        )
 
 
 def _blend_bytes(blend: Blend) -> bytes:
@@ -276,9 +291,22 @@ class Package:
         answer = answers[0] if self.blend is None else merge(self.blend, answers, future["unique_id"].tolist())
         made = np.isfinite(answer.forecast)
         ids, steps = future["unique_id"].to_numpy()[made].tolist(), future["step"].to_numpy()[made]
-        answer.quantiles[made] = self.conformal.quantiles(ids, steps, answer.forecast[made], answer.quantiles[made])
+        answer.quantiles[made] = self.conformal.quantiles(
+            ids,
+            steps,
+            answer.forecast[made],
+            answer.quantiles[made],
+            self._noise(context),
+            self.manifest.grid.number(origin) % task.season,
+        )
         spread = np.asarray(self.manifest.fallback_spread) if self.manifest.fallback_spread else None
         return guard.with_fallback(answer, context, future, task, model=self.manifest.model, spread=spread)
+
+    def _noise(self, context: pd.DataFrame) -> dict[str, float]:
+        starts = offsets(context)
+        ids, seasons = context["unique_id"].to_numpy()[starts[:-1]], self.manifest.seasons or (self.manifest.season,)
+        values = noise(context["y"].to_numpy(), starts, starts[1:, None], seasons, self.manifest.horizon)
+        return dict(zip(ids.tolist(), values[:, 0].tolist(), strict=True))
 
     def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Forecast from one long frame, as MLflow's `pyfunc` hands it over.
