@@ -21,8 +21,10 @@ from forecastcore.errors import DataError, EngineError
 from forecastcore.frames import offsets
 from forecastcore.messages import LeaderboardRow
 from forecastcore.naive import repeat_season
+from forecastcore.package import Package
 from forecastcore.ports import Unit
-from forecastcore.units import backtest_unit, fit_unit, package_unit
+from forecastcore.serving import Stored, serve_origins
+from forecastcore.units import backtest_unit, chunks, fit_unit, request_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -35,15 +37,11 @@ if TYPE_CHECKING:
     from forecastcore.frames import History
     from forecastcore.ports import Engine
     from forecastcore.project import Candidate, Project
-    from forecastcore.timegrid import TimeGrid
 
     Floats = npt.NDArray[np.float64]
     Ints = npt.NDArray[np.intp]
 
-__all__ = ["Backtest", "Result", "chunks", "fit_all", "fold_origins", "request_of", "rows_of", "run", "run_package"]
-
-#: points in a chunk of a local model; large enough that handing it over costs nothing beside fitting
-CHUNK_POINTS = 40_000
+__all__ = ["Backtest", "Result", "fit_all", "fold_origins", "rows_of", "run", "run_package"]
 
 
 def fold_origins(history: History, project: Project) -> list[pd.Timestamp]:
@@ -157,26 +155,6 @@ class Backtest:
             naive=self.naive,
             size_class=classes,
         )
-
-
-def request_of(project: Project, grid: TimeGrid, **more: Any) -> dict[str, Any]:
-    """What every unit's request holds: the project, the grid, and what else it needs."""
-    return {
-        "recipe": project.recipe(),
-        "frequency": grid.frequency,
-        "timezone": grid.timezone,
-        "phase_ns": grid.phase.value,
-        "threads": 1,
-        **more,
-    }
-
-
-def chunks(panel: pd.DataFrame) -> list[tuple[str, ...]]:
-    """Whole series in groups of about equal numbers of points."""
-    starts = offsets(panel)
-    ids = panel["unique_id"].to_numpy()[starts[:-1]]
-    number = np.asarray((np.cumsum(np.diff(starts)) - 1) // CHUNK_POINTS)
-    return [tuple(ids[number == n]) for n in np.unique(number)]
 
 
 def _units(
@@ -296,13 +274,10 @@ def run_package(
     project: Project, history: History, folder: Path, engine: Engine, rows: Backtest, folds: Sequence[int]
 ) -> tuple[Floats, Floats]:
     """Point forecasts and quantiles of a stored model for the rows of some folds; NaN elsewhere."""
-    request = request_of(
-        project, history.grid, package=str(folder), origins=[(n, rows.origins[n].isoformat()) for n in folds]
-    )
-    ((_, frame),) = list(engine.map(package_unit, history.panel, [Unit(None, json.dumps(request))]))
-    columns = ["forecast", *(quantile_column(q) for q in project.config.quantiles)]
-    values = np.full((len(rows.y), len(columns)), np.nan)
-    values[np.isin(rows.fold, list(folds))] = _in_order(frame)[columns].to_numpy(dtype=float)
+    stored = Stored(Package.outline(folder, project.host), folder)
+    forecast, quantiles = serve_origins(project, stored, history, engine, [(n, rows.origins[n]) for n in folds])
+    values = np.full((len(rows.y), 1 + quantiles.shape[1]), np.nan)
+    values[np.isin(rows.fold, list(folds))] = np.column_stack([forecast, quantiles])
     return values[:, 0], values[:, 1:]
 
 
