@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Generator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float64]
     Ints = npt.NDArray[np.intp]
 
-__all__ = ["Backtest", "Result", "fit_all", "fold_origins", "rows_of", "run", "run_package"]
+__all__ = ["Backtest", "Race", "Result", "fit_all", "fold_origins", "rows_of", "run", "run_package"]
 
 
 def fold_origins(history: History, project: Project) -> list[pd.Timestamp]:
@@ -240,17 +241,10 @@ def _yardstick(
     return best, naive, error[np.isfinite(error)]
 
 
-def run(
-    project: Project,
-    history: History,
-    candidates: Sequence[Candidate],
-    engine: Engine,
-    rows: Backtest,
-    progress: Callable[[int, int], None] | None = None,
-    *,
-    fitted_at: pd.Timestamp | None = None,
-) -> list[Result]:
-    """Backtest candidates; units of all of them share the workers.
+class Race:
+    """Backtests of several candidates whose units share the workers; their results are taken one by one.
+
+    A context manager: what is still under way at its end is ended.
 
     Args:
         project: whose assumptions and quality rules apply.
@@ -258,16 +252,66 @@ def run(
         candidates: what to try.
         engine: where to run.
         rows: as `rows_of` gives them.
-        progress: told (units done, units in all).
         fitted_at: fit each once, as of here, and not at each origin anew.
     """
-    jobs = [(c, unit) for c in candidates for unit in _units(project, history, c, rows, fitted_at)]
-    got: dict[str, list[pd.DataFrame]] = {c.name: [] for c in candidates}
-    for done, (number, frame) in enumerate(engine.map(backtest_unit, history.panel, [unit for _, unit in jobs]), 1):
-        got[jobs[number][0].name].append(frame)
-        if progress is not None:
-            progress(done, len(jobs))
-    return [_result(candidate, got[candidate.name], rows, tuple(project.config.quantiles)) for candidate in candidates]
+
+    def __init__(
+        self,
+        project: Project,
+        history: History,
+        candidates: Sequence[Candidate],
+        engine: Engine,
+        rows: Backtest,
+        fitted_at: pd.Timestamp | None = None,
+    ) -> None:
+        jobs = [(c.name, unit) for c in candidates for unit in _units(project, history, c, rows, fitted_at)]
+        jobs.sort(key=lambda job: job[1].ids is not None)  # the longest first: those of the whole panel
+        self._rows, self._levels = rows, tuple(project.config.quantiles)
+        self._runner = [name for name, _ in jobs]
+        self._total = Counter(self._runner)
+        self._got: dict[str, list[pd.DataFrame]] = {c.name: [] for c in candidates}
+        self._stream = engine.map(backtest_unit, history.panel, [unit for _, unit in jobs])
+
+    def __enter__(self) -> Self:
+        """Nothing is begun before the first result is asked for."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End what is under way."""
+        if isinstance(self._stream, Generator):
+            self._stream.close()
+
+    def result(self, candidate: Candidate, progress: Callable[[int, int], None] | None = None) -> Result:
+        """One candidate's forecasts, once all its units are done; those of others that come meanwhile are kept.
+
+        Args:
+            candidate: one of those that run.
+            progress: told (its units done, its units in all).
+        """
+        mine, total = self._got[candidate.name], self._total[candidate.name]
+        while True:
+            if progress is not None:
+                progress(len(mine), total)
+            if len(mine) == total:
+                return _result(candidate, mine, self._rows, self._levels)
+            told = len(mine)
+            while len(mine) == told:
+                number, frame = next(self._stream)
+                self._got[self._runner[number]].append(frame)
+
+
+def run(
+    project: Project,
+    history: History,
+    candidates: Sequence[Candidate],
+    engine: Engine,
+    rows: Backtest,
+    *,
+    fitted_at: pd.Timestamp | None = None,
+) -> list[Result]:
+    """The results of a `Race`, whose arguments these are."""
+    with Race(project, history, candidates, engine, rows, fitted_at) as race:
+        return [race.result(candidate) for candidate in candidates]
 
 
 def run_package(
