@@ -14,7 +14,7 @@ from __future__ import annotations
 import io
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime  # noqa: TC003 - pydantic reads the types at run time
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +33,7 @@ from forecastcore.messages import Message
 from forecastcore.timegrid import TimeGrid
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from pathlib import Path
 
     from forecastcore.host import Host, Offer
@@ -94,6 +94,11 @@ class Manifest(Message):
             StateError: the folder is not what was stored.
         """
         return cls.model_validate_json(state.open_verified(folder).read("model.json"))
+
+    @property
+    def models(self) -> Sequence[Manifest | MemberStamp]:
+        """What was fitted: the model itself; of an ensemble, the members that count."""
+        return [member for member in self.members if member.parts] or [self]
 
     @property
     def grid(self) -> TimeGrid:
@@ -253,19 +258,44 @@ class Package:
             StateError: the folder is not what was stored.
             PluginError: a plugin is missing or of another major version.
         """
+        outline = cls.outline(folder, host, digest)
+        return outline.with_parts(folder, [name for model in outline.manifest.models for name in model.parts])
+
+    @classmethod
+    def outline(cls, folder: Path, host: Host | None = None, digest: str | None = None) -> Package:
+        """Read a packed model without its learned parameters; arguments and errors are those of `load`."""
         from forecastcore.host import Host
 
-        files = state.open_verified(folder, digest)
+        files = state.open_verified(folder, digest, lambda name: "/" not in name)
         manifest = Manifest.model_validate_json(files.read("model.json"))
         host = host or Host.discover()
-        models: list[Manifest | MemberStamp] = [m for m in manifest.members if m.parts] or [manifest]
-        offers = [_offer(model.model, model.plugin, host) for model in models]
-        fits = tuple(
-            Fit(offer, tuple(_part(files.sub(f"state/{name}"), offer) for name in model.parts))
-            for model, offer in zip(models, offers, strict=True)
-        )
+        fits = tuple(Fit(_offer(model.model, model.plugin, host), ()) for model in manifest.models)
         blend = _blend_from(files.read("blend.npz")) if manifest.members else None
         return cls(manifest, fits, _conformal_from(files.read("conformal.npz")), blend, files.digest)
+
+    def with_parts(self, folder: Path, names: Collection[str]) -> Package:
+        """The same with some of its learned parameters read from its folder.
+
+        Raises:
+            StateError: the folder is not what was stored.
+        """
+        files = state.open_verified(folder, self.digest, _below([f"state/{name}" for name in names]))
+        fits = tuple(
+            Fit(fit.offer, tuple(_part(files.sub(f"state/{n}"), fit.offer) for n in model.parts if n in names))
+            for model, fit in zip(self.manifest.models, self.fits, strict=True)
+        )
+        return replace(self, fits=fits)
+
+    def series_of(self, folder: Path) -> dict[str, tuple[str, ...] | None]:
+        """The series that each part was learned for, by its name; None for a model of global scope, which takes any.
+
+        Raises:
+            StateError: the folder is not what was stored.
+        """
+        files = state.open_verified(folder, self.digest, lambda name: name.endswith("/part.json"))
+        names = [name for model in self.manifest.models for name in model.parts]
+        about = {name: json.loads(files.read(f"state/{name}/part.json")) for name in names}
+        return {name: None if a["ids"] is None else (*a["ids"], *a["failures"]) for name, a in about.items()}
 
     def forecast(
         self,
@@ -351,6 +381,11 @@ class Package:
         if twice:
             raise DataError(f"{twice} rows stand twice in the frame", hint="give each series and instant once")
         return rows.sort_values(["unique_id", "ds"], kind="stable", ignore_index=True)
+
+
+def _below(folders: Sequence[str]) -> Callable[[str], bool]:
+    starts = tuple(f"{folder}/" for folder in folders)
+    return lambda name: name.startswith(starts)
 
 
 def _offer(model: str, stamp: PluginStamp, host: Host) -> Offer:
