@@ -21,6 +21,7 @@ from forecastcore.errors import DataError, EngineError
 from forecastcore.frames import offsets
 from forecastcore.messages import LeaderboardRow
 from forecastcore.naive import repeat_season
+from forecastcore.parcel import unwrap
 from forecastcore.ports import Unit
 from forecastcore.units import backtest_unit, fit_unit, package_unit
 
@@ -296,10 +297,8 @@ def run_package(
     project: Project, history: History, folder: Path, engine: Engine, rows: Backtest, folds: Sequence[int]
 ) -> tuple[Floats, Floats]:
     """Point forecasts and quantiles of a stored model for the rows of some folds; NaN elsewhere."""
-    request = request_of(
-        project, history.grid, package=str(folder), origins=[(n, rows.origins[n].isoformat()) for n in folds]
-    )
-    ((_, frame),) = list(engine.map(package_unit, history.panel, [Unit(None, json.dumps(request))]))
+    request = request_of(project, history.grid, origins=[(n, rows.origins[n].isoformat()) for n in folds])
+    ((_, frame),) = list(engine.map(package_unit, history.panel, [Unit(None, json.dumps(request), folder=folder)]))
     columns = ["forecast", *(quantile_column(q) for q in project.config.quantiles)]
     values = np.full((len(rows.y), len(columns)), np.nan)
     values[np.isin(rows.fold, list(folds))] = _in_order(frame)[columns].to_numpy(dtype=float)
@@ -410,10 +409,7 @@ def fit_all(
         origin=history.origin.isoformat(),
         threads=runtime.threads() if whole else 1,
     )
-    units = [
-        Unit(ids, json.dumps({**request, "folder": str(folder / "state" / name)}))
-        for name, ids in zip(names, parts, strict=True)
-    ]
-    for _ in engine.map(fit_unit, history.panel, units):
-        pass
+    order = json.dumps(request)
+    for number, parcel in engine.map(fit_unit, history.panel, [Unit(ids, order) for ids in parts]):
+        unwrap(parcel, folder / "state" / names[number])
     return names

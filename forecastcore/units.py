@@ -19,7 +19,7 @@ from forecastcore import guard, runtime
 from forecastcore.api import quantile_column
 from forecastcore.assumptions import Assumptions, blank_future, replayer
 from forecastcore.guard import Part
-from forecastcore.package import Package, save_part
+from forecastcore.package import Package, pack_part
 from forecastcore.project import Candidate, Project
 from forecastcore.timegrid import TimeGrid
 
@@ -190,21 +190,21 @@ def assumption_unit(panel: pd.DataFrame, request_text: str) -> pd.DataFrame:
     return summed.agg(rows=("error", "size"), error=("error", "sum"), absolute=("absolute", "sum"))
 
 
-def fit_unit(panel: pd.DataFrame, request_text: str) -> None:
-    """Fit a candidate on everything it is given, and write the part to the folder that the request names."""
+def fit_unit(panel: pd.DataFrame, request_text: str) -> bytes:
+    """Fit a candidate on everything it is given; the part as a parcel of files."""
     request = json.loads(request_text)
     setup = _setup(request["recipe"])
     candidate = Candidate(**request["candidate"])
     origin = pd.Timestamp(request["origin"])
     part = fit_part(setup.project, setup.assumptions, candidate, panel, _grid_of(request), origin, request)
-    save_part(part, Path(request["folder"]))
+    return pack_part(part)
 
 
 def package_unit(panel: pd.DataFrame, request_text: str) -> pd.DataFrame:
-    """Forecast with a stored model at some origins; the same columns as `backtest_unit`."""
+    """Forecast with the stored model in the unit's folder at some origins; the same columns as `backtest_unit`."""
     request = json.loads(request_text)
     setup = _setup(request["recipe"])
-    package = Package.load(Path(request["package"]), setup.project.host)
+    package = Package.load(Path(request["folder"]), setup.project.host)
     grid = _grid_of(request)
     blocks = []
     for number, text in request["origins"]:
