@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import socket
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -225,3 +227,56 @@ def test_retrain_and_predict_on_spark_are_those_of_this_machine(engine, make_sit
         found.append((board_of(report), site.table()))
     assert found[0][0] == found[1][0]
     assert_same(found[0][1], found[1][1])
+
+
+def answers(port):
+    with socket.socket() as call:
+        return call.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.fixture
+def connect_server(tmp_path):
+    """A Spark Connect server of its own, which ends with the test; its address."""
+    import pyspark
+
+    home = Path(pyspark.__file__).parent
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    conf = {
+        "spark.connect.grpc.binding.address": "127.0.0.1",
+        "spark.connect.grpc.binding.port": port,
+        "spark.driver.bindAddress": "127.0.0.1",
+        "spark.driver.host": "127.0.0.1",
+        "spark.ui.enabled": "false",
+    }
+    words = [f"--conf={key}={value}" for key, value in conf.items()]
+    main = "org.apache.spark.sql.connect.service.SparkConnectServer"
+    command = [home / "bin" / "spark-submit", "--master=local[2,4]", "--driver-memory=1g", "--class", main, *words]
+    env = {**os.environ, "SPARK_HOME": str(home), "PYSPARK_PYTHON": sys.executable, "SPARK_LOCAL_IP": "127.0.0.1"}
+    with (tmp_path / "server.log").open("wb") as log:
+        server = subprocess.Popen([*command, "spark-internal"], env=env, stdout=log, stderr=log, cwd=tmp_path)
+    try:
+        deadline = time.monotonic() + 120
+        while not answers(port):
+            assert server.poll() is None, (tmp_path / "server.log").read_text()[-2000:]
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+        yield f"sc://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait(60)
+
+
+@pytest.mark.slow
+def test_a_spark_connect_server_gives_the_forecasts_of_this_machine(connect_server, make_site):
+    here, there = of_project(make_site), of_project(make_site)
+    here.retrain()
+    here.predict()
+    engine = f"engine={{type: spark, remote: '{connect_server}'}}"
+    for word in ("retrain", "predict"):
+        command = [sys.executable, "-m", "forecastcore.cli", "-p", there.folder, word, "--set", engine]
+        # A process of its own: one that has had a classic session is refused one of Connect.
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    assert_same(here.table(), there.table())
