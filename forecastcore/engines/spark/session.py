@@ -104,6 +104,7 @@ def mend(words: str, remote: str | None = None) -> str | None:
 def said(error: Exception) -> str:
     """The one line of what Spark says that tells the cause."""
     words = str(error)
-    causes = re.findall(r"^(?:\w+\.)*(\w+(?:Error|Exception): .+)$", words, re.MULTILINE)
-    line = causes[-1] if causes else next(iter(words.strip().splitlines()), type(error).__name__)
+    causes = re.findall(r"^(?:: |Caused by: )?(?:[\w$]+\.)*([\w$]+(?:Error|Exception): .+)$", words, re.MULTILINE)
+    named = [cause for cause in causes if ": [" in cause]  # Spark's own errors have a class, such as [TABLE_NOT_FOUND]
+    line = next(iter([*named, *reversed(causes), *words.strip().splitlines()]), type(error).__name__)
     return line.strip()[:_WORDS]
