@@ -23,6 +23,7 @@ from forecastcore.frames import offsets
 from forecastcore.messages import LeaderboardRow
 from forecastcore.naive import repeat_season
 from forecastcore.package import Package
+from forecastcore.parcel import unwrap
 from forecastcore.ports import Unit
 from forecastcore.serving import Stored, serve_origins
 from forecastcore.units import backtest_unit, chunks, fit_unit, request_of
@@ -452,10 +453,7 @@ def fit_all(
         origin=history.origin.isoformat(),
         threads=runtime.threads() if whole else 1,
     )
-    units = [
-        Unit(ids, json.dumps({**request, "folder": str(folder / "state" / name)}))
-        for name, ids in zip(names, parts, strict=True)
-    ]
-    for _ in engine.map(fit_unit, history.panel, units):
-        pass
+    order = json.dumps(request)
+    for number, parcel in engine.map(fit_unit, history.panel, [Unit(ids, order) for ids in parts]):
+        unwrap(parcel, folder / "state" / names[number])
     return names

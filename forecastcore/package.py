@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
+import tempfile
 from dataclasses import dataclass, replace
 from datetime import datetime  # noqa: TC003 - pydantic reads the types at run time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,15 +31,15 @@ from forecastcore.frames import offsets, on_the_grid
 from forecastcore.guard import Part
 from forecastcore.intervals import Conformal, noise
 from forecastcore.messages import Message
+from forecastcore.parcel import wrap
 from forecastcore.timegrid import TimeGrid
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-    from pathlib import Path
 
     from forecastcore.host import Host, Offer
 
-__all__ = ["Fit", "Manifest", "MemberStamp", "Package", "PluginStamp", "save_part"]
+__all__ = ["Fit", "Manifest", "MemberStamp", "Package", "PluginStamp", "pack_part"]
 
 
 class PluginStamp(Message):
@@ -133,14 +134,15 @@ class Manifest(Message):
         )
 
 
-def save_part(part: Part, folder: Path) -> None:
-    """Write learned parameters of some of the series; `folder` is made, anew where it was left half-written."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+def pack_part(part: Part) -> bytes:
+    """Learned parameters of some of the series as a parcel of the files below `state/00000`."""
     about = {"ids": part.ids, "failures": dict(part.failures), "fitted": part.fitted is not None}
-    (folder / "part.json").write_text(json.dumps(about, sort_keys=True), encoding="utf-8")
-    if part.fitted is not None:
-        state.save(part.fitted, folder / "fitted")
+    with tempfile.TemporaryDirectory(prefix="forecastcore-") as scratch:
+        folder = Path(scratch)
+        (folder / "part.json").write_text(json.dumps(about, sort_keys=True), encoding="utf-8")
+        if part.fitted is not None:
+            state.save(part.fitted, folder / "fitted")
+        return wrap(folder)
 
 
 def _conformal_bytes(conformal: Conformal) -> bytes:

@@ -62,9 +62,9 @@ class Stored:
         together: dict[tuple[str, ...], list[int]] = {}
         for number, uid in enumerate(ids):
             together.setdefault((*everyones, *holders.get(uid, ())), []).append(number)
-        about = {**request, "package": str(self.folder), "digest": self.package.digest}
+        about = {**request, "digest": self.package.digest}
         return [
-            Unit(tuple(ids[np.asarray(numbers)[some]]), json.dumps({**about, "parts": parts}))
+            Unit(tuple(ids[np.asarray(numbers)[some]]), json.dumps({**about, "parts": parts}), folder=self.folder)
             for parts, numbers in together.items()
             for some in split(sizes[numbers])
         ]

@@ -20,7 +20,7 @@ from forecastcore.api import quantile_column
 from forecastcore.assumptions import Assumptions, blank_future, replayer
 from forecastcore.frames import offsets
 from forecastcore.guard import Part
-from forecastcore.package import Package, save_part
+from forecastcore.package import Package, pack_part
 from forecastcore.project import Candidate, Project
 from forecastcore.timegrid import TimeGrid
 
@@ -234,14 +234,14 @@ def assumption_unit(panel: pd.DataFrame, request_text: str) -> pd.DataFrame:
     return summed.agg(rows=("error", "size"), error=("error", "sum"), absolute=("absolute", "sum"))
 
 
-def fit_unit(panel: pd.DataFrame, request_text: str) -> None:
-    """Fit a candidate on everything it is given, and write the part to the folder that the request names."""
+def fit_unit(panel: pd.DataFrame, request_text: str) -> bytes:
+    """Fit a candidate on everything it is given; the part as a parcel of files."""
     request = json.loads(request_text)
     setup = _setup(request["recipe"])
     candidate = Candidate(**request["candidate"])
     origin = pd.Timestamp(request["origin"])
     part = fit_part(setup.project, setup.assumptions, candidate, panel, _grid_of(request), origin, request)
-    save_part(part, Path(request["folder"]))
+    return pack_part(part)
 
 
 def package_unit(panel: pd.DataFrame, request_text: str) -> pd.DataFrame:
@@ -287,7 +287,7 @@ def serve_unit(panel: pd.DataFrame, request_text: str) -> pd.DataFrame:
 
 def _package(request: Mapping[str, Any]) -> Package:
     """A stored model with the parts that are needed; a worker reads the same ones once."""
-    return _stored(request["recipe"], request["package"], request["digest"], tuple(request["parts"]))
+    return _stored(request["recipe"], request["folder"], request["digest"], tuple(request["parts"]))
 
 
 @lru_cache(maxsize=1)

@@ -218,7 +218,8 @@ def engine(patient: Patient) -> str:
     """The engine can be run."""
     project = patient.need("project", "project-file")
     runtime.engine(project)
-    return f"{project.config.engine.type}, {runtime.threads()} processors"
+    kind = project.config.engine.type
+    return f"{kind}, {runtime.threads()} processors" if kind == "local" else kind
 
 
 CHECKS = (

@@ -5,10 +5,13 @@ Workers are loky's: started afresh, never forked, kept for the next map, one thr
 
 from __future__ import annotations
 
+import os
+import threading
 import time
 from collections import deque
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
@@ -38,6 +41,8 @@ _GRACE = 5.0
 _START = 120.0
 #: seconds between two looks at the clock
 _TICK = 0.2
+#: seconds between two looks of a worker at its parent
+_LOOK = 1.0
 
 
 class WorkerLostError(Exception):
@@ -197,8 +202,21 @@ class Pool(Generic[T]):
 
 
 def _begin(marker: str, function: Callable[..., T], *arguments: Any) -> T:
+    _live_no_longer_than(os.getppid())
     Path(marker).touch()
     return function(*arguments)
+
+
+@cache
+def _live_no_longer_than(parent: int) -> None:
+    """End this process when the one that started it is gone, however it went: a killed one stops no work of others."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_LOOK)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _broken() -> tuple[type[BaseException], ...]:
