@@ -137,9 +137,9 @@ def test_the_run_is_on_the_disk_before_it_is_asked_for(caller):
     boss = caller.boss()
     look = boss._look
 
-    def watched(ticket):
+    def watched(run_id):
         seen.append(boss.tickets.read("predict-a"))
-        return look(ticket)
+        return look(run_id)
 
     boss._look = watched
     number = caller.run(boss=boss)

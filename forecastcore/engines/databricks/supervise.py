@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["Supervisor", "interruptible"]
 
 _log = logging.getLogger(__name__)
-_JOBS = "/api/2.2/jobs/runs"
+JOBS = "/api/2.2/jobs/runs"
 #: how many polls in a row may say that there is no such run, or that we may not ask, before it is believed
 _DOUBTS = 5
 #: seconds that a run may have been over for, unwatched, and still be the run that is asked for again
@@ -133,7 +133,7 @@ class Supervisor:
         except Refused as error:
             raise self.workspace.explained(error, f"writing to {self.volume}") from error
         except Unavailable as error:
-            raise self._silent(error, "Nothing was submitted") from error
+            raise self.silent(error, "Nothing was submitted") from error
         return self.tickets.write(
             Ticket(
                 key=key,
@@ -161,7 +161,7 @@ class Supervisor:
                 told.hint = "the run of this attempt was deleted in the workspace: run it again, as the next attempt"
             raise told from error
         except Unavailable as error:
-            raise self._silent(
+            raise self.silent(
                 error, "Run the same command again: it looks first whether the run was submitted"
             ) from error
         except BaseException:
@@ -186,7 +186,7 @@ class Supervisor:
         def post() -> int:
             if next(sent) and (found := self._found(ticket)):
                 return found
-            return int(self.workspace.call("POST", f"{_JOBS}/submit", body=ticket.payload)["run_id"])
+            return int(self.workspace.call("POST", f"{JOBS}/submit", body=ticket.payload)["run_id"])
 
         return int(self._asked(post))
 
@@ -194,7 +194,7 @@ class Supervisor:
         """The run of a submission, by the name that only it has."""
         query = {"run_type": "SUBMIT_RUN", "limit": 25, "start_time_from": int((ticket.at - 3600) * 1000)}
         while True:
-            said = self.workspace.call("GET", f"{_JOBS}/list", query=query)
+            said = self.workspace.call("GET", f"{JOBS}/list", query=query)
             for run in said.get("runs", ()):
                 if nonce_of(str(run.get("run_name"))) == ticket.nonce:
                     return int(run["run_id"])
@@ -236,7 +236,7 @@ class Supervisor:
 
         def ask() -> State:
             try:
-                return self._look(ticket)
+                return self._look(ticket.run_id)
             except Refused as error:
                 if error.fault != "gone" or next(doubts) >= _DOUBTS:
                     raise
@@ -247,11 +247,11 @@ class Supervisor:
         except Refused as error:
             raise self._lost(ticket, error) from error
         except Unavailable as error:
-            raise self._silent(error, "Run the same command again to wait for it", ticket) from error
+            raise self.silent(error, "Run the same command again to wait for it", ticket) from error
         return found
 
-    def _look(self, ticket: Ticket) -> State:
-        return read_state(self.workspace.call("GET", f"{_JOBS}/get", query={"run_id": ticket.run_id}))
+    def _look(self, run_id: int | None) -> State:
+        return read_state(self.workspace.call("GET", f"{JOBS}/get", query={"run_id": run_id}))
 
     # -- waiting
 
@@ -285,7 +285,7 @@ class Supervisor:
             self._progress(ticket, steps)
             time.sleep(self.interval * random.uniform(1.0, 1.25))  # noqa: S311 - jitter, no secret
             try:
-                state = self._look(ticket)
+                state = self._look(ticket.run_id)
                 doubts = 0
                 if state.over:
                     return state
@@ -328,25 +328,28 @@ class Supervisor:
         self.cancel(ticket, "timeout")
         return self._error(ticket, f"{words}: cancelled", "timeout", HINTS["timeout"])
 
-    def cancel(self, ticket: Ticket, outcome: str) -> bool:
+    def cancel(self, ticket: Ticket, outcome: str) -> None:
+        """Cancel a run, see it end, and close its ticket."""
+        if self.stop(ticket.run_id, ticket.url):
+            self.tickets.write(ticket.having(outcome=outcome))
+
+    def stop(self, run_id: int | None, url: str) -> bool:
         """Cancel a run and see it end.
 
         Returns:
             Whether it did.
         """
-        asked = {"run_id": ticket.run_id}
-        until = time.monotonic() + _CANCELLING
+        asked, until = {"run_id": run_id}, time.monotonic() + _CANCELLING
         try:
-            patient(lambda: self.workspace.call("POST", f"{_JOBS}/cancel", body=asked), until=until, pause=self.pause)
-            while not patient(lambda: self._look(ticket), until=until, pause=self.pause).over:
+            patient(lambda: self.workspace.call("POST", f"{JOBS}/cancel", body=asked), until=until, pause=self.pause)
+            while not patient(lambda: self._look(run_id), until=until, pause=self.pause).over:
                 if time.monotonic() > until:
-                    _log.error("Databricks run %s was cancelled, and goes on: %s", ticket.run_id, ticket.url)
+                    _log.error("Databricks run %s was cancelled, and goes on: %s", run_id, url)
                     return False
                 time.sleep(min(1.0, self.interval))
         except (Refused, Unavailable) as error:
-            _log.error("Databricks run %s could not be cancelled (%s): %s", ticket.run_id, error, ticket.url)
+            _log.error("Databricks run %s could not be cancelled (%s): %s", run_id, error, url)
             return False
-        self.tickets.write(ticket.having(outcome=outcome))
         return True
 
     # -- the report
@@ -403,7 +406,7 @@ class Supervisor:
             return ""
         query = {"run_id": state.task_run_id}
         try:
-            said = self._asked(lambda: self.workspace.call("GET", f"{_JOBS}/get-output", query=query), _CANCELLING)
+            said = self._asked(lambda: self.workspace.call("GET", f"{JOBS}/get-output", query=query), _CANCELLING)
         except (Refused, Unavailable):
             return ""
         trace = [line for line in _ANSI.sub("", str(said.get("error_trace") or "")).splitlines() if line.strip()]
@@ -424,7 +427,8 @@ class Supervisor:
         told.hint = f"{told.hint}; the run goes on, at most until its timeout: the same command waits for it again"
         return told
 
-    def _silent(self, error: Unavailable, hint: str, ticket: Ticket | None = None) -> DatabricksRunError:
+    def silent(self, error: Unavailable, hint: str, ticket: Ticket | None = None) -> DatabricksRunError:
+        """That nobody answers, for its reader."""
         words = f"Databricks: {self.workspace.host} does not answer: {error}"
         return DatabricksRunError(words, fault="unreachable", hint=hint, url=ticket.url if ticket else "")
 
