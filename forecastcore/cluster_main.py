@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Carry out one request.
 
     Args:
-        arguments: `--request FILE --report FILE`; default: those of the process.
+        arguments: `--request FILE --report FILE --home FOLDER`; default: those of the process.
 
     Raises:
         ForecastCoreError: what the use case raises, after it was written into the report.
@@ -42,6 +42,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="forecastcore-run", description="Carry out a request on a cluster.")
     parser.add_argument("--request", type=Path, required=True, metavar="FILE", help="JSON: what to do")
     parser.add_argument("--report", type=Path, required=True, metavar="FILE", help="JSON: where to say what was done")
+    parser.add_argument(
+        "--home",
+        type=Path,
+        required=True,
+        metavar="FOLDER",
+        help="where relative paths start, if need be",
+    )
     asked = parser.parse_args(arguments)
     started = time.perf_counter()
     engine = _engine()
@@ -59,7 +66,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     request = _read(asked.request)
     try:
-        done = _carry_out(request, engine, asked.report)
+        steps = _Told(asked.report.with_name("progress.json"))
+        done = _carry_out(request, _project(request, engine, asked.home), steps)
     except ForecastCoreError as error:
         tell(
             failure=RunFailure(
@@ -100,7 +108,7 @@ def _read(path: Path) -> RunRequest:
         ) from error
 
 
-def _carry_out(request: RunRequest, engine: str, beside: Path) -> dict[str, Any]:
+def _carry_out(request: RunRequest, project: Project, steps: Steps) -> dict[str, Any]:
     import forecastcore as fc
     from forecastcore.runs.contest import backtest
 
@@ -110,33 +118,35 @@ def _carry_out(request: RunRequest, engine: str, beside: Path) -> dict[str, Any]
         "backfill": fc.backfill,
         "backtest": backtest,
     }
-    project = _project(request, engine)
-    steps = _Told(beside.with_name("progress.json"))
     done: dict[str, Any] = works[request.command](project, **request.options, steps=steps).to_json()
     return done
 
 
-def _project(request: RunRequest, engine: str) -> Project:
+def _project(request: RunRequest, engine: str, home: Path) -> Project:
     """The project: in its own folder where that is here too, else in its home in the volume."""
     from forecastcore.project import Project
 
     recipe = json.loads(request.recipe)
     own = Path(recipe["path"])
-    root = own.parent if own.parent.is_dir() else Path(request.home)
+    root = own.parent if own.parent.is_dir() else home
+    placed = {name: _placed(root, name, text) for name, text in request.files.items()}
     recipe["path"] = str(root / own.name)
     recipe["overrides"] = [*recipe["overrides"], f"engine={{type: {engine}}}"]
-    recipe["plugins"] = [str(_written(root, name, request.files[name])) for name in recipe["plugins"]]
-    for name in request.files.keys() - set(recipe["plugins"]):
-        _written(root, name, request.files[name])
+    recipe["plugins"] = [str(placed[name]) for name in recipe["plugins"]]
     return Project.from_recipe(json.dumps(recipe))
 
 
-def _written(root: Path, name: str, text: str) -> Path:
-    """A plugin file, where it is not there as it should be."""
-    place = root / (name if not Path(name).is_absolute() or Path(name).is_file() else f"plugins/{Path(name).name}")
-    if not place.is_file() or place.read_text(encoding="utf-8") != text:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        place.write_text(text, encoding="utf-8")
+def _placed(root: Path, name: str, text: str) -> Path:
+    """A plugin file, written where it is not there as it was when the run was asked for."""
+    place = root / name  # an absolute name, of --plugin, stays as it is
+    if place.is_file() and place.read_text(encoding="utf-8") == text:
+        return place
+    if Path(name).is_absolute():
+        place = root / "plugins" / Path(name).name
+    if not place.resolve().is_relative_to(root.resolve()):
+        raise UsageError(f"plugins.load: {name} lies outside of the project's folder, so it cannot go along")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text(text, encoding="utf-8")
     return place
 
 

@@ -354,7 +354,6 @@ class RunRequest(Message):
         options: arguments of the use case of that name, beside the project.
         recipe: see `Project.recipe`.
         files: text of the plugin files that the project loads, by their path in the recipe.
-        home: folder that relative paths start from where the project's own folder is not there.
         version: of the forecastcore that asks.
     """
 
@@ -363,7 +362,6 @@ class RunRequest(Message):
     options: dict[str, Any] = Field(default_factory=dict)
     recipe: str
     files: dict[str, str] = Field(default_factory=dict)
-    home: str
     version: str
 
 

@@ -304,7 +304,7 @@ def _reconcile(document: Document) -> str:
 def _init(document: Document) -> str:
     folder = document["folder"]
     there = shlex.quote(folder)
-    engine = " --set 'engine={type: local}'" if document["template"] == "databricks" else ""
+    engine = " --on local" if document["template"] == "databricks" else ""
     return "\n".join(
         [
             f"{folder} holds a project ({document['template']}):",

@@ -71,9 +71,6 @@ def request_of(project: Project, command: str, options: Mapping[str, Any]) -> Ru
     Raises:
         UsageError: the project or an option cannot cross.
     """
-    from forecastcore.engines.databricks import home_of, settings_of
-
-    settings = settings_of(project)
     for moment in (options.get(key) for key in ("as_of", "first", "last")):
         runtime.instant(project, moment)  # a moment that is none is told here
     recipe = json.loads(project.recipe())
@@ -89,7 +86,6 @@ def request_of(project: Project, command: str, options: Mapping[str, Any]) -> Ru
             "options": {key: _plain(key, value) for key, value in options.items()},
             "recipe": json.dumps(recipe, sort_keys=True),
             "files": {name: _text(path) for path, name in files.items()},
-            "home": home_of(project, settings),
             "version": __version__,
         }
     )

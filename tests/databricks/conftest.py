@@ -55,7 +55,7 @@ class Caller:
         return Supervisor(workspace, Tickets(root or self.root), settings, "small")
 
     def request(self, **options):
-        return RunRequest(command="predict", options=options, recipe="{}", home="/nowhere", version="0")
+        return RunRequest(command="predict", options=options, recipe="{}", version="0")
 
     def submit(self, which="a", boss=None):
         return (boss or self.boss()).submit(f"predict-{which}", self.request(model=str(which)), [])

@@ -4,10 +4,12 @@ import json
 import os
 import shutil
 import time
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from forecastcore import cluster_main
 from forecastcore.engines.databricks.wheels import wheel_of, wheels_of
 from forecastcore.testing.databricks import Ended
 from tests.databricks.conftest import REPORT
@@ -82,6 +84,27 @@ def test_the_wheels_are_whole_and_the_same_code_gives_the_same_bytes():
     ]
     assert (core.digest, wheel_of("forecastcore").place) == (wheel_of("forecastcore").digest, core.place)
     assert wheel_of("pluggy").name.startswith("pluggy-"), "what was installed from a wheel is put together again"
+
+
+def test_where_the_projects_folder_is_not_seen_its_files_and_plugins_are_in_the_volume(away, databricks):
+    def program(run):
+        words = [word.replace("/Volumes/", f"{databricks.volumes}/") for word in run.parameters]
+        place = Path(words[1])
+        request = json.loads(place.read_text())
+        recipe = json.loads(request["recipe"])
+        request["recipe"] = json.dumps({**recipe, "path": "/not/seen/forecast.yaml"})
+        place.write_text(json.dumps(request))
+        cluster_main.main(words)
+
+    databricks.runs.program = program
+    away.plugin(PLUGIN, "plugins/own.py").write(models=[{"type": "level"}])
+    told = away.cli("--json", "backtest")
+    assert told.code == 0, told.out
+    home = databricks.volumes / "main/fc/jobs/forecastcore/projects/small"
+    assert (home / "history.parquet").read_bytes() == (away.folder / "history.parquet").read_bytes()
+    assert (home / "plugins" / "own.py").read_text() == PLUGIN
+    assert away.cli("backtest").code == 0
+    assert len(databricks.asked("projects/small/history.parquet")) == 1, "sent once per content"
 
 
 # -- what is sent

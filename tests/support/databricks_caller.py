@@ -20,7 +20,7 @@ from forecastcore.ports import Steps
 
 
 def request(options):
-    return RunRequest(command="predict", options=options, recipe="{}", home="/nowhere", version="0")
+    return RunRequest(command="predict", options=options, recipe="{}", version="0")
 
 
 def call(root, engine, options):

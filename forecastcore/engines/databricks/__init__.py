@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from forecastcore.ports import Steps
     from forecastcore.project import Project
 
-__all__ = ["home_of", "planned", "send_away", "settings_of", "supervisor"]
+__all__ = ["planned", "send_away", "settings_of", "supervisor"]
 
 
 def settings_of(project: Project) -> DatabricksEngine:
@@ -33,17 +33,13 @@ def settings_of(project: Project) -> DatabricksEngine:
     return settings
 
 
-def home_of(project: Project, settings: DatabricksEngine) -> str:
-    """Where the project's relative paths start on the cluster, if its own folder is not there."""
-    return f"{settings.volume}/forecastcore/projects/{project.config.name}"
-
-
 def supervisor(project: Project) -> Supervisor:
     """Whoever sends this project's runs away.
 
     Raises:
         DatabricksRunError: the workspace cannot be reached, or does not know us.
     """
+    from forecastcore.engines.databricks.belongings import belongings
     from forecastcore.engines.databricks.payload import seconds
     from forecastcore.engines.databricks.supervise import Supervisor
     from forecastcore.engines.databricks.tickets import Tickets
@@ -51,7 +47,8 @@ def supervisor(project: Project) -> Supervisor:
 
     settings = settings_of(project)
     workspace = Workspace(settings.profile, pause=min(1.0, seconds(settings.poll)))
-    return Supervisor(workspace, Tickets(project.root), settings, project.config.name)
+    files = belongings(project.config, project.root)
+    return Supervisor(workspace, Tickets(project.root), settings, project.config.name, files)
 
 
 def send_away(project: Project, request: RunRequest, used: Iterable[str], steps: Steps) -> tuple[RunReport, str]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from forecastcore.engines.databricks.wheels import Wheel
     from forecastcore.messages import RunRequest
 
-__all__ = ["Order", "nonce_of", "order_digest", "payload", "seconds", "token"]
+__all__ = ["Order", "home", "nonce_of", "order_digest", "payload", "seconds", "token"]
 
 #: what a run's name begins with: the mark by which runs of ours are known
 MARK = "forecastcore"
@@ -55,6 +55,11 @@ class Order:
     def folder(self, volume: str) -> str:
         """Where its request and report are in a volume."""
         return run_folder(volume, self.nonce)
+
+
+def home(volume: str, project: str) -> str:
+    """Where a project's relative paths start on a cluster that does not see its own folder."""
+    return f"{volume}/forecastcore/projects/{project}"
 
 
 def run_folder(volume: str, nonce: str) -> str:
@@ -104,7 +109,11 @@ def payload(order: Order, settings: DatabricksEngine, wheels: Sequence[Wheel], h
         "python_wheel_task": {
             "package_name": MARK,
             "entry_point": _ENTRY,
-            "parameters": ["--request", f"{folder}/request.json", "--report", f"{folder}/report.json"],
+            "parameters": [
+                *("--request", f"{folder}/request.json"),
+                *("--report", f"{folder}/report.json"),
+                *("--home", home(volume, order.project)),
+            ],
         },
         "timeout_seconds": limit,
         "max_retries": 0,

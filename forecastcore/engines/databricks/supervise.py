@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from forecastcore.engines.databricks.payload import Order, nonce_of, order_digest, payload, run_folder, seconds
+from forecastcore.engines.databricks.belongings import bring
+from forecastcore.engines.databricks.payload import Order, home, nonce_of, order_digest, payload, run_folder, seconds
 from forecastcore.engines.databricks.states import HINTS, read_state
 from forecastcore.engines.databricks.tickets import Ticket
 from forecastcore.engines.databricks.workspace import Refused, Unavailable, patient
@@ -28,7 +29,8 @@ from forecastcore.errors import DatabricksRunError
 from forecastcore.messages import RunReport
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
 
     from forecastcore.config.engines import DatabricksEngine
     from forecastcore.engines.databricks.states import State
@@ -62,12 +64,14 @@ class Supervisor:
         tickets: what is known of earlier runs.
         settings: `engine:` of the project file.
         project: its name.
+        files: inputs that go along, by their path in the project's folder.
     """
 
     workspace: Workspace
     tickets: Tickets
     settings: DatabricksEngine
     project: str
+    files: Mapping[str, Path] = field(default_factory=dict)
     _warned: set[str] = field(default_factory=set)
 
     @property
@@ -128,6 +132,7 @@ class Supervisor:
                 place = f"{self.volume}/{wheel.place}"
                 if not self._asked(lambda place=place: self.workspace.exists(place)):
                     self._asked(lambda place=place, wheel=wheel: self.workspace.write(place, wheel.content))
+            self._asked(lambda: bring(self.workspace, self.files, home(self.volume, self.project)))
             content = json.dumps(request.to_json()).encode()
             self._asked(lambda: self.workspace.write(f"{folder}/request.json", content))
         except Refused as error:

@@ -95,9 +95,10 @@ class FakeWorkspace:
             seed: of the faults.
             environments: where virtual environments are kept; share it between workspaces to make each once.
         """
-        self.folder, self.volumes = folder, folder / "Volumes"
+        self.folder = folder.absolute()
+        self.volumes = self.folder / "Volumes"
         self.volumes.mkdir(parents=True, exist_ok=True)
-        self.cluster = Cluster(environments or folder / "environments", self.volumes)
+        self.cluster = Cluster((environments or folder / "environments").absolute(), self.volumes)
         self.runs = Runs(self.cluster)
         self.faults = Faults(seed)
         self.requests: list[Request] = []
