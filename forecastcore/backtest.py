@@ -139,9 +139,20 @@ class Backtest:
 
     def losses(self, forecast: Floats) -> Floats:
         """Mean absolute scaled error by origin and series, shape (origins, series)."""
+        return self._by_pair(np.abs(forecast - self.y)) / self.scale
+
+    def losses_by(self, metric: str, forecast: Floats, quantiles: Floats, levels: Sequence[float]) -> Floats:
+        """The loss by origin and series of which a leaderboard metric is made: `mase`, `rmsse` or `wql`."""
+        if metric == "rmsse":
+            return np.sqrt(self._by_pair((forecast - self.y) ** 2) / self.scale2)
+        if metric == "wql":
+            loss = metrics.pinball(self.y, quantiles, levels).mean(axis=1)
+            return 2 * self._by_pair(loss) / np.nanmean(np.abs(self.y))
+        return self.losses(forecast)
+
+    def _by_pair(self, values: Floats) -> Floats:
         shape = self.scale.shape
-        mean = metrics.group_mean(np.abs(forecast - self.y), self.group, int(np.prod(shape))).reshape(shape)
-        return np.asarray(mean / self.scale)
+        return metrics.group_mean(values, self.group, int(np.prod(shape))).reshape(shape)
 
     @cached_property
     def scored(self) -> metrics.Scored:

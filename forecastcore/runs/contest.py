@@ -156,11 +156,11 @@ class _Field:
 
     def blend(self, candidate: Candidate) -> None:
         """Put an ensemble together from its members' results."""
-        config = self._setting[0].config
-        members = [as_chosen(self.choices(self._of(member)), self._rows) for member in candidate.members]
+        config, rows = self._setting[0].config, self._rows
+        levels, metric = config.quantiles, config.backtest.metric
+        members = [as_chosen(self.choices(self._of(m)), rows, levels, metric) for m in candidate.members]
         self.found[candidate.name] = self._steps.run(
-            f"combine {candidate.name}",
-            lambda: blended(candidate, members, self._rows, config.quantiles, config.backtest.metric),
+            f"combine {candidate.name}", lambda: blended(candidate, members, rows, levels, metric)
         )
 
     def invite(self, candidate: Candidate) -> None:
