@@ -73,7 +73,7 @@ def send_away(project: Project, request: RunRequest, used: Iterable[str], steps:
         wheels = steps.run("pack wheels", lambda: wheels_of(used))
         boss = supervisor(project)
         ticket = steps.run("submit to Databricks", lambda: boss.submit(_key(request), request, wheels))
-        state = steps.run(f"wait for run {ticket.run_id}", lambda: boss.wait(ticket, steps))
+        state = steps.run(f"Databricks run {ticket.run_id}", lambda: boss.wait(ticket, steps))
         report = steps.run("fetch the report", lambda: boss.report(ticket, state))
     return report, ticket.url
 

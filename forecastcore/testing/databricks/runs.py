@@ -183,6 +183,11 @@ class Runs:
     def __len__(self) -> int:
         return sum(not run.deleted for run in self._all.values())
 
+    @property
+    def newest(self) -> Run:
+        """The run that was submitted last."""
+        return self._all[max(self._all)]
+
     def submit(self, payload: dict[str, Any]) -> Run:
         """A new run, or the one that its token already made."""
         token = payload.get("idempotency_token")
