@@ -16,6 +16,7 @@ from forecastcore.foresight import assumption_errors
 from forecastcore.messages import BacktestReport, SeriesCount
 from forecastcore.ports import Steps
 from forecastcore.runs.blending import as_chosen, blended
+from forecastcore.runs.remote import anywhere
 from forecastcore.runs.searching import loss, search
 from forecastcore.search import require_optuna
 
@@ -183,6 +184,7 @@ class _Field:
         return next(result for result in self.found.values() if member.same_recipe(result.candidate))
 
 
+@anywhere
 def backtest(project: Project, as_of: str | datetime | None = None, *, steps: Steps | None = None) -> BacktestReport:
     """The leaderboard of all candidates; nothing is registered, tracked or written.
 

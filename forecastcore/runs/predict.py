@@ -23,6 +23,7 @@ from forecastcore.frames import data_digest
 from forecastcore.messages import PredictReport, Publication, SeriesCount
 from forecastcore.package import Package
 from forecastcore.ports import Steps
+from forecastcore.runs.remote import anywhere
 from forecastcore.runs.shelves import retain
 from forecastcore.serving import Stored, serve
 
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 __all__ = ["check_same_question", "forecasts", "known_scenarios", "predict", "run_key", "table_schema"]
 
 
+@anywhere
 def predict(
     project: Project,
     as_of: str | datetime | None = None,
