@@ -297,7 +297,8 @@ def test_the_foresight_premium_and_how_wrongly_covariates_were_assumed_stand_the
         LeaderboardRow(name="ridge", model="ridge", params={}, status="ok", mase=0.8, premium=0.1234),
         LeaderboardRow(name="ets", model="ets", params={}, status="ok", mase=0.9),
     )
-    told = Reader(page_of(history_of(ids), table_of(ids), retrain_report(leaderboard=board, assumption_errors=(error,))))
+    retrained = retrain_report(leaderboard=board, assumption_errors=(error,))
+    told = Reader(page_of(history_of(ids), table_of(ids), retrained))
     assert {"+0.123", "0.0100", "0.120", "0.240", "at step 12", "at step 24"} <= set(told.words)
     assert "How far from what came the covariates were assumed" in told.text
 

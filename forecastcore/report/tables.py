@@ -105,8 +105,8 @@ def leaderboard(retrained: RetrainReport | None, clock: Clock) -> Html:
     if retrained is None:
         return Html("")
     told = any(row.premium is not None for row in retrained.leaderboard)
-    premium = ("Premium",) if told else ()
-    head = ("Candidate", "Status", "MASE", "RMSSE", "WQL", "Bias", "In the band", "Skill", *premium, "Seconds", "Remark")
+    errors = ("MASE", "RMSSE", "WQL", "Bias", "In the band", "Skill", *(["Premium"] if told else []))
+    head = ("Candidate", "Status", *errors, "Seconds", "Remark")
     rows = [
         [
             row.name,

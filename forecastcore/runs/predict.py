@@ -24,8 +24,10 @@ from forecastcore.messages import PredictReport, Publication, SeriesCount
 from forecastcore.package import Package
 from forecastcore.ports import Steps
 from forecastcore.runs.delivered import only_tells, readable
+from forecastcore.runs.remote import anywhere
 from forecastcore.runs.shelves import retain
-from forecastcore.runs.standins import Lenient, Served, marked, whoever_can
+from forecastcore.runs.standins import LastSeason, Lenient, Served, marked, whoever_can
+from forecastcore.serving import Stored, serve
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,12 +38,13 @@ if TYPE_CHECKING:
     from forecastcore.assumptions import Future
     from forecastcore.frames import History
     from forecastcore.messages import AssumptionNote, ModelVersion
-    from forecastcore.ports import ModelStore
+    from forecastcore.ports import Engine, ModelStore
     from forecastcore.project import Project
 
 __all__ = ["check_same_question", "forecasts", "known_scenarios", "predict", "run_key", "table_schema"]
 
 
+@anywhere
 def predict(
     project: Project,
     as_of: str | datetime | None = None,
@@ -78,9 +81,9 @@ def predict(
     store = runtime.store(project)
     history = runtime.history(project, as_of, steps, source=source)
     served = steps.run("load model", lambda: _served(project, history, store, model))
-    version, run = served.version, f"predict {history.origin:%Y-%m-%d %H:%M}"
+    engine, version, run = runtime.engine(project), served.version, f"predict {history.origin:%Y-%m-%d %H:%M}"
     with Lenient(store.run(run, tags={"forecastcore.command": "predict"})) as tracked:
-        vintages = [_vintage(project, history, served, scenario, steps) for scenario in scenarios]
+        vintages = [_vintage(project, history, served, scenario, engine, steps) for scenario in scenarios]
         steps.run("audit", lambda: _audited(project, history, version, vintages))
         published = [p for vintage in vintages for p in _delivered(project, vintage, steps)]
         report = PredictReport(
@@ -118,13 +121,14 @@ class _Vintage:
     notes: tuple[AssumptionNote, ...]
 
 
-def _served(project: Project, history: History, store: ModelStore, model: str) -> Served[Package]:
+def _served(project: Project, history: History, store: ModelStore, model: str) -> Served[Stored]:
     """The model that was asked for; where the champion was and cannot be loaded, whoever can stand in for it."""
 
-    def load(version: ModelVersion) -> Package:
-        package = Package.load(store.fetch(version), project.host, version.digest or None)
-        check_same_question(project, history, package, version)
-        return package
+    def load(version: ModelVersion) -> Stored:
+        folder = store.fetch(version)
+        stored = Stored(Package.outline(folder, project.host, version.digest or None), folder)
+        check_same_question(project, history, stored.package, version)
+        return stored
 
     if model == "champion":
         return whoever_can(project, history, store, lambda: _chosen(store, model), load)
@@ -132,13 +136,23 @@ def _served(project: Project, history: History, store: ModelStore, model: str) -
     return Served(version, load(version))
 
 
-def _vintage(project: Project, history: History, served: Served[Package], scenario: str, steps: Steps) -> _Vintage:
-    package, version = served.model, served.version
-    needed = package.uses_covariates
+def _vintage(
+    project: Project, history: History, served: Served[Stored], scenario: str, engine: Engine, steps: Steps
+) -> _Vintage:
+    model, version, name = served.model, served.version, f"forecast {scenario}"
+    needed = model.package.uses_covariates
     future = steps.run(f"assume {scenario}", lambda: runtime.future(project, history, scenario, insist=needed))
-    rows = steps.run(f"forecast {scenario}", lambda: package.forecast(history.panel, future.frame, history.origin))
-    key = run_key(project, history, future, scenario, version, package.digest)
-    rows = marked(rows, served.reason)
+
+    def told(done: int, total: int) -> None:
+        steps.progress(name, done, total)
+
+    def forecast() -> pd.DataFrame:
+        if isinstance(model, LastSeason):
+            return model.forecast(history.panel, future.frame, history.origin)
+        return serve(project, model, history, future.frame, engine, told)
+
+    rows = marked(steps.run(name, forecast), served.reason)
+    key = run_key(project, history, future, scenario, version, model.package.digest)
     if needed:
         carried = (rows["status"] == "ok").to_numpy() & (future.reasons != "")
         rows.loc[carried, "status"] = "degraded"

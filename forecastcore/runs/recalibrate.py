@@ -107,4 +107,7 @@ def _errors(project: Project, history: History, package: Package, rows: Backtest
         series=rows.series,
         ids=rows.ids,
         fold=rows.fold,
+        noise=rows.noise,
+        season=rows.season,
+        place=rows.place,
     )
