@@ -117,6 +117,7 @@ def _predict(document: Document) -> str:
     lines = [
         f"{document['project']} from {document['issued_at']}: {document['rows']} rows by {made_by}",
         _series(document["series"]),
+        *(f"  {count} series: {reason}" for reason, count in document["reasons"].items()),
         *_quality(document),
         *(["assumed:", *by] if by else []),
         "published:",
