@@ -357,7 +357,8 @@ def run_package(
         folds: numbers of origins.
         actual: with the covariates that came instead of those assumed.
     """
-    stored, origins = Stored(Package.outline(folder, project.host), folder), [(n, rows.origins[n]) for n in folds]
+    stored = Stored(Package.outline(folder, project.host), folder)
+    origins = [(n, rows.origins[n]) for n in folds]
     forecast, quantiles = serve_origins(project, stored, history, engine, origins, actual=actual)
     values = np.full((len(rows.y), 1 + quantiles.shape[1]), np.nan)
     values[np.isin(rows.fold, list(folds))] = np.column_stack([forecast, quantiles])

@@ -45,6 +45,16 @@ class Stored:
     package: Package
     folder: Path
 
+    @property
+    def uses_covariates(self) -> bool:
+        """Whether covariates change the forecast."""
+        return self.package.uses_covariates
+
+    @property
+    def digest(self) -> str:
+        """Of the folder."""
+        return self.package.digest
+
     def units(self, panel: pd.DataFrame, request: Mapping[str, Any]) -> list[Unit]:
         """Chunks of about equal numbers of points, none of which needs parameters of more series than it must.
 
@@ -121,7 +131,8 @@ def serve_origins(
 ) -> tuple[Floats, Floats]:
     """Point forecasts and quantiles at numbered past origins, in the order (origin, series, step).
 
-    Series that did not yet exist at an origin have no rows there. With `actual`, covariates are those that came.
+    Series that did not yet exist at an origin have no rows there. `actual` gives the covariates that came instead of
+    those assumed.
     """
     stamped = [(number, origin.isoformat()) for number, origin in origins]
     units = stored.units(history.panel, request_of(project, history.grid, origins=stamped, actual=actual))

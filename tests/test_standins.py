@@ -54,6 +54,11 @@ def corrupted(site, number):
     file.write_bytes(file.read_bytes()[:-1] + b"x")
 
 
+def with_spoilt_parameters(site, number):
+    file = next(path for path in (artifact(site, number) / "state").rglob("*") if path.is_file())
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+
+
 def without_its_plugin(site, number):
     assert number == "2"
     site.write(plugins={"load": []})
@@ -64,7 +69,7 @@ def forgotten(site, tmp_path, monkeypatch):
     monkeypatch.setenv("FORECASTCORE_CACHE", str(tmp_path / "empty"))
 
 
-@pytest.mark.parametrize("broken", [deleted, corrupted, without_its_plugin])
+@pytest.mark.parametrize("broken", [deleted, corrupted, with_spoilt_parameters, without_its_plugin])
 def test_the_champion_before_serves_in_time_and_every_row_says_why(reigning, tmp_path, monkeypatch, broken):
     broken(reigning, "2")
     forgotten(reigning, tmp_path, monkeypatch)

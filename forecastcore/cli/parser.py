@@ -30,8 +30,8 @@ exit codes: 0 ok, 1 failed, 2 usage or project file, 3 delivered but degraded, 4
 
 
 _TEMPLATES = ("minimal", "energy-load", "retail-demand", "databricks", "plugin-team")
-_DRILLS = ("weather-outage", "registry-loss", "sink-outage")
 _ENGINES = ("local", "spark", "databricks")
+_DRILLS = ("weather-outage", "registry-loss", "sink-outage")
 _KINDS = ("model", "assumption", "sink", "source")
 
 

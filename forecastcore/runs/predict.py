@@ -84,7 +84,8 @@ def predict(
     store = runtime.store(project)
     history = runtime.history(project, as_of, steps, source=source)
     served = steps.run("load model", lambda: _served(project, history, store, model))
-    engine, version, run = runtime.engine(project), served.version, f"predict {history.origin:%Y-%m-%d %H:%M}"
+    version, run = served.version, f"predict {history.origin:%Y-%m-%d %H:%M}"
+    engine = runtime.engine(project)
     with Lenient(store.run(run, tags={"forecastcore.command": "predict"})) as tracked:
         vintages = [_vintage(project, history, served, scenario, engine, steps) for scenario in scenarios]
         steps.run("audit", lambda: _audited(project, history, version, vintages))
@@ -130,9 +131,9 @@ def _served(project: Project, history: History, store: ModelStore, model: str) -
 
     def load(version: ModelVersion) -> Stored:
         folder = store.fetch(version)
-        stored = Stored(Package.outline(folder, project.host, version.digest or None), folder)
-        check_same_question(project, history, stored.package, version)
-        return stored
+        package = Package.outline(folder, project.host, version.digest or None)
+        check_same_question(project, history, package, version)
+        return Stored(package, folder)
 
     if model == "champion":
         return whoever_can(project, history, store, lambda: _chosen(store, model), load)
@@ -144,19 +145,20 @@ def _vintage(
     project: Project, history: History, served: Served[Stored], scenario: str, engine: Engine, steps: Steps
 ) -> _Vintage:
     model, version, name = served.model, served.version, f"forecast {scenario}"
-    needed = model.package.uses_covariates
+    needed = model.uses_covariates
     future = steps.run(f"assume {scenario}", lambda: runtime.future(project, history, scenario, insist=needed))
 
     def told(done: int, total: int) -> None:
         steps.progress(name, done, total)
 
-    def forecast() -> pd.DataFrame:
+    def work() -> pd.DataFrame:
         if isinstance(model, LastSeason):
             return model.forecast(history.panel, future.frame, history.origin)
         return serve(project, model, history, future.frame, engine, told)
 
-    rows = marked(steps.run(name, forecast), served.reason)
-    key = run_key(project, history, future, scenario, version, model.package.digest)
+    rows = steps.run(name, work)
+    key = run_key(project, history, future, scenario, version, model.digest)
+    rows = marked(rows, served.reason)
     if needed:
         carried = (rows["status"] == "ok").to_numpy() & (future.reasons != "")
         rows.loc[carried, "status"] = "degraded"

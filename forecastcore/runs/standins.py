@@ -62,11 +62,6 @@ class LastSeason:
     digest: str = ""
     uses_covariates: bool = False
 
-    @property
-    def package(self) -> LastSeason:
-        """Itself: it is stored nowhere."""
-        return self
-
     def forecast(self, context: pd.DataFrame, future: pd.DataFrame, origin: pd.Timestamp) -> pd.DataFrame:
         """The rows of `future`, none of them ok; see `Package.forecast`."""
         task = runtime.task(self.project, self.history.grid, origin)
