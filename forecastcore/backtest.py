@@ -160,6 +160,28 @@ class Backtest:
         shape = self.scale.shape
         return metrics.group_mean(values, self.group, int(np.prod(shape))).reshape(shape)
 
+    def errors(self, forecast: Floats, own: Floats, made: npt.NDArray[np.bool_]) -> intervals.Errors:
+        """What quantiles are calibrated on.
+
+        Args:
+            forecast: point forecasts of all rows.
+            own: the model's quantiles, NaN in rows that have none.
+            made: rows that the model made, and no fallback.
+        """
+        return intervals.Errors(
+            y=self.y,
+            forecast=forecast,
+            own=own,
+            made=made,
+            step=self.step,
+            series=self.series,
+            ids=self.ids,
+            fold=self.fold,
+            noise=self.noise,
+            season=self.season,
+            place=self.place,
+        )
+
     @cached_property
     def scored(self) -> metrics.Scored:
         """What forecasts are scored on, with the slices to tell apart."""
@@ -375,19 +397,7 @@ def _result(candidate: Candidate, frames: Sequence[pd.DataFrame], rows: Backtest
         raise EngineError(f"{candidate.name}: the backtest gave {len(frame)} rows, {len(rows.y)} were asked for")
     forecast = frame["forecast"].to_numpy(dtype=float)
     own = frame[[quantile_column(q) for q in levels]].to_numpy(dtype=float)
-    errors = intervals.Errors(
-        y=rows.y,
-        forecast=forecast,
-        own=own,
-        made=(frame["reason"] == "").to_numpy(dtype=bool),
-        step=rows.step,
-        series=rows.series,
-        ids=rows.ids,
-        fold=rows.fold,
-        noise=rows.noise,
-        season=rows.season,
-        place=rows.place,
-    )
+    errors = rows.errors(forecast, own, (frame["reason"] == "").to_numpy(dtype=bool))
     failed = frame.loc[(frame["reason"] != "") & (frame["step"] == 1), ["unique_id", "reason"]]
     failures = {
         uid: reason

@@ -290,7 +290,9 @@ def test_a_run_with_a_series_that_no_model_can_serve_is_completed_by_the_name_of
     fc.retrain(fc.Project.load(path))
     state = flow("predict")(str(path), return_state=True)
     assert (state.type, state.name) == ("COMPLETED", "Degraded")
+    assert state.message.startswith("constant-history; 72 rows from ")
     assert "3 series: 2 ok, 1 degraded, 0 failed" in state.message
+    assert "| 1 | constant-history |" in server.artifacts(run_id_of(state))["forecastcore-tiny-summary"].data
 
 
 def test_bad_data_holds_the_run_says_why_first_and_writes_nothing(server, make_project, tmp_path):

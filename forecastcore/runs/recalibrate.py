@@ -15,7 +15,7 @@ from forecastcore import runtime
 from forecastcore.api import quantile_column
 from forecastcore.backtest import rows_of
 from forecastcore.errors import UsageError
-from forecastcore.intervals import Conformal, Errors, calibrate
+from forecastcore.intervals import Conformal, calibrate
 from forecastcore.package import Package
 from forecastcore.runs.promotion import existing, promote
 from forecastcore.runs.record import tags_of
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from forecastcore.backtest import Backtest
     from forecastcore.frames import History
+    from forecastcore.intervals import Errors
     from forecastcore.messages import ModelVersion
     from forecastcore.project import Project
 
@@ -98,16 +99,4 @@ def _errors(project: Project, history: History, package: Package, rows: Backtest
     forecast = made["forecast"].to_numpy(dtype=float)
     own = made[[quantile_column(level) for level in levels]].to_numpy(dtype=float)
     own[(own == forecast[:, None]).all(axis=1)] = np.nan
-    return Errors(
-        y=rows.y,
-        forecast=forecast,
-        own=own,
-        made=(made["status"] == "ok").to_numpy(dtype=bool),
-        step=rows.step,
-        series=rows.series,
-        ids=rows.ids,
-        fold=rows.fold,
-        noise=rows.noise,
-        season=rows.season,
-        place=rows.place,
-    )
+    return rows.errors(forecast, own, (made["status"] == "ok").to_numpy(dtype=bool))

@@ -43,28 +43,27 @@ def judge(
 
 def _outcome(policy: PolicyConfig, judged: Sequence[VintageScore], now: Mapping[str, float]) -> Outcome:
     limits, (needed, window) = policy.when.limits(), policy.when.counts()
-    words = " and ".join(f"{name.replace('_', ' ')} {limit:g}" for name, limit in limits.items())
+    words = " and ".join(_worded(name, limit) for name, limit in limits.items())
     of_vintages = {name: limit for name, limit in limits.items() if name in _OF_A_VINTAGE}
-    quiet = [
-        f"{name.replace('_', ' ')} {limit:g}: it is {now.get(name, 0):.3g}"
-        for name, limit in limits.items()
-        if name not in _OF_A_VINTAGE and not now.get(name, 0) > limit
-    ]
-    loud = [
-        f"{name.replace('_', ' ')} {limit:g}: it is {now[name]:.3g}"
-        for name, limit in limits.items()
-        if name not in _OF_A_VINTAGE and now.get(name, 0) > limit
-    ]
+    of_now = {name: limit for name, limit in limits.items() if name not in _OF_A_VINTAGE}
+    facts = [f"{_worded(name, limit)}: it is {now.get(name, 0.0):.3g}" for name, limit in of_now.items()]
+    holds = all(now.get(name, 0.0) > limit for name, limit in of_now.items())
     if not of_vintages:
-        return Outcome(when=words, do=policy.do, fired=not quiet, reason="; ".join(quiet or loud))
+        return Outcome(when=words, do=policy.do, fired=holds, reason="; ".join(facts))
     recent = judged[-window:]
     hits = [vintage for vintage in recent if all(_holds(vintage, n, limit) for n, limit in of_vintages.items())]
-    fired = len(hits) >= needed and not quiet
     shown = ", ".join(_numbers(vintage, of_vintages) for vintage in recent[::-1]) or "none has come yet"
     reason = f"it held in {len(hits)} of the newest {len(recent)} vintages, {needed} of {window} are needed: {shown}"
     return Outcome(
-        when=f"{words} for {needed} of {window}", do=policy.do, fired=fired, reason="; ".join([reason, *quiet, *loud])
+        when=f"{words} for {needed} of {window}",
+        do=policy.do,
+        fired=holds and len(hits) >= needed,
+        reason="; ".join([reason, *facts]),
     )
+
+
+def _worded(name: str, limit: float) -> str:
+    return f"{name.replace('_', ' ')} {limit:g}"
 
 
 def _holds(vintage: VintageScore, name: str, limit: float) -> bool:
