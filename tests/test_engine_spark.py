@@ -269,6 +269,7 @@ def connect_server(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_spark_connect_server_gives_the_forecasts_of_this_machine(connect_server, make_site):
     here, there = of_project(make_site), of_project(make_site)
     here.retrain()

@@ -39,6 +39,8 @@ __all__ = ["SparkEngine", "check_session"]
 
 T = TypeVar("T")
 
+#: found keys, by their number; the hash is part of what Spark promises of its tables, so they hold for any session
+_SLOTS: dict[int, list[int]] = {}
 #: waves under way: while one waits for its last unit the next uses the other cores
 _FLYING = 2
 
@@ -112,6 +114,8 @@ def _fly(spark: SparkSession, worker: Callable[..., Any], wave: Wave) -> list[tu
 
 def _slots(spark: SparkSession, count: int) -> list[int]:
     """Keys that Spark's own hash sends to as many different partitions, so that each unit has a task to itself."""
+    if count in _SLOTS:
+        return _SLOTS[count]
     rows = (
         spark.range(32 * count)
         .selectExpr("cast(id as int) as key", f"pmod(hash(cast(id as int)), {count}) as place")
@@ -120,4 +124,5 @@ def _slots(spark: SparkSession, count: int) -> list[int]:
         .collect()
     )
     keys = [int(row[1]) for row in rows]
-    return keys + [-n for n in range(1, count - len(keys) + 1)]
+    _SLOTS[count] = keys + [-n for n in range(1, count - len(keys) + 1)]
+    return _SLOTS[count]
