@@ -53,9 +53,8 @@ test: $(DEV) $(AZURITE) java ## all tests that are not slow; the wheels are buil
 test-slow: $(DEV) $(AZURITE) java ## the tests that take minutes
 	@$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 
-bench: $(DEV) ## run every script in bench/
-	@ls bench/*.py >/dev/null
-	@set -e; for script in bench/*.py; do echo "$$script"; $(BIN)/python $$script; done
+bench: $(DEV) ## one table of how fast it is beside the bare libraries; FULL=1 for all sizes (hours)
+	@$(BIN)/python bench/table.py $(if $(FULL),--full)
 
 lint: $(DEV) ## ruff, mypy --strict, import contracts
 	@$(BIN)/ruff check --quiet .

@@ -83,6 +83,7 @@ def training(report: RetrainReport, project: Project) -> str:
         f"{len(report.leaderboard)} candidates on {report.folds} folds, {report.seconds:.1f} s.",
         _series(report.series),
         _repairs(report.quality, report.notes),
+        _elsewhere(report.where),
         _mlflow(project, report.run_id),
     )
 
@@ -103,6 +104,7 @@ def summary(report: PredictReport, project: Project) -> str:
         _repairs(report.quality, report.notes),
         "### Run",
         _table(("scenario", "run key"), keys),
+        _elsewhere(report.where),
         _mlflow(project, report.run_id),
     )
 
@@ -159,6 +161,12 @@ def _percent(share: float | None) -> str:
 
 def _version(ref: VersionRef | None) -> str:
     return f"{plain(ref.model)}, version {plain(ref.version)}" if ref else "none"
+
+
+def _elsewhere(where: str) -> str:
+    """The way to the run on Databricks, where it was done there."""
+    safe = urlsplit(where).scheme in {"http", "https"} and not re.search(r"[<>\s]", where)
+    return f"### Databricks\n\n[the run](<{where}>)" if safe else ""
 
 
 def _mlflow(project: Project, run_id: str) -> str:

@@ -46,9 +46,10 @@ class Rules:
         confidence: level at which the gain must be above zero (one-sided).
         worst_slice: a step bucket or segment may get worse by this share at most, chance aside.
         slice_confidence: level at which it has got worse; a warning needs less proof than a gain.
+        least_skill: the skill against the best seasonal naive must not lie below this by more than chance; which of
+            the seasonal naives is best is known in hindsight only, which is worth about so much.
         coverage_slack: coverage may lie this far from nominal at most, chance aside, unless the champion's lies
             farther; half as much again within a step bucket.
-        least_skill: skill against the best seasonal naive; a plain seasonal naive has 0 or a little less.
         least_loss: share of the seasonal naive's loss below which a challenger is not believed.
     """
 
@@ -66,10 +67,11 @@ class Evidence:
     """What the gate looks at.
 
     Attributes:
-        champion: mean scaled loss by origin and series, shape (origins, series); NaN where nothing could be scored.
+        champion: mean loss by origin and series, shape (origins, series); NaN where nothing could be scored.
         challenger: the same of the challenger.
         nominal: what coverage should be.
-        skill: of the challenger against seasonal naive: 1 - the ratio of their losses.
+        naive: mean scaled error by origin of the best seasonal naive, and of the challenger; None where its skill is
+            not asked for.
         slices: by name of a step bucket or segment, mean loss by origin of champion and challenger.
         coverage: by name of a step bucket, and `all`, share of actuals within the outermost quantiles by origin, of
             champion and challenger.
@@ -81,7 +83,7 @@ class Evidence:
     champion: Floats
     challenger: Floats
     nominal: float
-    skill: float
+    naive: tuple[Floats, Floats] | None = None
     slices: Mapping[str, tuple[Floats, Floats]] = field(default_factory=dict)
     coverage: Mapping[str, tuple[Floats, Floats]] = field(default_factory=dict)
     rivals: int = 1
@@ -205,6 +207,30 @@ def _finite(evidence: Evidence) -> Guard:
     return Guard(name="finite", passed=bool(known and not missing), detail=words)
 
 
+def _against_naive(evidence: Evidence, rules: Rules, overlap: int) -> list[Guard]:
+    """The challenger is about as good as a seasonal naive, but not as good as only the answers would be."""
+    if evidence.naive is None:
+        return []
+    naive, challenger = (loss[:, None] for loss in evidence.naive)
+    skill, _, high = gain_interval(naive, challenger, rules.confidence, overlap=overlap)
+    plausible = not 1 - skill < rules.least_loss
+    reach = f" (at most {high:+.3f})" if skill <= 0 and np.isfinite(high) else ""
+    return [
+        Guard(
+            name="skill",
+            passed=bool(high >= rules.least_skill),
+            detail=f"skill against seasonal naive {skill:+.3f}{reach}, needs {rules.least_skill:+.2f}",
+        ),
+        Guard(
+            name="plausible",
+            passed=plausible,
+            detail="the challenger errs as forecasts do"
+            if plausible
+            else f"loss is {1 - skill:.2%} of the seasonal naive's: it has seen the answers (a leak, or train = test)",
+        ),
+    ]
+
+
 def _slices(evidence: Evidence, rules: Rules, overlap: int) -> Guard:
     """No slice worse than the margin by more than chance."""
     worst, at, failed = -np.inf, "", []
@@ -247,23 +273,10 @@ def _soundness(evidence: Evidence, rules: Rules, *, overlap: int = 1) -> list[Gu
         rules: what it takes.
         overlap: see `gain_interval`.
     """
-    skill = evidence.skill
-    plausible = not 1 - skill < rules.least_loss
     return [
         *evidence.data,
         _finite(evidence),
-        Guard(
-            name="skill",
-            passed=bool(skill >= rules.least_skill),
-            detail=f"skill against seasonal naive {skill:+.3f}, needs {rules.least_skill:+.2f}",
-        ),
-        Guard(
-            name="plausible",
-            passed=plausible,
-            detail="the challenger errs as forecasts do"
-            if plausible
-            else f"loss is {1 - skill:.2%} of the seasonal naive's: it has seen the answers (a leak, or train = test)",
-        ),
+        *_against_naive(evidence, rules, overlap),
         _slices(evidence, rules, overlap),
         _coverage(evidence, rules, overlap),
     ]
@@ -323,7 +336,7 @@ def demotion(
     Returns:
         `promote` where the predecessor should return.
     """
-    found = decide(Evidence(champion=champion, challenger=previous, nominal=0.0, skill=0.0), rules, overlap=overlap)
+    found = decide(Evidence(champion=champion, challenger=previous, nominal=0.0), rules, overlap=overlap)
     gain = f"{found.gain:+.1%}" if found.gain is not None else "not known"
     after = f"on {len(champion)} origins after the training of version {names[0]}"
     if found.verdict == "promote":

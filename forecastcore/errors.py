@@ -15,6 +15,7 @@ ForecastCoreError            code, hint, exit code
 ├── TrackingError            MLflow or the registry failed (1)
 │   └── LedgerConflict       somebody else decided in between (1)
 ├── EngineError              workers died or ran out of time (1)
+│   └── DatabricksRunError   a run on Databricks: which fault, its address, what to do (1, or what the run said)
 └── SinkError                delivery failed; the previous vintage is still served (1)
 ```
 """
@@ -22,7 +23,7 @@ ForecastCoreError            code, hint, exit code
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -31,6 +32,7 @@ __all__ = [
     "AssumptionUnavailable",
     "ConfigError",
     "DataError",
+    "DatabricksRunError",
     "EngineError",
     "ForecastCoreError",
     "HistoryTooShort",
@@ -56,8 +58,8 @@ class ForecastCoreError(Exception):
         hint: what to do next, or None.
     """
 
-    code: ClassVar[str] = "error"
-    exit_code: ClassVar[int] = 1
+    code: str = "error"
+    exit_code: int = 1
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
@@ -248,6 +250,28 @@ class EngineError(ForecastCoreError):
     """Workers died or ran out of time."""
 
     code = "engine"
+
+
+class DatabricksRunError(EngineError):
+    """A run on Databricks could not be made, or did not come to a good end.
+
+    Attributes:
+        fault: which one, in one kebab-case word: `unreachable`, `unauthenticated`, `forbidden`, `not-installed`,
+            `cluster`, `memory`, `cancelled`, `timeout`, `gone`, `no-report`, `failed` …
+        url: of the run in the workspace; empty where there is none.
+        run_id: of the run; None where there is none.
+        code: what the run itself said, where it did; else `databricks-run`.
+    """
+
+    code = "databricks-run"
+
+    def __init__(
+        self, message: str, *, fault: str, hint: str | None = None, url: str = "", run_id: int | None = None
+    ) -> None:
+        super().__init__(f"{message}; {url}" if url else message, hint=hint)
+        self.fault = fault
+        self.url = url
+        self.run_id = run_id
 
 
 class SinkError(ForecastCoreError):

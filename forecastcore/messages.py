@@ -25,6 +25,9 @@ __all__ = [
     "Publication",
     "RetrainReport",
     "RollbackReport",
+    "RunFailure",
+    "RunReport",
+    "RunRequest",
     "SeriesCount",
     "VersionRef",
     "Withdrawal",
@@ -245,6 +248,7 @@ class RetrainReport(Message):
     quality: dict[str, int] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
     seconds: float
+    where: str = ""  # address of the run where it was done elsewhere, such as on Databricks
 
 
 class BacktestReport(Message):
@@ -261,6 +265,7 @@ class BacktestReport(Message):
     quality: dict[str, int] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
     seconds: float
+    where: str = ""  # address of the run where it was done elsewhere, such as on Databricks
 
 
 class PredictReport(Message):
@@ -283,6 +288,7 @@ class PredictReport(Message):
     quality: dict[str, int] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
     seconds: float
+    where: str = ""  # address of the run where it was done elsewhere, such as on Databricks
 
 
 class BackfillOrigin(Message):
@@ -315,6 +321,7 @@ class BackfillReport(Message):
     already: int
     failed: int
     seconds: float
+    where: str = ""  # address of the run where it was done elsewhere, such as on Databricks
 
 
 class Withdrawal(Message):
@@ -337,3 +344,44 @@ class RollbackReport(Message):
     withdrawn: tuple[Withdrawal, ...]
     latest: dict[str, datetime | None]
     notes: tuple[str, ...] = ()
+
+
+class RunRequest(Message):
+    """What a run elsewhere is asked to do; crosses to a cluster as JSON, never with a secret in it.
+
+    Attributes:
+        command: `retrain`, `predict`, `backfill` or `backtest`.
+        options: arguments of the use case of that name, beside the project.
+        recipe: see `Project.recipe`.
+        files: text of the plugin files that the project loads, by their path in the recipe.
+        version: of the forecastcore that asks.
+    """
+
+    schema_: Literal["forecastcore/run-request/1"] = Field("forecastcore/run-request/1", alias="schema")
+    command: Literal["retrain", "predict", "backfill", "backtest"]
+    options: dict[str, Any] = Field(default_factory=dict)
+    recipe: str
+    files: dict[str, str] = Field(default_factory=dict)
+    version: str
+
+
+class RunFailure(Message):
+    """An error of a run elsewhere, as the command line would tell it."""
+
+    code: str
+    message: str
+    hint: str | None = None
+    exit_code: int = 1
+
+
+class RunReport(Message):
+    """What a run elsewhere did: the use case's own report, or why there is none."""
+
+    schema_: Literal["forecastcore/run-report/1"] = Field("forecastcore/run-report/1", alias="schema")
+    command: str
+    report: dict[str, Any] | None = None
+    failure: RunFailure | None = None
+    engine: str
+    python: str
+    version: str
+    seconds: float

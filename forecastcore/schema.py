@@ -157,10 +157,10 @@ def _plugins(host: Host, kind: str, own: Json, defs: Json) -> Json:
     return _one_of([*(_variant(host, offer, own, defs) for offer in offers), *more], _WHAT[kind])
 
 
-def _engine() -> Json:
+def _engine(defs: Json) -> Json:
     variants = []
     for name, model in ENGINES.items():
-        schema = _plain(model.model_json_schema())
+        schema = _hoisted(_plain(model.model_json_schema()), f"engine.{name}", defs)
         properties = {key: _referable(value) for key, value in schema.get("properties", {}).items()}
         kind = {"const": name, "description": schema["description"]}
         needs = {} if name == "local" else {"required": ["type"]}
@@ -192,7 +192,7 @@ def json_schema(host: Host) -> Json:
         "sink": lambda: _plugins(host, "sink", _own_keys(PluginConfig), defs),
         "assumption": lambda: _plugins(host, "assumption", _own_keys(PluginConfig), defs),
         "model": lambda: _plugins(host, "model", _own_keys(ModelConfig), defs),
-        "engine": _engine,
+        "engine": lambda: _engine(defs),
     }
     defs |= {name: make() for name, make in entries.items()}
     refs = {name: {"$ref": f"#/$defs/{name}"} for name in entries}

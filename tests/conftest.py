@@ -88,6 +88,7 @@ class Site:
 
     def plugin(self, code: str, name: str = "own.py") -> Site:
         """Write a single-file plugin and load it."""
+        (self.folder / name).parent.mkdir(exist_ok=True)
         (self.folder / name).write_text(code, encoding="utf-8")
         loaded = self.settings.get("plugins", {}).get("load", [])
         return self.write(plugins={"load": [*[file for file in loaded if file != name], name]})

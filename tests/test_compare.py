@@ -11,7 +11,6 @@ def evidence(champion, challenger, **changes):
         "champion": champion,
         "challenger": challenger,
         "nominal": 0.8,
-        "skill": 0.2,
         **changes,
     }
     return Evidence(**given)
@@ -113,9 +112,19 @@ def test_a_challenger_without_finite_losses_never_wins(bad):
 
 
 def test_no_skill_no_promotion():
-    decision = decide(evidence(np.full((8, 2), 2.0), np.linspace(0.9, 1.0, 16).reshape(8, 2), skill=-0.1), Rules())
+    challenger = np.linspace(0.9, 1.0, 16).reshape(8, 2)
+    naive = 0.85 * challenger.mean(axis=1)
+    decision = decide(evidence(np.full((8, 2), 2.0), challenger, naive=(naive, challenger.mean(axis=1))), Rules())
     assert decision.verdict == "hold"
-    assert "skill" in decision.reason
+    assert "skill against seasonal naive -0.176 (at most -0.17" in decision.reason
+
+
+def test_a_challenger_as_good_as_a_seasonal_naive_chance_aside_may_replace_a_worse_champion():
+    challenger = np.linspace(0.9, 1.0, 16).reshape(8, 2)
+    naive = challenger.mean(axis=1) + 0.05 * np.cos(3 * np.arange(8)) - 0.01
+    decision = decide(evidence(np.full((8, 2), 2.0), challenger, naive=(naive, challenger.mean(axis=1))), Rules())
+    assert decision.verdict == "promote"
+    assert "(at most +0.0" in next(guard.detail for guard in decision.guards if guard.name == "skill")
 
 
 def test_choosing_without_the_judged_origin_takes_the_luck_away():
@@ -194,7 +203,8 @@ def test_one_day_of_overlapping_origins_is_one_origin():
 
 
 def test_a_challenger_that_has_seen_the_answers_is_not_believed():
-    decision = decide(evidence(np.ones((8, 5)), np.full((8, 5), 1e-9), skill=1 - 1e-9), Rules())
+    told = np.full((8, 5), 1e-9)
+    decision = decide(evidence(np.ones((8, 5)), told, naive=(np.ones(8), told.mean(axis=1))), Rules())
     assert decision.verdict == "hold"
     assert "plausible" in decision.reason
 

@@ -18,7 +18,9 @@ from forecastcore import doctor, runtime
 from forecastcore.cli import main
 from forecastcore.doctor import machine, models, site
 from forecastcore.project import Project
+from forecastcore.testing.databricks import FakeWorkspace
 
+WORKSPACES = []
 STATUSES = {"ok", "failed", "skipped"}
 
 
@@ -27,6 +29,9 @@ def bare(monkeypatch, tmp_path):
     for name in [n for n in os.environ if n.startswith(("PREFECT_API", "DATABRICKS_"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("FORECASTCORE_CACHE", str(tmp_path / "cache"))
+    yield
+    while WORKSPACES:
+        WORKSPACES.pop().stop()
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +147,26 @@ def _no_workspace(folder, monkeypatch):
     monkeypatch.setenv("DATABRICKS_TOKEN", "dapi0123456789abcdef0123")
 
 
+def _on_databricks(folder, monkeypatch, **changes):
+    workspace = FakeWorkspace(folder.parent / "databricks")
+    workspace.start()
+    WORKSPACES.append(workspace)
+    for name, value in workspace.environment.items():
+        monkeypatch.setenv(name, value)
+    (workspace.volumes / "main" / "fc" / "jobs").mkdir(parents=True, exist_ok=True)
+    engine = {"type": "databricks", "serverless": True, "volume": "/Volumes/main/fc/jobs", "poll": "50ms"}
+    change(folder, engine={**engine, **changes})
+    return workspace
+
+
+def _no_volume(folder, monkeypatch):
+    _on_databricks(folder, monkeypatch, volume="/Volumes/main/fc/none")
+
+
+def _no_right_to_submit(folder, monkeypatch):
+    _on_databricks(folder, monkeypatch).deny("runs/submit")
+
+
 def _engine(folder, monkeypatch):
     change(folder, engine={"type": "spark"})
 
@@ -203,6 +228,8 @@ FAULTS = {
     "tracking": _no_server,
     "prefect": _no_prefect,
     "databricks": _no_workspace,
+    "databricks-volume": _no_volume,
+    "databricks-jobs": _no_right_to_submit,
     "engine": _engine,
     "cache": _open_cache,
     "vulnerabilities": _old_library,

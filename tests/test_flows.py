@@ -30,6 +30,10 @@ from forecastcore.errors import ConfigError, PluginError
 from forecastcore.host import Host
 from forecastcore.messages import Decision, LeaderboardRow, PredictReport, Publication, RetrainReport, SeriesCount
 from forecastcore.testing import sample_history
+from forecastcore.testing.databricks import Ended
+from forecastcore.testing.databricks.fixture import databricks, databricks_environments
+
+__all__ = ["databricks", "databricks_environments"]  # fixtures
 
 ROOT = Path(__file__).parents[1]
 
@@ -250,6 +254,30 @@ def test_a_predict_shows_what_was_published_and_a_second_one_writes_nothing_twic
     assert "there already: nothing written" in told
     assert "| 3 | 3 | 0 | 0 |" in told
     assert len(fc.forecasts(fc.Project.load(trained))) == 72
+    assert server.nothing_stored()
+
+
+def test_on_databricks_the_same_flow_shows_the_run_there_and_why_it_failed(server, trained, databricks):
+    engine = {"type": "databricks", "serverless": True, "volume": "/Volumes/main/fc/jobs", "poll": "200ms"}
+    where = [f"engine={json.dumps(engine)}"]
+    done = flow("predict")(str(trained), overrides=where, return_state=True)
+    assert (done.name, done.message.split()[0]) == ("Completed", "72")
+    (run,) = databricks.runs
+    page = run.as_json(databricks.url)["run_page_url"]
+    assert f"[the run](<{page}>)" in server.artifacts(run_id_of(done))["forecastcore-tiny-summary"].data
+    assert {"submit to Databricks", f"Databricks run {run.run_id}"} <= set(server.tasks(run_id_of(done)))
+
+    def program(run):
+        raise Ended("FAILED", "The spark driver has stopped unexpectedly", code="DRIVER_ERROR")
+
+    databricks.runs.program = program
+    failed = flow("predict")(str(trained), overrides=where, return_state=True)
+    assert failed.name == "Failed"
+    assert failed.message.startswith(
+        f"Databricks run {databricks.runs.newest.run_id} ran out of memory: The spark driver"
+    )
+    assert databricks.url in failed.message
+    assert "node_type" in failed.message
     assert server.nothing_stored()
 
 

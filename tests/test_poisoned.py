@@ -174,13 +174,14 @@ def test_fifteen_poisons_fifteen_held(site):
 
 
 @pytest.mark.slow
-def test_nineteen_of_twenty_better_challengers_are_promoted(make_site):
+@pytest.mark.parametrize("better", ["ridge", "seasonal-naive"])
+def test_nineteen_of_twenty_better_challengers_are_promoted(better, make_site):
     verdicts = []
     for seed in range(20):
         frame = clean(seed)
         site = make_site(frame[~late(frame)], **settings(models=[{"type": "naive"}]))
         site.retrain()
-        verdicts.append(site.write(frame, **settings(models=[{"type": "ridge"}])).retrain().decision.verdict)
+        verdicts.append(site.write(frame, **settings(models=[{"type": better}])).retrain().decision.verdict)
     assert verdicts.count("promote") >= 19
 
 

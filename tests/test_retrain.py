@@ -253,3 +253,12 @@ def test_a_champion_that_serves_well_stays(site):
     site.write(models=[{"type": "frozen"}]).retrain(as_of="2024-01-27")
     site.retrain(as_of="2024-02-05")
     assert "rollback" not in [action for action, *_ in ledger(site)]
+
+
+@pytest.mark.parametrize("metric", ["mase", "rmsse", "wql"])
+def test_the_gate_compares_by_the_metric_that_chooses(metric, site):
+    settings = {"backtest": {"folds": 4, "metric": metric}}
+    site.write(models=[{"type": "naive"}], **settings).retrain()
+    report = site.write(models=[{"type": "seasonal-naive"}], **settings).retrain()
+    challenger, champion = (getattr(row, metric) for row in report.leaderboard)
+    assert report.decision.gain == pytest.approx(1 - challenger / champion, rel=1e-9)

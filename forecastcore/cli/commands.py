@@ -34,7 +34,18 @@ def _project(options: Namespace) -> Project:
     from forecastcore.project import Project
 
     path = options.project or Project.find()
-    return Project.load(path, overrides=options.overrides or (), plugins=options.plugin or ())
+    overrides = [*_engine(path, getattr(options, "on", None)), *(options.overrides or ())]
+    return Project.load(path, overrides=overrides, plugins=options.plugin or ())
+
+
+def _engine(path: str | Path, on: str | None) -> list[str]:
+    """The override that `--on` is: none where the file says so itself, with its settings."""
+    from forecastcore.config import read
+
+    said = read(path).document.data if on else None
+    engine = said.get("engine") if isinstance(said, dict) else None
+    same = isinstance(engine, dict) and engine.get("type", "local") == on
+    return [f"engine={{type: {on}}}"] if on and not same else []
 
 
 def _head(command: str, project: str = "") -> Document:
@@ -177,6 +188,16 @@ def _backtest(options: Namespace) -> tuple[Document, int]:
     return backtest(_project(options), options.as_of, steps=Progress()).to_json(), OK
 
 
+def _reconcile(options: Namespace) -> tuple[Document, int]:
+    from forecastcore.runs.reconcile import reconcile
+
+    project = _project(options)
+    found = reconcile(project, fix=options.fix)
+    left = sum(not one["fixed"] for one in found)
+    head = _head("reconcile", project.config.name)
+    return {**head, "fix": options.fix, "orphans": found, "left": left}, FAILED if left else OK
+
+
 def _schema(options: Namespace) -> tuple[Document, int]:
     from forecastcore.host import Host
     from forecastcore.schema import json_schema
@@ -299,6 +320,7 @@ _COMMANDS: dict[str, Callable[[Any], tuple[Document, int]]] = {
     "plugins_list": _plugins_list,
     "plugins_new": _plugins_new,
     "predict": _predict,
+    "reconcile": _reconcile,
     "retrain": _retrain,
     "rollback-vintage": _rollback_vintage,
     "schema": _schema,

@@ -30,6 +30,7 @@ exit codes: 0 ok, 1 failed, 2 usage or project file, 3 delivered but degraded, 4
 
 
 _TEMPLATES = ("minimal", "energy-load", "retail-demand", "databricks", "plugin-team")
+_ENGINES = ("local", "spark", "databricks")
 _KINDS = ("model", "assumption", "sink", "source")
 
 
@@ -132,11 +133,12 @@ def build() -> argparse.ArgumentParser:
         commands,
         "retrain",
         "learn anew, compare with the champion, promote only for the better",
-        ("retrain", "retrain --as-of 2026-11-01 --no-promote", "retrain --require-promotion"),
+        ("retrain", "retrain --as-of 2026-11-01 --no-promote", "retrain --require-promotion", "retrain --on local"),
     )
     _as_of(retrain)
     _no_promote(retrain)
     retrain.add_argument("--require-promotion", action="store_true", help="exit 4 when the gate holds")
+    _on(retrain)
 
     predict = _command(
         commands,
@@ -150,6 +152,7 @@ def build() -> argparse.ArgumentParser:
     )
     _as_of(predict)
     _forecast(predict)
+    _on(predict)
 
     backtest = _command(
         commands,
@@ -158,12 +161,21 @@ def build() -> argparse.ArgumentParser:
         ("backtest", "backtest --set backtest.folds=2"),
     )
     _as_of(backtest)
+    _on(backtest)
 
     _plan(commands)
     _delivery(commands)
     _models(commands)
 
     _plugins(commands)
+
+    reconcile = _command(
+        commands,
+        "reconcile",
+        "find what nobody waits for any more: runs on Databricks, tickets of runs; exit 1 where something is left",
+        ("reconcile", "reconcile --fix"),
+    )
+    reconcile.add_argument("--fix", action="store_true", help="cancel and forget what is found (default: only tell)")
 
     _command(
         commands,
@@ -225,6 +237,7 @@ def _delivery(commands: Any) -> None:
     backfill.add_argument(
         "--model", metavar="WHICH", help="a version, alias or run id (default: at each origin the champion of then)"
     )
+    _on(backfill)
     rollback = _command(
         commands,
         "rollback-vintage",
@@ -287,6 +300,8 @@ def _plan(commands: Any) -> None:
     )
     _as_of(predict)
     _forecast(predict)
+    for planned in (retrain, predict):
+        _on(planned)
 
 
 def _no_promote(parser: argparse.ArgumentParser) -> None:
@@ -303,6 +318,10 @@ def _forecast(parser: argparse.ArgumentParser) -> None:
         metavar="WHICH",
         help="champion, challenger, a version or a run id (default: champion)",
     )
+
+
+def _on(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--on", choices=_ENGINES, help="where it runs, instead of engine.type of the project file")
 
 
 def _as_of(parser: argparse.ArgumentParser) -> None:

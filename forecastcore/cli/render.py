@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,8 @@ _SHOWN = 5
 def text(document: Document) -> str:
     """A command's document in words."""
     render: Callable[[Document], str] = _RENDER.get(document.get("command", ""), _plain)
-    return render(document)
+    where = [f"ran on Databricks: {document['where']}"] if document.get("where") else []
+    return "\n".join([render(document), *where])
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
@@ -268,9 +270,16 @@ def _plan(document: Document) -> str:
         lines.append(f"promotes mode {promotes['mode']}, champion {promotes['champion'] or 'none yet'}; {rules}")
     costs, submits = document["costs"], document["submits"]
     lines.append(f"submits  {submits['jobs']} jobs; engine {submits['engine']}")
+    if "payload" in submits:
+        wheels = ", ".join(f"{one['wheel']} ({one['bytes']} bytes)" for one in submits["wheels"])
+        lines += [f"         wheels {wheels}", *(f"         {line}" for line in _indented(submits["payload"]))]
     seconds = "" if costs["seconds"] is None else f"{costs['seconds']:.1f} s, "
     lines.append(f"costs    {seconds}{costs['note']}")
     return "\n".join(lines)
+
+
+def _indented(payload: Document) -> list[str]:
+    return json.dumps(payload, indent=2).splitlines()
 
 
 def _shown(candidate: Document) -> str:
@@ -283,10 +292,19 @@ def _vintage(sink: Document, writes: Document) -> str:
     return f"{state[sink['already']]} (run key {sink['run_key'][:12]}…)"
 
 
+def _reconcile(document: Document) -> str:
+    lines = [
+        f"{one['kind']}: {one['what']}; {one['url']}\n  {'done' if one['fixed'] else 'to do'}: {one['mend']}"
+        for one in document["orphans"]
+    ]
+    rest = "" if document["fix"] or not lines else "\nnothing was changed: --fix does it"
+    return "\n".join(lines or ["nothing is left over"]) + rest
+
+
 def _init(document: Document) -> str:
     folder = document["folder"]
     there = shlex.quote(folder)
-    engine = " --set 'engine={type: local}'" if document["template"] == "databricks" else ""
+    engine = " --on local" if document["template"] == "databricks" else ""
     return "\n".join(
         [
             f"{folder} holds a project ({document['template']}):",
@@ -325,6 +343,7 @@ _RENDER = {
     "plugins list": _plugins_list,
     "plugins new": _plugins_new,
     "predict": _predict,
+    "reconcile": _reconcile,
     "retrain": _retrain,
     "rollback-vintage": _rollback_vintage,
     "validate": _validate,

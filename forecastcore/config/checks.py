@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import ValidationError
 
@@ -17,7 +17,7 @@ from forecastcore.config.references import has_reference, misplaced
 from forecastcore.config.words import Fault, did_you_mean, explain, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from pydantic import BaseModel
 
@@ -137,6 +137,14 @@ def _values(values: Any, path: tuple[str | int, ...]) -> Iterator[Fault]:
         yield Fault(path=path, message=f"expected a list of values or a range, got {shown(values)}", hint=hint)
 
 
+def _fields(model: type[BaseModel], inside: Sequence[str]) -> list[str]:
+    """The settings of a section, or of one that is nested in it."""
+    for part in inside:
+        annotation = model.model_fields[part].annotation
+        model = next(kind for kind in (*get_args(annotation), annotation) if hasattr(kind, "model_fields"))
+    return list(model.model_fields)
+
+
 def _section(
     model: type[BaseModel], data: Mapping[str, Any], path: tuple[str | int, ...], what: str
 ) -> Iterator[Fault]:
@@ -147,9 +155,10 @@ def _section(
         for fault in error.errors(include_url=False):
             place = (*path, *fault["loc"])
             if fault["type"] == "extra_forbidden":
-                name = str(fault["loc"][-1])
-                message = f"{what} has no such setting; it has {', '.join(model.model_fields)}"
-                yield Fault(path=place, message=message, hint=did_you_mean(name, model.model_fields), at_key=True)
+                *inside, name = (str(part) for part in fault["loc"])
+                there = _fields(model, inside)
+                message = f"{'.'.join(inside) or what} has no such setting; it has {', '.join(there)}"
+                yield Fault(path=place, message=message, hint=did_you_mean(name, there), at_key=True)
             elif not has_reference(fault["input"]):
                 message, hint = explain(fault)
                 yield Fault(path=place, message=message, hint=hint, at_key=fault["type"] == "missing")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import re
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, model_validator
 
-from forecastcore.config.models import Bool, Config, Count, Span, Text
+from forecastcore.config.models import Bool, Config, Count, Int, Span, Text
+from forecastcore.config.words import custom_error
 
-__all__ = ["ENGINES", "DatabricksEngine", "LocalEngine", "SparkEngine"]
+__all__ = ["ENGINES", "Autoscale", "ClusterConfig", "DatabricksEngine", "LocalEngine", "SparkEngine"]
 
 
 class LocalEngine(Config):
@@ -35,21 +37,77 @@ class SparkEngine(Config):
     """How long a chunk of series may take; the series that holds it up is then found, and left to the fallback."""
 
 
+class Autoscale(Config):
+    """Bounds of a cluster that grows and shrinks."""
+
+    min: Count
+    """Fewest workers."""
+    max: Count
+    """Most workers."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.min > self.max:
+            raise custom_error(f"min {self.min} lies above max {self.max}")
+        return self
+
+
+class ClusterConfig(Config):
+    """A cluster that is made for the run and ends with it; exactly one of `workers` and `autoscale`."""
+
+    spark_version: Text
+    """Databricks runtime, such as 16.4.x-scala2.12."""
+    node_type: Text
+    """Kind of machine, such as Standard_D4ds_v5."""
+    workers: Annotated[Int, Field(ge=0, le=100_000)] | None = None
+    """Number of workers; 0 is a single machine."""
+    autoscale: Autoscale | None = None
+    """Fewest and most workers, instead of `workers`."""
+    policy_id: Text | None = None
+    """Id of a cluster policy."""
+    spot: Bool = False
+    """Take workers from spare capacity, and ordinary ones where there is none; the driver never is."""
+    init_scripts: tuple[Text, ...] = ()
+    """Scripts that run when a machine starts: paths under /Volumes or /Workspace, or abfss:// addresses."""
+    tags: dict[str, Text] = Field(default_factory=dict)
+    """Tags of the machines, for the bill."""
+    env: dict[str, Text] = Field(default_factory=dict)
+    """Environment variables of the run; a secret as {{secrets/SCOPE/KEY}}."""
+    conf: dict[str, Any] = Field(default_factory=dict)
+    """Spark settings."""
+
+    @model_validator(mode="after")
+    def _one_size(self) -> Self:
+        if (self.workers is None) == (self.autoscale is None):
+            raise custom_error("expected exactly one of workers and autoscale", "write workers: 2")
+        return self
+
+
+def _volume(text: str) -> str:
+    if not re.fullmatch(r"/Volumes(/[^/\s]+){3,}/?", text) or ".." in text:
+        raise custom_error(f"expected a volume such as /Volumes/catalog/schema/volume, got {text[:60]!r}")
+    return text.rstrip("/")
+
+
 class DatabricksEngine(Config):
     """A one-time job run: exactly one of `cluster`, `existing_cluster` and `serverless`."""
 
-    cluster: dict[str, Any] | None = None
+    cluster: ClusterConfig | None = None
     """A new cluster: spark_version, node_type, workers or autoscale, policy_id, spot."""
     existing_cluster: Text | None = None
     """Id of a cluster."""
     serverless: Bool = False
     """Run on serverless compute."""
-    volume: Text | None = None
-    """Unity Catalog volume that requests and reports pass through: /Volumes/catalog/schema/volume."""
-    timeout: Span | None = None
-    """How long the job may take, such as 4h."""
+    volume: Annotated[Text, AfterValidator(_volume)] | None = None
+    """Unity Catalog volume that wheels, requests and reports pass through: /Volumes/catalog/schema/volume."""
+    packages: tuple[Text, ...] = ()
+    """Further packages that the run needs, as pip would be asked for them."""
+    timeout: Span = "4h"
+    """How long the job may take."""
     on_timeout: Literal["cancel", "detach"] = "cancel"
-    """What becomes of a job that takes longer."""
+    """What becomes of a job that takes longer: it is cancelled, or goes on and the same command waits for it again."""
+    poll: Span = "15s"
+    """How often the job is asked how it is."""
     profile: Text | None = None
     """Profile of the Databricks configuration; the environment decides where it is left out."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from forecastcore.doctor import machine, models, services, site
+from forecastcore.doctor import databricks, machine, models, services, site
 from forecastcore.doctor.finding import Finding, Patient, found
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["CHECKS", "Finding", "examine"]
 
 #: in this order; a later one may need what an earlier one found
-CHECKS = (*machine.CHECKS, *site.CHECKS, *models.CHECKS, *services.CHECKS)
+CHECKS = (*machine.CHECKS, *site.CHECKS, *models.CHECKS, *services.CHECKS, *databricks.CHECKS)
 
 
 def examine(

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from forecastcore.api import Source
+    from forecastcore.engines.databricks.supervise import Supervisor
     from forecastcore.frames import History
     from forecastcore.messages import LedgerEntry, ModelVersion
     from forecastcore.project import Project
@@ -77,6 +78,7 @@ class Patient:
         source: there once it answers.
         history: there once it is read.
         store: there once the model store answers: what it holds.
+        databricks: there once the workspace of the engine answers.
         closing: closes what stays open until the last check.
         broken: checks whose fault keeps others from being made.
     """
@@ -88,6 +90,7 @@ class Patient:
     source: Source | None = None
     history: History | None = None
     store: Seen | None = None
+    databricks: Supervisor | None = None
     closing: ExitStack = field(default_factory=ExitStack)
     broken: set[str] = field(default_factory=set)
 

@@ -1,8 +1,7 @@
-"""Checks of services beside the run: Prefect and Databricks, where they are configured."""
+"""Checks of services beside the run: Prefect, where it is configured."""
 
 from __future__ import annotations
 
-import json
 import os
 import urllib.error
 import urllib.request
@@ -46,33 +45,4 @@ def prefect(_: Patient) -> str:
     return f"{urlsplit(url).hostname} is well, asked {'with a key' if key else 'without a key'}"
 
 
-def databricks(patient: Patient) -> str:
-    """The workspace knows whom it is asked as."""
-    project = patient.project
-    wanted = project is not None and (
-        project.config.engine.type == "databricks" or str(project.config.tracking.uri).startswith("databricks")
-    )
-    host, token = os.environ.get("DATABRICKS_HOST"), os.environ.get("DATABRICKS_TOKEN")
-    if not host and not wanted:
-        raise Skip("neither the project nor DATABRICKS_HOST names a workspace")
-    if not host:
-        if project is not None and project.config.engine.params.get("profile"):
-            raise Skip("the workspace is that of a profile, which databricks-sdk reads when it is used")
-        raise Fault(
-            "the project wants Databricks, and DATABRICKS_HOST is not set",
-            "export DATABRICKS_HOST=https://adb-….azuredatabricks.net",
-        )
-    if not token:
-        who = os.environ.get("DATABRICKS_CLIENT_ID")
-        raise Skip(f"{host}: identity {who or 'of the machine'} is asked for by databricks-sdk when it is used")
-    address = host if "://" in host else f"https://{host}"
-    mend = "mend DATABRICKS_HOST and DATABRICKS_TOKEN"
-    said = _get(f"{address.rstrip('/')}/api/2.0/preview/scim/v2/Me", {"Authorization": f"Bearer {token}"}, mend)
-    try:
-        who = json.loads(said).get("userName")
-    except (ValueError, AttributeError) as error:
-        raise Fault(f"{host} does not answer like a workspace", mend) from error
-    return f"{host} knows this as {who}"
-
-
-CHECKS = (("prefect", prefect), ("databricks", databricks))
+CHECKS = (("prefect", prefect),)

@@ -217,6 +217,10 @@ def disk(patient: Patient) -> str:
 def engine(patient: Patient) -> str:
     """The engine can be run."""
     project = patient.need("project", "project-file")
+    if project.config.engine.type == "databricks":
+        from forecastcore.engines.databricks import settings_of
+
+        return f"databricks, through {settings_of(project).volume}"
     runtime.engine(project)
     kind = project.config.engine.type
     return f"{kind}, {runtime.threads()} processors" if kind == "local" else kind

@@ -17,6 +17,7 @@ from forecastcore.errors import DataError, ForecastCoreError, UsageError
 from forecastcore.messages import BackfillOrigin, BackfillReport
 from forecastcore.ports import Steps
 from forecastcore.runs.predict import predict
+from forecastcore.runs.remote import anywhere
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["backfill", "champion_at"]
 
 
+@anywhere
 def backfill(
     project: Project,
     first: str | datetime,

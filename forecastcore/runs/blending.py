@@ -30,16 +30,18 @@ __all__ = ["as_chosen", "blended"]
 _NAMED = 6
 
 
-def as_chosen(results: Sequence[Result], rows: Backtest) -> Result:
+def as_chosen(results: Sequence[Result], rows: Backtest, levels: Sequence[float], metric: str) -> Result:
     """The best of several, on each origin as the one that the other origins would have chosen.
 
     Args:
         results: those that could have been chosen.
         rows: what they were scored on.
+        levels: of the quantiles.
+        metric: what they were chosen by.
     """
     if len(results) == 1:
         return results[0]
-    losses = np.stack([rows.losses(result.forecast) for result in results])
+    losses = np.stack([rows.losses_by(metric, r.forecast, r.quantiles, levels) for r in results])
     chosen, place = unseen_choice(losses)[rows.fold], np.arange(len(rows.fold))
     errors = results[0].errors
     forecast, own, made = (
@@ -47,7 +49,8 @@ def as_chosen(results: Sequence[Result], rows: Backtest) -> Result:
     )
     foresight = np.stack([_knowing(r) for r in results])[chosen, place] if _foresees(results) else None
     errors = replace(errors, forecast=forecast, own=own, made=made)
-    return replace(results[0], forecast=forecast, errors=errors, foresight=foresight)
+    quantiles = np.stack([r.quantiles for r in results])[chosen, place]
+    return replace(results[0], forecast=forecast, quantiles=quantiles, errors=errors, foresight=foresight)
 
 
 def blended(

@@ -43,8 +43,9 @@ def review(project: Project, history: History, engine: Engine, store: ModelStore
         return None
     if not all(guard.passed for guard in training_data(project, history, store, champion)):
         return None  # on spoilt data neither has failed
-    forecasts = (run_package(project, history, store.fetch(v), engine, rows, new)[0] for v in both)
-    ours, theirs = (rows.losses(forecast)[new] for forecast in forecasts)
+    metric, levels = project.config.backtest.metric, project.config.quantiles
+    served = (run_package(project, history, store.fetch(v), engine, rows, new) for v in both)
+    ours, theirs = (rows.losses_by(metric, *forecast, levels)[new] for forecast in served)
     rules, overlap = rules_of(project)
     return demotion(ours, theirs, rules, overlap=overlap, names=(champion.version, previous.version))
 

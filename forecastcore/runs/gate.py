@@ -145,9 +145,10 @@ def _evidence(
     champion: ModelVersion,
     recipe: Candidate,
 ) -> Evidence:
-    rows, best, levels = contest.rows, contest.best, project.config.quantiles
+    rows, best = contest.rows, contest.best
+    levels, metric = project.config.quantiles, project.config.backtest.metric
     # The champion's own recipe again was not lucky to be chosen: it is judged as it is.
-    challenger = best.forecast if recipe.same_recipe(best.candidate) else as_chosen(contest.choices, rows).forecast
+    chosen = best if recipe.same_recipe(best.candidate) else as_chosen(contest.choices, rows, levels, metric)
     refitted = next(result for result in contest.results if recipe.same_recipe(result.candidate))
     new = origins_after_training(rows, champion)
     forecast, quantiles = refitted.forecast, refitted.quantiles
@@ -156,16 +157,19 @@ def _evidence(
         forecast = np.where(np.isfinite(stored), stored, forecast)
         quantiles = np.where(np.isfinite(bands), bands, quantiles)
     segments = _segments(rows)
-    ours, theirs = (np.abs(f - rows.y) / rows.scale.ravel()[rows.group] for f in (forecast, challenger))
+    naive, ours, theirs = (
+        np.abs(f - rows.y) / rows.scale.ravel()[rows.group] for f in (rows.naive, forecast, chosen.forecast)
+    )
     inside, before = _inside(rows.y, best.quantiles), _inside(rows.y, quantiles)
-    buckets = {"all": np.ones(len(rows.y), dtype=bool), **step_buckets(rows.step)}
+    everything = np.ones(len(rows.y), dtype=bool)
+    buckets = {"all": everything, **step_buckets(rows.step)}
     return Evidence(
-        champion=rows.losses(forecast),
-        challenger=rows.losses(challenger),
+        champion=rows.losses_by(metric, forecast, quantiles, levels),
+        challenger=rows.losses_by(metric, chosen.forecast, chosen.quantiles, levels),
         slices={name: _by_origin(rows, hit, ours, theirs) for name, hit in segments.items()},
         coverage={name: _by_origin(rows, hit, before, inside) for name, hit in buckets.items()},
         nominal=levels[-1] - levels[0],
-        skill=contest.winner.skill if contest.winner.skill is not None else float("nan"),
+        naive=_by_origin(rows, everything, naive, theirs),
         rivals=sum(not recipe.same_recipe(choice.candidate) for choice in contest.choices),
         new_origins=len(new),
     )

@@ -10,6 +10,7 @@ from forecastcore import guard, runtime
 from forecastcore.backtest import fold_origins
 from forecastcore.errors import UsageError
 from forecastcore.package import Package
+from forecastcore.runs import remote
 from forecastcore.runs.predict import check_same_question, known_scenarios, run_key
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def plan_retrain(project: Project, as_of: str | datetime | None = None, *, promo
             "champion": champion.version if champion else None,
             "rules": rule.model_dump(mode="json", exclude={"mode"}),
         },
-        **_work(project, lasted),
+        **_work(project, lasted, "retrain", {"as_of": as_of, "promote": promote}),
     }
 
 
@@ -109,7 +110,7 @@ def plan_predict(
             "sinks": _sinks(project, history, keys),
         },
         "promotes": None,
-        **_work(project, lasted),
+        **_work(project, lasted, "predict", {"as_of": as_of, "scenarios": tuple(scenarios), "model": model}),
     }
 
 
@@ -176,13 +177,15 @@ def _tracking(project: Project) -> str:
     return mask((project.tracking().uri or "").partition("?")[0])
 
 
-def _work(project: Project, lasted: float | None) -> Document:
+def _work(project: Project, lasted: float | None, command: str, options: Document) -> Document:
     engine = project.config.engine.type
+    given = {key: value for key, value in options.items() if value is not None}
+    sent = remote.planned(project, command, given) if engine == "databricks" else {}
     seconds = lasted if engine == "local" else None
     words = (
         "as long as the run before" if seconds is not None else "not known: no earlier run of this kind is on record"
     )
     return {
-        "submits": {"engine": engine, "jobs": 0 if engine == "local" else 1},
+        "submits": {"engine": engine, "jobs": 1 if sent else 0, **sent},
         "costs": {"seconds": seconds, "note": words},
     }

@@ -26,6 +26,7 @@ from forecastcore.runs.demotion import review
 from forecastcore.runs.gate import judge, recipe_of
 from forecastcore.runs.promotion import demote, settle
 from forecastcore.runs.record import METRICS, log_contest, log_setting, tags_of
+from forecastcore.runs.remote import anywhere
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -52,6 +53,7 @@ _CORE = PluginStamp(distribution="forecastcore", version=__version__, digest="")
 _EXAMPLE_SERIES = 3
 
 
+@anywhere
 def retrain(
     project: Project, as_of: str | datetime | None = None, *, promote: bool = True, steps: Steps | None = None
 ) -> RetrainReport:

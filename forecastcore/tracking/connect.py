@@ -136,7 +136,7 @@ class Connection:
         from mlflow import MlflowClient
 
         if self.database is not None:
-            with _prepared, _file_lock(self.database):
+            with _prepared, file_lock(self.database):
                 _initialise(self.database)
         return MlflowClient(tracking_uri=self.uri, registry_uri=self.registry)
 
@@ -217,7 +217,7 @@ def _is_outage(error: Exception) -> bool:
 
 
 @contextlib.contextmanager
-def _file_lock(path: Path) -> Iterator[None]:
+def file_lock(path: Path) -> Iterator[None]:
     """Hold the lock beside `path`; a folder that cannot be written needs none."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

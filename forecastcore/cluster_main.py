@@ -1,0 +1,172 @@
+"""`forecastcore-run`, what a cluster runs: reads a request, runs the use case there, writes a report.
+
+Both are JSON. The engine is the Spark session that a Databricks runtime brings, else processes of the machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from forecastcore import __version__
+from forecastcore.errors import ConfigError, ForecastCoreError, UsageError
+from forecastcore.messages import RunFailure, RunReport, RunRequest
+from forecastcore.ports import Steps
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from forecastcore.project import Project
+
+__all__ = ["main"]
+
+T = TypeVar("T")
+#: seconds between two words about progress
+_PATIENCE = 2.0
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Carry out one request.
+
+    Args:
+        arguments: `--request FILE --report FILE --home FOLDER`; default: those of the process.
+
+    Raises:
+        ForecastCoreError: what the use case raises, after it was written into the report.
+    """
+    parser = argparse.ArgumentParser(prog="forecastcore-run", description="Carry out a request on a cluster.")
+    parser.add_argument("--request", type=Path, required=True, metavar="FILE", help="JSON: what to do")
+    parser.add_argument("--report", type=Path, required=True, metavar="FILE", help="JSON: where to say what was done")
+    parser.add_argument(
+        "--home",
+        type=Path,
+        required=True,
+        metavar="FOLDER",
+        help="where relative paths start, if need be",
+    )
+    asked = parser.parse_args(arguments)
+    started = time.perf_counter()
+    engine = _engine()
+
+    def tell(**outcome: Any) -> None:
+        report = RunReport(
+            command=request.command,
+            engine=engine,
+            python=platform.python_version(),
+            version=__version__,
+            seconds=time.perf_counter() - started,
+            **outcome,
+        )
+        asked.report.write_text(json.dumps(report.to_json(), allow_nan=False), encoding="utf-8")
+
+    request = _read(asked.request)
+    try:
+        steps = _Told(asked.report.with_name("progress.json"))
+        done = _carry_out(request, _project(request, engine, asked.home), steps)
+    except ForecastCoreError as error:
+        tell(
+            failure=RunFailure(
+                code=error.code,
+                message=error.message if not isinstance(error, ConfigError) else str(error),
+                hint=error.hint,
+                exit_code=error.exit_code,
+            )
+        )
+        raise
+    except Exception as error:
+        tell(
+            failure=RunFailure(
+                code="unexpected", message=f"{type(error).__name__}: {error}", hint="the run's log shows where"
+            )
+        )
+        raise
+    tell(report=done)
+
+
+def _engine() -> str:
+    """Spark where a Databricks runtime brings a session, and this forecastcore can use it."""
+    from importlib.util import find_spec
+
+    on_databricks = "DATABRICKS_RUNTIME_VERSION" in os.environ
+    return "spark" if on_databricks and find_spec("forecastcore.engines.spark") else "local"
+
+
+def _read(path: Path) -> RunRequest:
+    from pydantic import ValidationError
+
+    try:
+        return RunRequest.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        hint = "are the same versions of forecastcore on both sides?"
+        raise UsageError(
+            f"{path.name} is no request that forecastcore {__version__} reads: {error}", hint=hint
+        ) from error
+
+
+def _carry_out(request: RunRequest, project: Project, steps: Steps) -> dict[str, Any]:
+    import forecastcore as fc
+    from forecastcore.runs.contest import backtest
+
+    works: dict[str, Callable[..., Any]] = {
+        "retrain": fc.retrain,
+        "predict": fc.predict,
+        "backfill": fc.backfill,
+        "backtest": backtest,
+    }
+    done: dict[str, Any] = works[request.command](project, **request.options, steps=steps).to_json()
+    return done
+
+
+def _project(request: RunRequest, engine: str, home: Path) -> Project:
+    """The project: in its own folder where that is here too, else in its home in the volume."""
+    from forecastcore.project import Project
+
+    recipe = json.loads(request.recipe)
+    own = Path(recipe["path"])
+    root = own.parent if own.parent.is_dir() else home
+    placed = {name: _placed(root, name, text) for name, text in request.files.items()}
+    recipe["path"] = str(root / own.name)
+    recipe["overrides"] = [*recipe["overrides"], f"engine={{type: {engine}}}"]
+    recipe["plugins"] = [str(placed[name]) for name in recipe["plugins"]]
+    return Project.from_recipe(json.dumps(recipe))
+
+
+def _placed(root: Path, name: str, text: str) -> Path:
+    """A plugin file, written where it is not there as it was when the run was asked for."""
+    place = root / name  # an absolute name, of --plugin, stays as it is
+    if place.is_file() and place.read_text(encoding="utf-8") == text:
+        return place
+    if Path(name).is_absolute():
+        place = root / "plugins" / Path(name).name
+    if not place.resolve().is_relative_to(root.resolve()):
+        raise UsageError(f"plugins.load: {name} lies outside of the project's folder, so it cannot go along")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text(text, encoding="utf-8")
+    return place
+
+
+class _Told(Steps):
+    """Says on the console which stage began, and in a file how far it is."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._at = path, 0.0
+
+    def run(self, name: str, work: Callable[[], T]) -> T:
+        """Do one stage."""
+        print(f"forecastcore: {name}", flush=True)  # noqa: T201 - the run's log
+        self._tell(name, 0, 1)
+        return work()
+
+    def progress(self, name: str, done: int, total: int) -> None:
+        """Write it down now and then."""
+        if done >= total or time.monotonic() - self._at > _PATIENCE:
+            self._tell(name, done, total)
+
+    def _tell(self, name: str, done: int, total: int) -> None:
+        self._at = time.monotonic()
+        self._path.write_text(json.dumps({"stage": name, "done": done, "total": total}), encoding="utf-8")

@@ -1,0 +1,105 @@
+"""A whole run as a one-time job on Databricks: sent away with the wheels it needs, watched, and its report fetched."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+from forecastcore.config.engines import DatabricksEngine
+from forecastcore.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from forecastcore.engines.databricks.supervise import Supervisor
+    from forecastcore.messages import RunReport, RunRequest
+    from forecastcore.ports import Steps
+    from forecastcore.project import Project
+
+__all__ = ["planned", "send_away", "settings_of", "supervisor"]
+
+
+def settings_of(project: Project) -> DatabricksEngine:
+    """What `engine:` says, references read.
+
+    Raises:
+        UsageError: it names no volume.
+    """
+    settings = DatabricksEngine.model_validate(project.engine_params())
+    if settings.volume is None:
+        hint = "write volume: /Volumes/catalog/schema/volume under engine:"
+        raise UsageError("engine.volume is missing: wheels, requests and reports pass through it", hint=hint)
+    return settings
+
+
+def supervisor(project: Project) -> Supervisor:
+    """Whoever sends this project's runs away.
+
+    Raises:
+        DatabricksRunError: the workspace cannot be reached, or does not know us.
+    """
+    from forecastcore.engines.databricks.belongings import belongings
+    from forecastcore.engines.databricks.payload import seconds
+    from forecastcore.engines.databricks.supervise import Supervisor
+    from forecastcore.engines.databricks.tickets import Tickets
+    from forecastcore.engines.databricks.workspace import Workspace
+
+    settings = settings_of(project)
+    workspace = Workspace(settings.profile, pause=min(1.0, seconds(settings.poll)))
+    files = belongings(project.config, project.root)
+    return Supervisor(workspace, Tickets(project.root), settings, project.config.name, files)
+
+
+def send_away(project: Project, request: RunRequest, used: Iterable[str], steps: Steps) -> tuple[RunReport, str]:
+    """Run a use case on Databricks and wait for it.
+
+    Args:
+        project: whose `engine:` says where.
+        request: what is run.
+        used: distributions that the project's plugins come from.
+        steps: how to run and watch the stages.
+
+    Returns:
+        What the run reports, and its address.
+
+    Raises:
+        DatabricksRunError: with the fault, the run's address, and what to do.
+    """
+    from forecastcore.engines.databricks.supervise import interruptible
+    from forecastcore.engines.databricks.wheels import wheels_of
+
+    with interruptible():
+        wheels = steps.run("pack wheels", lambda: wheels_of(used))
+        boss = supervisor(project)
+        ticket = steps.run("submit to Databricks", lambda: boss.submit(_key(request), request, wheels))
+        state = steps.run(f"Databricks run {ticket.run_id}", lambda: boss.wait(ticket, steps))
+        report = steps.run("fetch the report", lambda: boss.report(ticket, state))
+    return report, ticket.url
+
+
+def _key(request: RunRequest) -> str:
+    """The logical run: the same command with the same options."""
+    named = json.dumps([request.command, request.options], sort_keys=True)
+    return f"{request.command}-{hashlib.sha256(named.encode()).hexdigest()[:16]}"
+
+
+def planned(project: Project, request: RunRequest, used: Iterable[str]) -> dict[str, Any]:
+    """What would be submitted, without asking anybody: the payload, but for the run's own name and folder."""
+    import os
+
+    from forecastcore.engines.databricks.payload import Order, order_digest, payload
+    from forecastcore.engines.databricks.wheels import wheels_of
+
+    settings, wheels = settings_of(project), wheels_of(used)
+    order = Order(
+        project=project.config.name,
+        command=request.command,
+        day="DAY",
+        attempt=1,
+        digest=order_digest(request, settings, wheels),
+        nonce="0" * 12,
+    )
+    body = payload(order, settings, wheels, os.environ.get("DATABRICKS_HOST", ""))
+    sizes = [{"wheel": wheel.name, "bytes": len(wheel.content), "sha256": wheel.digest} for wheel in wheels]
+    return {"payload": body, "wheels": sizes}

@@ -1,0 +1,300 @@
+"""One Databricks workspace: single requests, and what an answer that is none means.
+
+The only importer of databricks-sdk, for its ways to find host and identity. Its own retries are switched off, so that
+there is one place that waits: `patient`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+import time
+from io import BytesIO
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+from urllib.parse import quote
+
+from forecastcore import __version__
+from forecastcore.errors import DatabricksRunError, EngineError
+from forecastcore.tracking.connect import mask
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Refused", "Unavailable", "Workspace", "patient"]
+
+T = TypeVar("T")
+#: seconds that one request may take
+REQUEST = 30.0
+_LONGEST = 30.0
+#: how often a host is tried before anything was submitted, and a token replaced: what is wrong is told within seconds
+_FIRST = 3
+_GONE = ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND")
+
+
+class Unavailable(Exception):  # noqa: N818 - reads as what it is
+    """No answer this time: worth asking again.
+
+    Attributes:
+        retry_after: seconds that the service wants to be left alone, where it says so.
+    """
+
+    def __init__(self, words: str, retry_after: float | None = None) -> None:
+        super().__init__(words)
+        self.retry_after = retry_after
+
+
+class Refused(Exception):  # noqa: N818 - reads as what it is
+    """The service answered, and the answer is no.
+
+    Attributes:
+        code: what Databricks calls it.
+        fault: `unauthenticated`, `forbidden`, `gone` or `refused`.
+    """
+
+    def __init__(self, words: str, code: str, fault: str) -> None:
+        super().__init__(words)
+        self.code, self.fault = code, fault
+
+
+class _Once:
+    """A clock on which the first pause takes longer than any patience: the SDK does not ask a second time."""
+
+    def __init__(self) -> None:
+        self._now = 0.0
+
+    def time(self) -> float:
+        return self._now
+
+    def sleep(self, seconds: float) -> None:
+        self._now += 1_000_000.0 + seconds
+
+
+def patient(ask: Callable[[], T], *, until: float, pause: float) -> T:
+    """Ask until there is an answer, with growing, jittered pauses; `Retry-After` is obeyed.
+
+    Args:
+        ask: what to do; raises `Unavailable` where it should be done again.
+        until: `time.monotonic()` after which it gives up.
+        pause: seconds of the first pause.
+
+    Raises:
+        Unavailable: the last one, when the time is over.
+    """
+    for attempt in itertools.count():
+        try:
+            return ask()
+        except Unavailable as error:
+            jittered = min(_LONGEST, pause * 2 ** min(attempt, 10)) * random.uniform(0.5, 1.5)  # noqa: S311 - no secret
+            wait = max(jittered, error.retry_after or 0.0)
+            if time.monotonic() + wait > until:
+                raise
+        time.sleep(wait)
+    raise AssertionError  # pragma: no cover - the loop has no end
+
+
+class Workspace:
+    """A workspace, as the identity that databricks-sdk finds.
+
+    Attributes:
+        host: address.
+        user: whom the workspace takes us for.
+    """
+
+    def __init__(self, profile: str | None = None, *, pause: float = 1.0, request: float = REQUEST) -> None:
+        """Find the workspace and ask it who we are.
+
+        Args:
+            profile: of the Databricks configuration; the environment decides where it is None.
+            pause: seconds of the first pause before something is asked again.
+            request: seconds that one request may take.
+
+        Raises:
+            DatabricksRunError: it cannot be found or reached, or does not know us.
+            EngineError: databricks-sdk is not installed.
+        """
+        self._profile, self._request = profile, request
+        self._client = self._connect()
+        self.host = str(self._client.config.host).rstrip("/")
+        self.user = self._whoami(pause)
+
+    def _connect(self) -> Any:
+        try:
+            from databricks.sdk import WorkspaceClient
+            from databricks.sdk.core import Config
+        except ImportError as error:
+            hint = "pip install 'forecastcore[databricks]'"
+            raise EngineError(
+                "the engine databricks needs databricks-sdk, which is not installed", hint=hint
+            ) from error
+        try:
+            config = Config(
+                profile=self._profile,
+                http_timeout_seconds=cast("int", self._request),
+                retry_timeout_seconds=1,
+                clock=cast("Any", _Once()),  # has all that the SDK asks of a clock
+                product="forecastcore",
+                product_version=__version__,
+            )
+            return WorkspaceClient(config=config)
+        except ValueError as error:
+            words = mask(str(error)).partition(" Config:")[0].rstrip(".")
+            hint = "set DATABRICKS_HOST and a credential, or name a profile under engine.profile"
+            raise DatabricksRunError(
+                f"Databricks: no way to sign in: {words}", fault="unauthenticated", hint=hint
+            ) from error
+
+    def _whoami(self, pause: float) -> str:
+        tries = itertools.count(1)
+
+        def ask() -> dict[str, Any]:
+            try:
+                return self.call("GET", "/api/2.0/preview/scim/v2/Me")
+            except Unavailable as error:
+                if next(tries) >= _FIRST and error.retry_after is None:
+                    raise DatabricksRunError(
+                        f"Databricks: {self.host} does not answer: {error}",
+                        fault="unreachable",
+                        hint="is DATABRICKS_HOST right, and the network open to it? Nothing was submitted",
+                    ) from error
+                raise
+
+        try:
+            said = patient(ask, until=time.monotonic() + REQUEST * _FIRST, pause=pause)
+        except Refused as error:
+            raise self.explained(error, "asking who this is") from error
+        if "userName" not in said:
+            raise DatabricksRunError(
+                f"Databricks: {self.host} does not answer like a workspace",
+                fault="unreachable",
+                hint="mend DATABRICKS_HOST",
+            )
+        return str(said["userName"])
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: dict[str, Any] | None = None,
+        body: Any = None,
+        data: bytes | None = None,
+    ) -> dict[str, Any]:
+        """One request and its JSON; a token that is not accepted any more is replaced by a fresh one.
+
+        Raises:
+            Unavailable: no answer, or one that says to ask again.
+            Refused: anything else that is no success.
+        """
+        for left in reversed(range(_FIRST)):
+            try:
+                return self._once(method, path, query=query, body=body, data=data)
+            except Refused as error:
+                if error.fault != "unauthenticated" or not left:
+                    raise
+            self._client = self._connect()
+        raise AssertionError  # pragma: no cover - the last attempt answers or raises
+
+    def _once(self, method: str, path: str, **request: Any) -> dict[str, Any]:
+        from databricks.sdk.errors.base import DatabricksError
+
+        content = request.pop("data")
+        sent = {**request, "data": BytesIO(content) if content is not None else None}
+        headers = {"Content-Type": "application/octet-stream"} if content is not None else {}
+        try:
+            answer = self._client.api_client.do(method, path, headers=headers, **sent)
+        except (TimeoutError, DatabricksError, OSError, ValueError) as error:
+            cause = error.__cause__ if isinstance(error, TimeoutError) and error.__cause__ else error
+            raise _meant(cause) from error
+        return dict(answer) if isinstance(answer, dict) else {"items": answer}
+
+    def read(self, path: str) -> bytes:
+        """The content of a file of a volume.
+
+        Raises:
+            Unavailable: as `call`.
+            Refused: as `call`; its fault is `gone` where there is no such file.
+        """
+        from databricks.sdk.errors.base import DatabricksError
+
+        try:
+            answer = self._client.api_client.do("GET", _file(path), raw=True)
+            with answer["contents"] as stream:
+                content: bytes = stream.read()
+        except (TimeoutError, DatabricksError, OSError, ValueError) as error:
+            cause = error.__cause__ if isinstance(error, TimeoutError) and error.__cause__ else error
+            raise _meant(cause) from error
+        return content
+
+    def write(self, path: str, content: bytes) -> None:
+        """Write a file of a volume, folders too."""
+        self.call("PUT", _file(path), query={"overwrite": "true"}, data=content)
+
+    def exists(self, path: str) -> bool:
+        """Whether a file of a volume is there."""
+        try:
+            self.call("HEAD", _file(path))
+        except Refused as error:
+            if error.fault == "gone":
+                return False
+            raise
+        return True
+
+    def read_json(self, path: str) -> Any:
+        """A JSON document of a volume; None where there is none, or not all of it yet."""
+        try:
+            return json.loads(self.read(path))
+        except Refused as error:
+            if error.fault == "gone":
+                return None
+            raise
+        except ValueError:
+            return None
+
+    def explained(self, error: Refused, doing: str, *, url: str = "", run_id: int | None = None) -> DatabricksRunError:
+        """A refusal for its reader."""
+        who = getattr(self, "user", "")
+        hints = {
+            "unauthenticated": "the token is wrong or has expired: sign in again, or mend DATABRICKS_TOKEN",
+            "forbidden": f"ask an administrator to grant it to {who or 'this identity'}",
+        }
+        words = f"Databricks: {self.host} refused {doing}{f' as {who}' if who else ''}: {error}"
+        hint = hints.get(error.fault, f"Databricks calls it {error.code or 'an error'}")
+        return DatabricksRunError(words, fault=error.fault, hint=hint, url=url or self.host, run_id=run_id)
+
+
+def _file(path: str) -> str:
+    return f"/api/2.0/fs/files{quote(path)}"
+
+
+def _meant(error: BaseException) -> Unavailable | Refused:
+    """What an exception of the SDK says: ask again, or no."""
+    from databricks.sdk import errors
+    from databricks.sdk.errors.base import DatabricksError
+
+    words = mask(" ".join(str(error).split("Config:")[0].split()))[:500] or type(error).__name__
+    if not isinstance(error, DatabricksError):
+        return Unavailable(_network(error, words))
+    after = getattr(error, "retry_after_secs", None)
+    again = (errors.TooManyRequests, errors.InternalError, errors.TemporarilyUnavailable, errors.DeadlineExceeded)
+    code = str(error.error_code or "")
+    if after is not None or isinstance(error, again):
+        return Unavailable(words, after)
+    if isinstance(error, errors.Unauthenticated) or (
+        isinstance(error, errors.PermissionDenied) and "token" in words.lower()
+    ):
+        return Refused(words, code, "unauthenticated")
+    if isinstance(error, errors.PermissionDenied):
+        return Refused(words, code, "forbidden")
+    if isinstance(error, errors.NotFound) or code in _GONE:
+        return Refused(words, code, "gone")
+    odd = type(error) is DatabricksError or not code  # a gateway's status, such as 502, or a page of HTML
+    return Unavailable(words) if odd else Refused(words, code, "refused")
+
+
+def _network(error: BaseException, words: str) -> str:
+    """The innermost reason of a connection that failed: the outer ones only repeat addresses."""
+    while error.__context__ is not None or error.__cause__ is not None:
+        error = error.__cause__ or error.__context__ or error
+    inner = mask(str(error))
+    return inner if 0 < len(inner) < len(words) else words

@@ -1,0 +1,113 @@
+"""Lets a use case run where `engine:` says: here, or as a whole on Databricks."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
+
+from forecastcore import __version__, runtime
+from forecastcore.errors import UsageError
+from forecastcore.messages import BackfillReport, BacktestReport, PredictReport, RetrainReport, RunRequest
+from forecastcore.ports import Steps
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from forecastcore.project import Project
+
+__all__ = ["REPORTS", "anywhere", "planned", "request_of"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+#: what each use case reports
+REPORTS: dict[str, type[RetrainReport | PredictReport | BackfillReport | BacktestReport]] = {
+    "retrain": RetrainReport,
+    "predict": PredictReport,
+    "backfill": BackfillReport,
+    "backtest": BacktestReport,
+}
+
+
+def anywhere(work: Callable[P, R]) -> Callable[P, R]:
+    """A use case that goes to Databricks as a whole where its project's engine is there.
+
+    Args:
+        work: takes the project first and `steps` by name; its other arguments are plain data.
+    """
+
+    @functools.wraps(work)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        asked = inspect.signature(work).bind(*args, **kwargs).arguments
+        project: Project = asked["project"]
+        if project.config.engine.type != "databricks":
+            return work(*args, **kwargs)
+        options = {key: value for key, value in asked.items() if key not in {"project", "steps"} and value is not None}
+        return cast(R, _away(project, work.__name__, options, asked.get("steps") or Steps()))
+
+    return run
+
+
+def _away(project: Project, command: str, options: Mapping[str, Any], steps: Steps) -> Any:
+    from forecastcore.engines.databricks import send_away
+
+    report, url = send_away(project, request_of(project, command, options), _used(project), steps)
+    return REPORTS[command].model_validate({**(report.report or {}), "where": url})
+
+
+def _used(project: Project) -> list[str]:
+    """The distributions that the project's plugins come from."""
+    sinks = [project.host.offer("sink", sink.type) for sink in project.config.sinks]
+    return [offer.distribution for offer in (*runtime.used_offers(project), *sinks) if offer.source == "installed"]
+
+
+def request_of(project: Project, command: str, options: Mapping[str, Any]) -> RunRequest:
+    """What a cluster is asked to do.
+
+    Raises:
+        UsageError: the project or an option cannot cross.
+    """
+    for moment in (options.get(key) for key in ("as_of", "first", "last")):
+        runtime.instant(project, moment)  # a moment that is none is told here
+    recipe = json.loads(project.recipe())
+    if recipe["resolvers"] and "${block:" in project.config.model_dump_json(exclude={"engine"}):
+        hint = "write ${env:NAME}, and under engine.cluster.env NAME: '{{secrets/SCOPE/KEY}}'"
+        raise UsageError("a ${block:…} reference cannot be read on Databricks", hint=hint)
+    recipe["resolvers"] = {}
+    files = {str(project.root / path): path for path in project.config.plugins.load}
+    files |= {path: path for path in recipe["plugins"]}
+    return RunRequest.model_validate(
+        {
+            "command": command,
+            "options": {key: _plain(key, value) for key, value in options.items()},
+            "recipe": json.dumps(recipe, sort_keys=True),
+            "files": {name: _text(path) for path, name in files.items()},
+            "version": __version__,
+        }
+    )
+
+
+def _text(path: str) -> str:
+    return Path(path).read_text(encoding="utf-8")
+
+
+def _plain(key: str, value: Any) -> Any:
+    """An argument as JSON."""
+    if isinstance(value, date):  # a datetime, and pandas' too
+        return value.isoformat()
+    if isinstance(value, tuple | list):
+        return [_plain(key, one) for one in value]
+    if not isinstance(value, str | int | float | bool):
+        raise UsageError(f"{key} cannot cross to Databricks: it is a {type(value).__name__}")
+    return value
+
+
+def planned(project: Project, command: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """What would be submitted to Databricks."""
+    from forecastcore.engines.databricks import planned as submitted
+
+    return submitted(project, request_of(project, command, options), _used(project))
