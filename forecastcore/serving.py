@@ -64,7 +64,12 @@ class Stored:
             together.setdefault((*everyones, *holders.get(uid, ())), []).append(number)
         about = {**request, "digest": self.package.digest}
         return [
-            Unit(tuple(ids[np.asarray(numbers)[some]]), json.dumps({**about, "parts": parts}), folder=self.folder)
+            Unit(
+                tuple(ids[np.asarray(numbers)[some]]),
+                json.dumps({**about, "parts": parts}),
+                folder=self.folder,
+                reads=tuple(f"state/{part}" for part in parts),
+            )
             for parts, numbers in together.items()
             for some in split(sizes[numbers])
         ]

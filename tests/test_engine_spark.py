@@ -124,6 +124,29 @@ def test_a_killed_worker_neither_fails_the_run_nor_doubles_a_row_nor_leaves_its_
         time.sleep(0.2)
 
 
+def dawdling(chunk, request):
+    """Answers at once, or not within the test."""
+    asked = json.loads(request)
+    if asked["n"]:
+        Path(asked["mark"]).write_text(str(os.getpid()))
+        time.sleep(600)
+    return chunk
+
+
+def test_what_nobody_waits_for_is_ended(engine, tmp_path):
+    mark = tmp_path / "pid"
+    stream = engine(tasks=1).map(dawdling, PANEL, units(("series-0",), ("series-1",), mark=str(mark)))
+    next(stream)
+    deadline = time.monotonic() + 60
+    while not mark.exists() or not mark.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    stream.close()
+    while Path(f"/proc/{mark.read_text()}").exists():
+        assert time.monotonic() < deadline + 30
+        time.sleep(0.2)
+
+
 def raising(chunk, request):
     raise ValueError("the work itself is wrong")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from forecastcore import runtime, units
 from forecastcore.engines.local import LocalEngine
 from forecastcore.package import Package
+from forecastcore.parcel import unwrap, wrap
 from forecastcore.serving import Stored, serve
 
 COVARIATES = {"covariates": {"temp": {"assume": "w"}}, "assumptions": {"w": {"type": "persistence"}}}
@@ -40,6 +43,25 @@ def test_chunks_forecast_as_the_whole_and_read_only_their_own_parameters(models,
     assert got.drop(columns=numbers).equals(expected.drop(columns=numbers))
     np.testing.assert_allclose(got[numbers], expected[numbers], rtol=1e-12)
     assert told == [(done, len(chunks)) for done in range(1, len(chunks) + 1)]
+
+
+def test_a_unit_needs_no_more_of_the_folder_than_it_says(make_site, tmp_path, monkeypatch):
+    monkeypatch.setattr(units, "CHUNK_POINTS", 200)
+    site = make_site(models=ENSEMBLE[2:3], backtest={"folds": 1})
+    site.retrain()
+    project = site.project()
+    history, store = runtime.history(project), runtime.store(project)
+    folder = store.fetch(store.versions()[0])
+    stored = Stored(Package.outline(folder, project.host), folder)
+    request = units.request_of(project, history.grid, origins=[(0, history.origin.isoformat())])
+    chunks = stored.units(history.panel, request)
+    assert len(chunks) == 3
+    for number, unit in enumerate(chunks):
+        unwrap(wrap(folder, unit.reads), tmp_path / str(number))
+        assert len(list((tmp_path / str(number) / "state").iterdir())) == 1
+        moved = replace(unit, folder=tmp_path / str(number))
+        (_, here), (_, there) = LocalEngine(1).map(units.package_unit, history.panel, [unit, moved])
+        assert here.equals(there)
 
 
 SPOILER = """

@@ -71,7 +71,7 @@ def waves(panel: pd.DataFrame, units: Sequence[Unit], tasks: int) -> Iterator[Wa
         for name, (a, b) in names.items():
             if name not in wave.pieces:
                 wave.pieces[name] = stream_of(to_panel_arrow(panel.iloc[a:b].reset_index(drop=True)))
-        files = _parcel(unit.folder) if unit.folder is not None else {}
+        files = _parcel(unit.folder, unit.reads) if unit.folder is not None else {}
         wave.pieces |= files
         wave.needs[number] = [*names, *files]
         about = {"unit": number, "ids": unit.ids, "request": unit.request, "barred": dict(unit.barred)}
@@ -91,7 +91,7 @@ def _cuts(starts: Sequence[int], edges: Sequence[int]) -> list[int]:
 
 
 @lru_cache(maxsize=1)
-def _parcel(folder: Path) -> dict[str, bytes]:
-    data = wrap(folder)
+def _parcel(folder: Path, reads: tuple[str, ...]) -> dict[str, bytes]:
+    data = wrap(folder, reads)
     digest = hashlib.sha256(data).hexdigest()
     return {f"files {digest} {n}": part for n, part in enumerate(parts_of(data))}
