@@ -52,10 +52,10 @@ def open_session(master: str | None, remote: str | None, conf: Mapping[str, Any]
     builder: Any = SparkSession.builder
     local = _is_local(master)
     if local:
-        # Spark's workers would be started with whatever python3 is on the PATH.
-        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     if master is not None:
+        # Spark's workers would be started with whatever python3 is on their PATH.
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
         builder = builder.master(master)
     if remote is not None:
         builder = builder.remote(remote)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import pairwise
@@ -63,7 +64,11 @@ def waves(panel: pd.DataFrame, units: Sequence[Unit], tasks: int) -> Iterator[Wa
     cuts = _cuts([a for a, _ in spans.values()], [row for ranges in wanted for span in ranges for row in span])
     wave = Wave()
     for number, (unit, ranges) in enumerate(zip(units, wanted, strict=True)):
-        mine = [(a, b) for a, b in pairwise(cuts) if any(begin <= a and b <= end for begin, end in ranges)]
+        mine = [
+            piece
+            for begin, end in ranges
+            for piece in pairwise(cuts[bisect_left(cuts, begin) : bisect_right(cuts, end)])
+        ]
         if len(wave.orders) == tasks or wave.size > _WAVE_BYTES:
             yield wave
             wave = Wave()
