@@ -36,6 +36,8 @@ _IDLE = 300
 _GRACE = 5.0
 #: seconds within which a worker must have started
 _START = 120.0
+#: the number of a unit that flies by itself
+_ALONE = -1
 #: seconds between two looks at the clock
 _TICK = 0.2
 
@@ -103,40 +105,40 @@ class Pool(Generic[T]):
     def __init__(self, workers: int, timeout: float, call: Call, ids: Sequence[str], folder: Path) -> None:
         self._workers, self._timeout, self._call, self._ids, self._folder = workers, timeout, call, tuple(ids), folder
         self._executor: Any = None
+        self._flying: dict[int, _Flight[T]] = {}
         self._sent = 0
 
     def map(self, units: Sequence[Unit]) -> Iterator[tuple[int, T]]:
-        """See `ports.Engine.map`. However it ends early, no worker goes on."""
+        """See `ports.Engine.map`. Where it ends early, no worker goes on; else they wait for the next map."""
         try:
             yield from self._answers(units)
         except BaseException:
-            self._stop()
+            if self._flying:
+                self._stop()
             raise
 
     def _answers(self, units: Sequence[Unit]) -> Iterator[tuple[int, T]]:
         waiting = deque(range(len(units)))
-        flying: dict[int, _Flight[T]] = {}
-        while waiting or flying:
-            self._fill(flying, waiting, units)
-            lost = self._landed(flying.values())
-            there = [n for n, flight in flying.items() if flight.future.done() and not flight.died]
-            landed = {number: flying.pop(number) for number in there}
+        while waiting or self._flying:
+            self._fill(waiting, units)
+            lost = self._landed(self._flying.values())
+            there = [n for n, flight in self._flying.items() if flight.future.done() and not flight.died]
+            landed, suspects = {number: self._flying.pop(number) for number in there}, {}
             if lost:
                 self._stop()
+                suspects, self._flying = self._flying, {}
             else:  # before the answers are handed out: no worker waits for whoever takes them
-                self._fill(flying, waiting, units)
+                self._fill(waiting, units)
             for number, flight in landed.items():
                 yield number, flight.future.result()
-            if lost:
-                suspects, flying = flying, {}
-                for number, flight in suspects.items():
-                    yield number, self._alone(flight.unit, lost.get(flight))
+            for number, flight in suspects.items():
+                yield number, self._alone(flight.unit, lost.get(flight))
 
-    def _fill(self, flying: dict[int, _Flight[T]], waiting: deque[int], units: Sequence[Unit]) -> None:
+    def _fill(self, waiting: deque[int], units: Sequence[Unit]) -> None:
         """Keep every worker busy, and one unit more on the way."""
-        while waiting and len(flying) <= self._workers:
+        while waiting and len(self._flying) <= self._workers:
             number = waiting.popleft()
-            flying[number] = self._send(units[number], self._timeout, self._workers)
+            self._flying[number] = self._send(units[number], self._timeout, self._workers)
 
     def _landed(self, flights: Iterable[_Flight[T]]) -> dict[_Flight[T], str]:
         """Wait until something has happened; the flights that were lost, and how."""
@@ -173,8 +175,9 @@ class Pool(Generic[T]):
 
     def _run(self, unit: Unit, seconds: float) -> T:
         """One unit, nothing beside it."""
-        flight = self._send(unit, seconds, 1)
+        flight = self._flying[_ALONE] = self._send(unit, seconds, 1)
         lost = self._landed([flight])
+        del self._flying[_ALONE]
         if lost:
             self._stop()
             raise WorkerLostError(lost[flight])
