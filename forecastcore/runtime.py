@@ -242,8 +242,13 @@ def threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def engine(project: Project) -> Engine:
-    """The engine that `engine:` names."""
+def engine(project: Project, *, soon: bool = False) -> Engine:
+    """The engine that `engine:` names.
+
+    Args:
+        project: whose engine.
+        soon: there will be work for it at once, so that it may start while something else is done.
+    """
     from forecastcore.config.engines import LocalEngine as LocalSettings
     from forecastcore.engines.local import LocalEngine
 
@@ -253,7 +258,10 @@ def engine(project: Project) -> Engine:
             f"engine.type {settings.type!r} cannot be run by this version", hint="write engine: {type: local}"
         )
     asked = LocalSettings.model_validate(project.engine_params())
-    return LocalEngine(asked.workers or threads(), pd.Timedelta(asked.timeout).total_seconds())
+    made = LocalEngine(asked.workers or threads(), pd.Timedelta(asked.timeout).total_seconds())
+    if soon:
+        made.wake()
+    return made
 
 
 def store(project: Project) -> ModelStore:

@@ -14,7 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from forecastcore.engines.pool import Pool
+from forecastcore.engines.pool import Pool, wake
 from forecastcore.frames import offsets, to_panel_arrow
 
 if TYPE_CHECKING:
@@ -64,6 +64,11 @@ class LocalEngine:
                 return _in_worker, work, str(path), None if unit.ids is None else _of(unit, spans), unit.order
 
             yield from Pool(min(self.workers, len(units)), self.timeout, call, tuple(spans), Path(folder)).map(units)
+
+    def wake(self) -> None:
+        """Begin to start a worker, where there are to be any; the first map need not wait for it so long."""
+        if self.workers > 1:
+            wake()
 
 
 def _spans(panel: pd.DataFrame) -> dict[str, tuple[int, int]]:

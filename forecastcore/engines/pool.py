@@ -9,6 +9,7 @@ import time
 from collections import deque
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
     Call = Callable[[Unit], tuple[Callable[..., Any], *tuple[Any, ...]]]
 
-__all__ = ["Pool", "WorkerLostError"]
+__all__ = ["Pool", "WorkerLostError", "wake"]
 
 T = TypeVar("T")
 
@@ -100,7 +101,7 @@ class Pool(Generic[T]):
     """
 
     #: workers that were started: those that a small map does not need are kept for the next one
-    _alive: ClassVar[int] = 0
+    alive: ClassVar[int] = 0
 
     def __init__(self, workers: int, timeout: float, call: Call, ids: Sequence[str], folder: Path) -> None:
         self._workers, self._timeout, self._call, self._ids, self._folder = workers, timeout, call, tuple(ids), folder
@@ -184,10 +185,7 @@ class Pool(Generic[T]):
         return flight.future.result()
 
     def _send(self, unit: Unit, seconds: float, workers: int) -> _Flight[T]:
-        from joblib.externals.loky import get_reusable_executor
-
-        Pool._alive = max(Pool._alive, workers)
-        self._executor = get_reusable_executor(max_workers=Pool._alive, timeout=_IDLE, env=_ENVIRONMENT)
+        self._executor = _workers(workers)
         self._sent += 1
         marker = self._folder / f"begun-{self._sent}"
         future: Future[T] = self._executor.submit(_begin, str(marker), *self._call(unit))
@@ -196,7 +194,24 @@ class Pool(Generic[T]):
     def _stop(self) -> None:
         if self._executor is not None:
             self._executor.shutdown(wait=True, kill_workers=True)
-            self._executor, Pool._alive = None, 0
+            self._executor, Pool.alive = None, 0
+
+
+def _workers(least: int) -> Any:
+    """The process pool of this process, with so many workers or more."""
+    from joblib.externals.loky import get_reusable_executor
+
+    Pool.alive = max(Pool.alive, least)
+    return get_reusable_executor(max_workers=Pool.alive, timeout=_IDLE, env=_ENVIRONMENT)
+
+
+def wake() -> None:
+    """Start a worker, and let it import what all work needs, while this process does something else."""
+    _workers(1).submit(_import, "forecastcore.package")
+
+
+def _import(module: str) -> None:
+    import_module(module)
 
 
 def _begin(marker: str, function: Callable[..., T], *arguments: Any) -> T:

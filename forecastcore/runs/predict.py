@@ -72,12 +72,11 @@ def predict(
     steps, started = steps or Steps(), time.perf_counter()
     scenarios = known_scenarios(project, scenarios)
     runtime.instant(project, as_of)  # a moment that is none is told first
-    store = runtime.store(project)
+    engine, store = runtime.engine(project, soon=True), runtime.store(project)
     version = _chosen(store, model)
     history = runtime.history(project, as_of, steps, source=source)
     stored = steps.run("load model", lambda: _stored(project, store, version))
     check_same_question(project, history, stored.package, version)
-    engine = runtime.engine(project)
     with store.run(f"predict {history.origin:%Y-%m-%d %H:%M}", tags={"forecastcore.command": "predict"}) as tracked:
         vintages = [_vintage(project, history, stored, version, scenario, engine, steps) for scenario in scenarios]
         steps.run("audit", lambda: _audited(project, history, version, vintages))
