@@ -43,7 +43,7 @@ def afresh(ours: Project) -> Callable[[], Any]:
     numbers = count()
 
     def work() -> Any:
-        again = fc.Project.load(ours.root, overrides=[f"sinks=[{{type: delta, path: out/{next(numbers)}}}]"])
+        again = fc.Project.load(ours.root, overrides=[f"sinks=[{{type: delta, path: out/{next(numbers)}/forecasts}}]"])
         return fc.predict(again)
 
     return work
