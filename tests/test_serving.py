@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from forecastcore import runtime, units
+from forecastcore import runtime, serving, units
 from forecastcore.engines.local import LocalEngine
 from forecastcore.package import Package
 from forecastcore.parcel import unwrap, wrap
@@ -22,7 +23,8 @@ ENSEMBLE = [{"type": "ridge"}, {"type": "naive"}, {"type": "seasonal-naive"}, {"
     "models", [ENSEMBLE[2:3], ENSEMBLE[:1], [{"type": "gradient-boosting", "max_iter": 10}], ENSEMBLE]
 )
 def test_chunks_forecast_as_the_whole_and_read_only_their_own_parameters(models, make_site, monkeypatch):
-    monkeypatch.setattr(units, "CHUNK_POINTS", 400)  # one series and a half of those trained
+    monkeypatch.setattr(serving, "SERVED_POINTS", 400)  # a series and a half
+    monkeypatch.setattr(units.chunks, "__defaults__", (300,))  # several parts, where parameters are each series' own
     site = make_site(models=models, backtest={"folds": 1}, **COVARIATES)
     site.retrain(as_of="2024-03-08")
     frame = pd.read_parquet(site.folder / "history.parquet")
@@ -36,6 +38,10 @@ def test_chunks_forecast_as_the_whole_and_read_only_their_own_parameters(models,
     chunks = stored.units(history.panel, {})
     assert sorted(uid for unit in chunks for uid in unit.ids) == ["a", "aa", "b", "c"]
     assert len(chunks) > 1
+    parts = [json.loads(unit.request)["parts"] for unit in chunks]
+    assert set().union(*parts) == set(stored.package.series_of(folder))
+    if models == ENSEMBLE[2:3]:
+        assert min(map(len, parts)) < len(set().union(*parts))
     told = []
     got = serve(project, stored, history, future, LocalEngine(1), lambda done, total: told.append((done, total)))
     expected = Package.load(folder, project.host).forecast(history.panel, future, history.origin)
