@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from forecastcore import cluster_main
+from forecastcore.engines.databricks.wait import sign_of_life
 from forecastcore.engines.databricks.wheels import wheel_of, wheels_of
 from forecastcore.testing.databricks import Ended
 from tests.databricks.conftest import REPORT
@@ -303,7 +304,7 @@ def test_reconcile_finds_what_is_left_over_and_nothing_else(away, caller, forks,
     os.kill(child, 9)
     forks.ended()
     watched = caller.submit("watched")
-    caller.boss()._beat(watched)
+    sign_of_life(caller.boss(), watched)
     far = caller.submit("far")  # its owner is on another machine, and was heard of just now
     place = caller.workspace.cluster.place(f"{far.folder}/owner.json")
     place.write_text(json.dumps({"host": "elsewhere", "pid": 1, "at": time.time(), "beat": 30.0}))
