@@ -30,7 +30,7 @@ COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generat
 	$(addprefix --no-emit-package ,forecastcore $(notdir $(MEMBERS)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev azurite demo test test-slow bench lint format lock clean
+.PHONY: help setup setup-dev azurite java demo test test-slow bench lint format lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
@@ -41,18 +41,20 @@ setup-dev: $(DEV) ## add what tests and checks need
 
 azurite: $(AZURITE) ## the emulator of Azure Storage that tests talk to, in tests/support/azurite (needs npm)
 
+java: ## the Java that the tests on Spark run in (Debian: installed where there is none)
+	@scripts/java.sh
+
 demo: $(RUNTIME) ## write demo-project/, retrain and predict on real data
 	@$(BIN)/forecastcore demo demo-project
 
-test: $(DEV) $(AZURITE) ## all tests that are not slow; the wheels are built and tried too
+test: $(DEV) $(AZURITE) java ## all tests that are not slow; the wheels are built and tried too
 	@$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
 
-test-slow: $(DEV) $(AZURITE) ## the tests that take minutes
+test-slow: $(DEV) $(AZURITE) java ## the tests that take minutes
 	@$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 
-bench: $(DEV) ## run every script in bench/
-	@ls bench/*.py >/dev/null
-	@set -e; for script in bench/*.py; do echo "$$script"; $(BIN)/python $$script; done
+bench: $(DEV) ## one table of how fast it is beside the bare libraries; FULL=1 for all sizes (hours)
+	@$(BIN)/python bench/table.py $(if $(FULL),--full)
 
 lint: $(DEV) ## ruff, mypy --strict, import contracts
 	@$(BIN)/ruff check --quiet .
@@ -66,7 +68,7 @@ format: $(DEV) ## ruff's formatter and its safe fixes
 
 lock: | $(BASE) ## write requirements/ anew from the pyproject.toml files (UPGRADE=1: newest versions)
 	@$(COMPILE) $(PROJECTS) --extra all --group pyproject.toml:build --output-file requirements/runtime.txt
-	@$(COMPILE) $(PROJECTS) --extra all --group pyproject.toml:dev --constraint requirements/runtime.txt \
+	@$(COMPILE) $(PROJECTS) --extra all --extra spark --group pyproject.toml:dev --constraint requirements/runtime.txt \
 		--output-file requirements/dev.txt
 	@echo uv | $(COMPILE) - --no-annotate --constraint requirements/runtime.txt --output-file requirements/uv.txt
 

@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 
 from forecastcore.errors import DataError
+from forecastcore.frames import offsets
+from forecastcore.metrics import group_mean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -20,6 +22,9 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from forecastcore.config import AuditConfig
+
+    Floats = npt.NDArray[np.float64]
+    Ints = npt.NDArray[np.intp]
 
 __all__ = ["AuditError", "Expected", "Finding", "audit", "past_of"]
 
@@ -100,37 +105,40 @@ def past_of(panel: pd.DataFrame, horizon: int, season: int) -> pd.DataFrame:
         `count` of values, `low` (the smallest), `recent` (mean size of the last two blocks), `highest` and `lowest`
         (mean size of a block), `repeats` (correlation with a season before).
     """
-    ids, y = panel["unique_id"].to_numpy(), panel["y"].to_numpy(dtype=float)
-    starts = np.flatnonzero(np.r_[True, ids[1:] != ids[:-1]]) if len(ids) else np.empty(0, dtype=int)
-    ends = np.r_[starts[1:], len(ids)]
-    rows = [_past(y[a:b], max(horizon, season), season) for a, b in zip(starts, ends, strict=True)]
+    starts, y = offsets(panel), panel["y"].to_numpy(dtype=float)
+    names = pd.Index(panel["unique_id"].to_numpy()[starts[:-1]], name="unique_id")
     columns = ["count", "low", "recent", "highest", "lowest", "repeats"]
-    return pd.DataFrame(rows, columns=columns, index=pd.Index(ids[starts], name="unique_id"), dtype=float)
+    if not len(names):
+        return pd.DataFrame(columns=columns, index=names, dtype=float)
+    lengths, block = np.diff(starts), max(horizon, season)
+    series = np.repeat(np.arange(len(names)), lengths)
+    after = np.repeat(starts[1:], lengths) - 1 - np.arange(len(y))  # rows of the series that follow
+    known, recent = np.isfinite(y), after < 2 * block
+    count = np.bincount(series, known, len(names))
+    first = np.r_[0, np.cumsum(np.maximum(lengths // block, 1))]  # a series shorter than a block is one
+    number = first[series] + after // block
+    whole = number < first[series + 1]
+    levels = group_mean(np.abs(y)[whole], number[whole], first[-1])
+    numbers = (
+        count,
+        np.where(count > 0, np.minimum.reduceat(np.where(known, y, np.inf), starts[:-1]), np.nan),
+        group_mean(np.abs(y)[recent], series[recent], len(names)),
+        np.fmax.reduceat(levels, first[:-1]),
+        np.fmin.reduceat(levels, first[:-1]),
+        np.where(count > 0, _repeats(y, starts, series, after, season), np.nan),
+    )
+    return pd.DataFrame(dict(zip(columns, numbers, strict=True)), index=names)
 
 
-def _past(y: npt.NDArray[np.float64], block: int, season: int) -> tuple[float, ...]:
-    known = np.isfinite(y)
-    count = int(known.sum())
-    if not count:
-        return (0, np.nan, np.nan, np.nan, np.nan, np.nan)
-    size = np.abs(y)
-    recent = size[-2 * block :]
-    recent = recent[np.isfinite(recent)]
-    whole = size[len(size) % block :] if len(size) >= block else size
-    blocks = whole.reshape(-1, block) if len(size) >= block else whole[None, :]
-    there = np.isfinite(blocks)
-    levels = np.where(there, blocks, 0.0).sum(axis=1)[there.any(axis=1)] / there.sum(axis=1)[there.any(axis=1)]
-    level = recent.mean() if len(recent) else np.nan
-    tail = y[-(8 * season + season) :]
-    return (count, y[known].min(), level, levels.max(), levels.min(), _correlation(tail[season:], tail[:-season]))
-
-
-def _correlation(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> float:
-    both = np.isfinite(a) & np.isfinite(b)
-    a, b = a[both], b[both]
-    if len(a) < _ENOUGH or a.std() == 0 or b.std() == 0:
-        return 0.0
-    return float(np.corrcoef(a, b)[0, 1])
+def _repeats(y: Floats, starts: Ints, series: Ints, after: Ints, season: int) -> Floats:
+    """Correlation of each series' last eight seasons with the values a season before; 0 where there is too little."""
+    late = np.flatnonzero((np.arange(len(y)) - starts[series] >= season) & (after < 8 * season))
+    late = late[np.isfinite(y[late]) & np.isfinite(y[late - season])]
+    group, groups = series[late], len(starts) - 1
+    now, then = (v - group_mean(v, group, groups)[group] for v in (y[late], y[late - season]))
+    both, one, other = (np.bincount(group, a * b, groups) for a, b in ((now, then), (now, now), (then, then)))
+    enough = (np.bincount(group, minlength=groups) >= _ENOUGH) & (one > 0) & (other > 0)
+    return np.asarray(np.divide(both, np.sqrt(one * other), out=np.zeros(groups), where=enough))
 
 
 def audit(
@@ -194,7 +202,7 @@ def _shape(vintage: pd.DataFrame, expected: Expected) -> Iterator[Finding]:
             examples=tuple(f"series {uid!r} has {count}" for uid, count in short.head(_SHOWN).items()),
         )
     wanted = expected.instants.take(np.clip(steps, 1, horizon) - 1)
-    off = ~inside | (vintage["ds"].to_numpy() != wanted.to_numpy())
+    off = ~inside | (vintage["ds"].to_numpy(dtype="datetime64[ns]") != wanted.to_numpy(dtype="datetime64[ns]"))
     if off.any():
         words = f"{int(off.sum())} rows are not of the instant of their step: a wrong time zone or grid"
         yield _finding("instant", words, key.assign(expected=wanted)[off])

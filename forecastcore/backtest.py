@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Generator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
@@ -21,8 +22,11 @@ from forecastcore.errors import DataError, EngineError
 from forecastcore.frames import offsets
 from forecastcore.messages import LeaderboardRow
 from forecastcore.naive import repeat_season
+from forecastcore.package import Package
+from forecastcore.parcel import unwrap
 from forecastcore.ports import Unit
-from forecastcore.units import backtest_unit, fit_unit, package_unit
+from forecastcore.serving import Stored, serve_origins
+from forecastcore.units import backtest_unit, chunks, fit_unit, request_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -35,15 +39,11 @@ if TYPE_CHECKING:
     from forecastcore.frames import History
     from forecastcore.ports import Engine
     from forecastcore.project import Candidate, Project
-    from forecastcore.timegrid import TimeGrid
 
     Floats = npt.NDArray[np.float64]
     Ints = npt.NDArray[np.intp]
 
-__all__ = ["Backtest", "Result", "chunks", "fit_all", "fold_origins", "request_of", "rows_of", "run", "run_package"]
-
-#: points in a chunk of a local model; large enough that handing it over costs nothing beside fitting
-CHUNK_POINTS = 40_000
+__all__ = ["Backtest", "Race", "Result", "fit_all", "fold_origins", "rows_of", "run", "run_package"]
 
 
 def fold_origins(history: History, project: Project) -> list[pd.Timestamp]:
@@ -115,6 +115,9 @@ class Backtest:
         reference: mean MASE of the best seasonal naive.
         naive: its forecasts.
         reference_error: its errors relative to its forecasts.
+        noise: before each origin, by series (see `intervals.noise`); shape (origins, series).
+        season: steps.
+        place: where in the season each origin stands; shape (origins,).
         screened: series that no model was given, and why.
     """
 
@@ -130,6 +133,9 @@ class Backtest:
     reference: float
     naive: Floats
     reference_error: Floats
+    noise: Floats
+    season: int
+    place: Ints
     screened: Mapping[str, str]
 
     def origin_losses(self, forecast: Floats) -> Floats:
@@ -168,26 +174,6 @@ class Backtest:
             naive=self.naive,
             size_class=classes,
         )
-
-
-def request_of(project: Project, grid: TimeGrid, **more: Any) -> dict[str, Any]:
-    """What every unit's request holds: the project, the grid, and what else it needs."""
-    return {
-        "recipe": project.recipe(),
-        "frequency": grid.frequency,
-        "timezone": grid.timezone,
-        "phase_ns": grid.phase.value,
-        "threads": 1,
-        **more,
-    }
-
-
-def chunks(panel: pd.DataFrame) -> list[tuple[str, ...]]:
-    """Whole series in groups of about equal numbers of points."""
-    starts = offsets(panel)
-    ids = panel["unique_id"].to_numpy()[starts[:-1]]
-    number = np.asarray((np.cumsum(np.diff(starts)) - 1) // CHUNK_POINTS)
-    return [tuple(ids[number == n]) for n in np.unique(number)]
 
 
 def _units(
@@ -242,6 +228,9 @@ def rows_of(project: Project, history: History, origins: list[pd.Timestamp]) -> 
         reference=best,
         naive=naive,
         reference_error=error,
+        noise=intervals.noise(y, starts, ends, task.seasons, horizon).T,
+        season=task.season,
+        place=np.array([grid.number(origin) % task.season for origin in origins]),
         screened=screened,
     )
 
@@ -273,17 +262,10 @@ def _yardstick(
     return best, naive, error[np.isfinite(error)]
 
 
-def run(
-    project: Project,
-    history: History,
-    candidates: Sequence[Candidate],
-    engine: Engine,
-    rows: Backtest,
-    progress: Callable[[int, int], None] | None = None,
-    *,
-    fitted_at: pd.Timestamp | None = None,
-) -> list[Result]:
-    """Backtest candidates; units of all of them share the workers.
+class Race:
+    """Backtests of several candidates whose units share the workers; their results are taken one by one.
+
+    A context manager: what is still under way at its end is ended.
 
     Args:
         project: whose assumptions and quality rules apply.
@@ -291,29 +273,76 @@ def run(
         candidates: what to try.
         engine: where to run.
         rows: as `rows_of` gives them.
-        progress: told (units done, units in all).
         fitted_at: fit each once, as of here, and not at each origin anew.
     """
-    jobs = [(c, unit) for c in candidates for unit in _units(project, history, c, rows, fitted_at)]
-    got: dict[str, list[pd.DataFrame]] = {c.name: [] for c in candidates}
-    for done, (number, frame) in enumerate(engine.map(backtest_unit, history.panel, [unit for _, unit in jobs]), 1):
-        got[jobs[number][0].name].append(frame)
-        if progress is not None:
-            progress(done, len(jobs))
-    return [_result(candidate, got[candidate.name], rows, tuple(project.config.quantiles)) for candidate in candidates]
+
+    def __init__(
+        self,
+        project: Project,
+        history: History,
+        candidates: Sequence[Candidate],
+        engine: Engine,
+        rows: Backtest,
+        fitted_at: pd.Timestamp | None = None,
+    ) -> None:
+        jobs = [(c.name, unit) for c in candidates for unit in _units(project, history, c, rows, fitted_at)]
+        jobs.sort(key=lambda job: job[1].ids is not None)  # the longest first: those of the whole panel
+        self._rows, self._levels = rows, tuple(project.config.quantiles)
+        self._runner = [name for name, _ in jobs]
+        self._total = Counter(self._runner)
+        self._got: dict[str, list[pd.DataFrame]] = {c.name: [] for c in candidates}
+        self._stream = engine.map(backtest_unit, history.panel, [unit for _, unit in jobs])
+
+    def __enter__(self) -> Self:
+        """Nothing is begun before the first result is asked for."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End what is under way."""
+        if isinstance(self._stream, Generator):
+            self._stream.close()
+
+    def result(self, candidate: Candidate, progress: Callable[[int, int], None] | None = None) -> Result:
+        """One candidate's forecasts, once all its units are done; those of others that come meanwhile are kept.
+
+        Args:
+            candidate: one of those that run.
+            progress: told (its units done, its units in all).
+        """
+        mine, total = self._got[candidate.name], self._total[candidate.name]
+        while True:
+            if progress is not None:
+                progress(len(mine), total)
+            if len(mine) == total:
+                return _result(candidate, mine, self._rows, self._levels)
+            told = len(mine)
+            while len(mine) == told:
+                number, frame = next(self._stream)
+                self._got[self._runner[number]].append(frame)
+
+
+def run(
+    project: Project,
+    history: History,
+    candidates: Sequence[Candidate],
+    engine: Engine,
+    rows: Backtest,
+    *,
+    fitted_at: pd.Timestamp | None = None,
+) -> list[Result]:
+    """The results of a `Race`, whose arguments these are."""
+    with Race(project, history, candidates, engine, rows, fitted_at) as race:
+        return [race.result(candidate) for candidate in candidates]
 
 
 def run_package(
     project: Project, history: History, folder: Path, engine: Engine, rows: Backtest, folds: Sequence[int]
 ) -> tuple[Floats, Floats]:
     """Point forecasts and quantiles of a stored model for the rows of some folds; NaN elsewhere."""
-    request = request_of(
-        project, history.grid, package=str(folder), origins=[(n, rows.origins[n].isoformat()) for n in folds]
-    )
-    ((_, frame),) = list(engine.map(package_unit, history.panel, [Unit(None, json.dumps(request))]))
-    columns = ["forecast", *(quantile_column(q) for q in project.config.quantiles)]
-    values = np.full((len(rows.y), len(columns)), np.nan)
-    values[np.isin(rows.fold, list(folds))] = _in_order(frame)[columns].to_numpy(dtype=float)
+    stored = Stored(Package.outline(folder, project.host), folder)
+    forecast, quantiles = serve_origins(project, stored, history, engine, [(n, rows.origins[n]) for n in folds])
+    values = np.full((len(rows.y), 1 + quantiles.shape[1]), np.nan)
+    values[np.isin(rows.fold, list(folds))] = np.column_stack([forecast, quantiles])
     return values[:, 0], values[:, 1:]
 
 
@@ -336,6 +365,9 @@ def _result(candidate: Candidate, frames: Sequence[pd.DataFrame], rows: Backtest
         series=rows.series,
         ids=rows.ids,
         fold=rows.fold,
+        noise=rows.noise,
+        season=rows.season,
+        place=rows.place,
     )
     failed = frame.loc[(frame["reason"] != "") & (frame["step"] == 1), ["unique_id", "reason"]]
     failures = {
@@ -421,10 +453,7 @@ def fit_all(
         origin=history.origin.isoformat(),
         threads=runtime.threads() if whole else 1,
     )
-    units = [
-        Unit(ids, json.dumps({**request, "folder": str(folder / "state" / name)}))
-        for name, ids in zip(names, parts, strict=True)
-    ]
-    for _ in engine.map(fit_unit, history.panel, units):
-        pass
+    order = json.dumps(request)
+    for number, parcel in engine.map(fit_unit, history.panel, [Unit(ids, order) for ids in parts]):
+        unwrap(parcel, folder / "state" / names[number])
     return names

@@ -9,10 +9,9 @@ import numpy as np
 import pandas as pd
 
 from forecastcore import runtime
-from forecastcore.backtest import chunks, request_of
 from forecastcore.messages import AssumptionError
 from forecastcore.ports import Unit
-from forecastcore.units import assumption_unit
+from forecastcore.units import assumption_unit, chunks, request_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -19,7 +19,7 @@ from forecastcore.errors import DataError, MissingColumnsError, QualityError
 from forecastcore.timegrid import TimeGrid
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     import numpy.typing as npt
     import pyarrow as pa
@@ -433,6 +433,8 @@ def to_panel_arrow(panel: pd.DataFrame) -> pa.Table:
     """The panel as Arrow with the names dictionary-encoded: what travels between processes."""
     import pyarrow as pa
 
-    table = pa.Table.from_pandas(panel, preserve_index=False)
-    ids: Sequence[str] = panel["unique_id"].tolist()
-    return table.set_column(0, "unique_id", pa.array(ids).dictionary_encode())
+    starts = offsets(panel)
+    series = np.repeat(np.arange(len(starts) - 1, dtype=np.int32), np.diff(starts))
+    names = pa.array(panel["unique_id"].to_numpy()[starts[:-1]], pa.string())
+    table = pa.Table.from_pandas(panel.drop(columns="unique_id"), preserve_index=False)
+    return table.add_column(0, "unique_id", pa.DictionaryArray.from_arrays(series, names))

@@ -6,18 +6,25 @@ series of any level share one shape; for each step the shape is read off the err
 few, of the steps around it. The errors come from backtest folds in which covariates were assumed, so the assumption's
 error is inside the band.
 
+Origins mostly stand at one place in the season, such as midnight, so that a step is always the same time of day: at an
+origin that stands elsewhere, a step takes the offsets of the nearest step that is at its time of day.
+
+A series that has become restless is harder to forecast: each error is measured against the noise before its origin,
+the mean absolute change from season to season. A band follows the noise before the origin that it is for, and the level
+of its forecasts.
+
 Source: Vovk, Gammerman & Shafer (2005); finite-sample rank as in Angelopoulos & Bates (2023), A gentle introduction;
-moving a model's own quantiles, Romano, Patterson & Candès (2019).
+moving a model's own quantiles, Romano, Patterson & Candès (2019); errors over a local scale, Lei et al. (2018).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from forecastcore.metrics import group_mean
+from forecastcore.metrics import group_mean, naive_scale
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -27,7 +34,7 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float64]
     Ints = npt.NDArray[np.intp]
 
-__all__ = ["Conformal", "Errors", "calibrate", "leave_one_fold_out"]
+__all__ = ["Conformal", "Errors", "calibrate", "leave_one_fold_out", "noise"]
 
 #: errors wanted for the quantiles of one step; steps nearby lend theirs where a step has fewer
 WANTED = 200
@@ -35,8 +42,10 @@ WANTED = 200
 _PLENTY = 10_000
 #: errors of its own that a series needs to count for half of its size
 _SHRINK = 20
-#: factor by which a band is widened or narrowed at most because the series' level has changed
-_GROWTH = 2.0
+#: horizons, and at least so many seasons, before an origin in which noise is looked at
+_LOOKED_BACK = 2
+#: factor by which a band is widened or narrowed at most because the series has changed
+_AT_MOST = 3.0
 #: steps on which it is looked how far errors of one origin hang together
 _LOOKED_AT = 24
 
@@ -51,7 +60,10 @@ class Conformal:
         plain: the same, from the point forecast.
         sizes: mean absolute backtest error by `unique_id`.
         relative: mean absolute error over mean absolute value, for a series that has no size of its own.
-        scales: mean absolute forecast by `unique_id` in the backtest; a series that has grown since errs by more.
+        scales: mean absolute forecast by `unique_id` in the backtest.
+        noise: by `unique_id`, the typical noise before the backtest's origins.
+        season: steps.
+        place: where in the season most of the backtest's origins stood; None where they had no place in common.
     """
 
     levels: tuple[float, ...]
@@ -60,8 +72,19 @@ class Conformal:
     sizes: Mapping[str, float]
     relative: float
     scales: Mapping[str, float] = field(default_factory=dict)
+    noise: Mapping[str, float] = field(default_factory=dict)
+    season: int = 1
+    place: int | None = None
 
-    def quantiles(self, ids: Sequence[str], steps: Ints, forecast: Floats, own: Floats) -> Floats:
+    def quantiles(
+        self,
+        ids: Sequence[str],
+        steps: Ints,
+        forecast: Floats,
+        own: Floats,
+        noise: Mapping[str, float] | None = None,
+        place: int | None = None,
+    ) -> Floats:
         """Quantiles of rows, shape (rows, levels), never crossing.
 
         Args:
@@ -69,25 +92,69 @@ class Conformal:
             steps: 1 … horizon.
             forecast: point forecasts.
             own: the model's quantiles, shape (rows, levels); NaN in rows that have none.
+            noise: before the origin, by `unique_id` (see `noise`).
+            place: where in the season the origin stands.
         """
         import pandas as pd
 
         series, names = pd.factorize(np.asarray(ids, dtype=object))
-        return self.of_series(names.tolist(), series, steps, forecast, own)
+        now = np.array([(noise or {}).get(uid, np.nan) for uid in names])
+        return self.of_series(names.tolist(), series, steps, forecast, own, now, place)
 
-    def of_series(self, ids: Sequence[str], series: Ints, steps: Ints, forecast: Floats, own: Floats) -> Floats:
-        """The same for rows of one origin whose series are numbers of `ids`."""
-        known = np.array([self.sizes.get(uid, np.nan) for uid in ids])
-        scale = np.array([self.scales.get(uid, np.nan) for uid in ids])
-        with np.errstate(invalid="ignore", divide="ignore"):
-            growth = group_mean(np.abs(forecast), series, len(ids)) / scale
-        size = (known * np.where(np.isfinite(growth), np.clip(growth, 1 / _GROWTH, _GROWTH), 1.0))[series]
+    def of_series(
+        self,
+        ids: Sequence[str],
+        series: Ints,
+        steps: Ints,
+        forecast: Floats,
+        own: Floats,
+        noise: Floats,
+        place: int | None,
+    ) -> Floats:
+        """The same for rows of one origin whose series are numbers of `ids`; `noise` has one value for each of them."""
+        sizes, scales, usual = (
+            np.array([kept.get(uid, np.nan) for uid in ids]) for kept in (self.sizes, self.scales, self.noise)
+        )
+        growth = _change(group_mean(np.abs(forecast), series, len(ids)), scales)
+        size = (sizes * np.sqrt(growth * _change(noise, usual, growth)))[series]
         size = np.where(np.isfinite(size), size, self.relative * np.abs(forecast))[:, None]
-        rows = np.minimum(np.asarray(steps), len(self.offsets)) - 1
+        rows = self._alike(np.minimum(np.asarray(steps), len(self.offsets)), place) - 1
         native = np.isfinite(own).all(axis=1)
         moved = forecast[:, None] + size * self.plain[rows]
         moved[native] = own[native] + size[native] * self.offsets[rows[native]]
         return np.asarray(np.sort(moved, axis=1))
+
+    def _alike(self, steps: Ints, place: int | None) -> Ints:
+        """For each step the nearest one that was at its time of the season in the backtest; itself where none was."""
+        if place is None or self.place is None or place == self.place:
+            return steps
+        late = (place - self.place) % self.season
+        found = [steps + shift for shift in sorted((late, late - self.season), key=abs)]
+        return np.select([(step >= 1) & (step <= len(self.offsets)) for step in found], found, steps)
+
+
+def noise(y: Floats, starts: Ints, ends: Ints, seasons: Sequence[int], horizon: int) -> Floats:
+    """Mean absolute change from one (longest) season to the next in the newest rows, shape (series, ends).
+
+    Args:
+        y: histories one after the other, NaN where missing.
+        starts: first row of each series, and the number of rows at the end.
+        ends: row after the last one that may be seen, shape (series, ends).
+        seasons: steps, ascending.
+        horizon: steps.
+
+    Returns:
+        NaN where a series shows no change, or is too short.
+    """
+    window = _LOOKED_BACK * max(horizon, seasons[-1])
+    return naive_scale(y, starts, seasons[-1], ends, window=window)
+
+
+def _change(now: Floats, usual: Floats, unknown: Floats | float = 1.0) -> Floats:
+    """What a band's size is multiplied by when what it goes with has changed; `unknown` where one of both is."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        factor = now / usual
+    return np.clip(np.where(np.isfinite(factor), factor, unknown), 1 / _AT_MOST, _AT_MOST)
 
 
 def _sizes(error: Floats, series: Ints, level_of: Floats) -> tuple[Floats, float]:
@@ -188,6 +255,9 @@ class Errors:
         series: number of each row's series in `ids`.
         ids: series.
         fold: number of each row's origin.
+        noise: before each origin, by series (see `noise`); shape (origins, series).
+        season: steps.
+        place: where in the season each origin stands; shape (origins,).
     """
 
     y: Floats
@@ -198,6 +268,9 @@ class Errors:
     series: Ints
     ids: Sequence[str]
     fold: Ints
+    noise: Floats
+    season: int
+    place: Ints
 
     def take(self, rows: npt.NDArray[np.bool_]) -> Errors:
         """Some of the rows."""
@@ -216,10 +289,10 @@ class Errors:
 
     def joined(self, more: Errors) -> Errors:
         """These rows and those of other origins, of the same series."""
-        names = ("y", "forecast", "own", "made", "step", "series")
-        rows = {name: np.concatenate([getattr(self, name), getattr(more, name)]) for name in names}
-        after = int(self.fold.max(initial=-1)) + 1
-        return Errors(**rows, ids=self.ids, fold=np.concatenate([self.fold, more.fold + after]))
+        names = ("y", "forecast", "own", "made", "step", "series", "noise", "place")
+        both: dict[str, Any] = {name: np.concatenate([getattr(self, name), getattr(more, name)]) for name in names}
+        fold = np.concatenate([self.fold, more.fold + len(self.noise)])
+        return replace(self, **both, fold=fold)
 
 
 def calibrate(errors: Errors, horizon: int, levels: Sequence[float]) -> Conformal:
@@ -232,9 +305,13 @@ def calibrate(errors: Errors, horizon: int, levels: Sequence[float]) -> Conforma
     """
     level_of = group_mean(np.abs(errors.y), errors.series, len(errors.ids))
     fine = errors.take(errors.made & np.isfinite(errors.y) & np.isfinite(errors.forecast))
+    origins = np.bincount(errors.fold, minlength=len(errors.noise)) > 0
+    seen, places = errors.noise[origins], np.bincount(errors.place[origins])
+    usual = np.exp(group_mean(np.log(seen).ravel(), np.tile(np.arange(seen.shape[1]), len(seen)), seen.shape[1]))
+    unrest = np.sqrt(_change(errors.noise, usual))[fine.fold, fine.series]
     scales = group_mean(np.abs(fine.forecast), fine.series, len(errors.ids))
-    sizes, typical = _sizes(fine.y - fine.forecast, fine.series, level_of)
-    size = sizes[fine.series][:, None]
+    sizes, typical = _sizes((fine.y - fine.forecast) / unrest, fine.series, level_of)
+    size = (unrest * sizes[fine.series])[:, None]
     plain = np.broadcast_to((fine.y - fine.forecast)[:, None] / size, (len(size), len(levels)))
     native = np.isfinite(fine.own).all(axis=1)
     moved = (fine.y[native, None] - fine.own[native]) / size[native]
@@ -247,6 +324,9 @@ def calibrate(errors: Errors, horizon: int, levels: Sequence[float]) -> Conforma
         {uid: size for uid, size, has in zip(errors.ids, sizes.tolist(), known, strict=True) if has},
         typical,
         {uid: scale for uid, scale in zip(errors.ids, scales.tolist(), strict=True) if scale > 0},
+        {uid: value for uid, value in zip(errors.ids, usual.tolist(), strict=True) if np.isfinite(value)},
+        errors.season,
+        int(places.argmax()) if 2 * places.max(initial=0) > places.sum() else None,
     )
 
 
@@ -261,5 +341,6 @@ def leave_one_fold_out(errors: Errors, levels: Sequence[float]) -> Floats:
         here = errors.fold == number
         learned = calibrate(errors.take(~here if (~here).any() else here), horizon, levels)
         asked = errors.take(here)
-        out[here] = learned.of_series(errors.ids, asked.series, asked.step, asked.forecast, asked.own)
+        now, place = errors.noise[number], int(errors.place[number])
+        out[here] = learned.of_series(errors.ids, asked.series, asked.step, asked.forecast, asked.own, now, place)
     return out

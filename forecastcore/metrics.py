@@ -103,7 +103,9 @@ def size_classes(size: Floats) -> dict[str, npt.NDArray[np.bool_]]:
     return classes
 
 
-def naive_scale(y: Floats, series: Ints, season: int, upto: Ints, *, power: int = 1) -> Floats:
+def naive_scale(
+    y: Floats, series: Ints, season: int, upto: Ints, *, power: int = 1, window: int | None = None
+) -> Floats:
     """Mean |y_t - y_(t-season)|^power in-sample, for each series up to each of its ends.
 
     Args:
@@ -112,6 +114,7 @@ def naive_scale(y: Floats, series: Ints, season: int, upto: Ints, *, power: int 
         season: steps.
         upto: row after the last in-sample row, shape (series, ends).
         power: 1 for MASE, 2 for RMSSE.
+        window: only so many rows before each end are looked at.
 
     Returns:
         Shape (series, ends). Zero and unknown scales are NaN: a constant history has no scale.
@@ -124,6 +127,7 @@ def naive_scale(y: Floats, series: Ints, season: int, upto: Ints, *, power: int 
     count = np.r_[0, np.cumsum(fine)]
     first = np.broadcast_to(series[:-1, None], upto.shape)
     end = np.maximum(upto, first)
+    first = first if window is None else np.maximum(first, end - window)
     n = count[end] - count[first]
     # Summed series by series: a running total over all of them would carry one's rounding into the next.
     values = np.r_[np.where(fine, change, 0.0), 0.0]

@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import io
 import json
-import shutil
-from dataclasses import dataclass
+import tempfile
+from dataclasses import dataclass, replace
 from datetime import datetime  # noqa: TC003 - pydantic reads the types at run time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,19 +27,19 @@ from forecastcore import guard, state
 from forecastcore.api import Task
 from forecastcore.ensemble import Blend, merge
 from forecastcore.errors import DataError, MissingColumnsError, PluginError
-from forecastcore.frames import on_the_grid
+from forecastcore.frames import offsets, on_the_grid
 from forecastcore.guard import Part
-from forecastcore.intervals import Conformal
+from forecastcore.intervals import Conformal, noise
 from forecastcore.messages import Message
+from forecastcore.parcel import wrap
 from forecastcore.timegrid import TimeGrid
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
-    from pathlib import Path
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from forecastcore.host import Host, Offer
 
-__all__ = ["Fit", "Manifest", "MemberStamp", "Package", "PluginStamp", "save_part"]
+__all__ = ["Fit", "Manifest", "MemberStamp", "Package", "PluginStamp", "pack_part"]
 
 
 class PluginStamp(Message):
@@ -96,6 +97,11 @@ class Manifest(Message):
         return cls.model_validate_json(state.open_verified(folder).read("model.json"))
 
     @property
+    def models(self) -> Sequence[Manifest | MemberStamp]:
+        """What was fitted: the model itself; of an ensemble, the members that count."""
+        return [member for member in self.members if member.parts] or [self]
+
+    @property
     def grid(self) -> TimeGrid:
         """The time grid that the model was trained on."""
         return TimeGrid(self.frequency, self.timezone, pd.Timedelta(self.phase_ns, "ns"))
@@ -128,14 +134,15 @@ class Manifest(Message):
         )
 
 
-def save_part(part: Part, folder: Path) -> None:
-    """Write learned parameters of some of the series; `folder` is made, anew where it was left half-written."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+def pack_part(part: Part) -> bytes:
+    """Learned parameters of some of the series as a parcel of the files below `state/00000`."""
     about = {"ids": part.ids, "failures": dict(part.failures), "fitted": part.fitted is not None}
-    (folder / "part.json").write_text(json.dumps(about, sort_keys=True), encoding="utf-8")
-    if part.fitted is not None:
-        state.save(part.fitted, folder / "fitted")
+    with tempfile.TemporaryDirectory(prefix="forecastcore-") as scratch:
+        folder = Path(scratch)
+        (folder / "part.json").write_text(json.dumps(about, sort_keys=True), encoding="utf-8")
+        if part.fitted is not None:
+            state.save(part.fitted, folder / "fitted")
+        return wrap(folder)
 
 
 def _conformal_bytes(conformal: Conformal) -> bytes:
@@ -150,16 +157,31 @@ def _conformal_bytes(conformal: Conformal) -> bytes:
         relative=np.asarray(conformal.relative),
         scaled=np.asarray(list(conformal.scales), dtype=np.str_),
         scales=np.asarray(list(conformal.scales.values()), dtype=float),
+        season=np.asarray(conformal.season),
+        place=np.asarray(-1 if conformal.place is None else conformal.place),
+        heard=np.asarray(list(conformal.noise), dtype=np.str_),
+        noise=np.asarray(list(conformal.noise.values()), dtype=float),
     )
     return out.getvalue()
 
 
 def _conformal_from(data: bytes) -> Conformal:
     with np.load(io.BytesIO(data), allow_pickle=False) as kept:
-        sizes = dict(zip(kept["ids"].tolist(), kept["sizes"].tolist(), strict=True))
-        levels = tuple(kept["levels"].tolist())
-        scales = dict(zip(kept["scaled"].tolist(), kept["scales"].tolist(), strict=True)) if "scaled" in kept else {}
-        return Conformal(levels, kept["offsets"], kept["plain"], sizes, float(kept["relative"]), scales)
+
+        def by_id(ids: str, values: str) -> dict[str, float]:
+            return dict(zip(kept[ids].tolist(), kept[values].tolist(), strict=True))
+
+        return Conformal(
+            levels=tuple(kept["levels"].tolist()),
+            offsets=kept["offsets"],
+            plain=kept["plain"],
+            sizes=by_id("ids", "sizes"),
+            relative=float(kept["relative"]),
+            scales=by_id("scaled", "scales"),
+            noise=by_id("heard", "noise"),
+            season=int(kept["season"]),
+            place=int(kept["place"]) if kept["place"] >= 0 else None,
+        )
 
 
 def _blend_bytes(blend: Blend) -> bytes:
@@ -238,19 +260,44 @@ class Package:
             StateError: the folder is not what was stored.
             PluginError: a plugin is missing or of another major version.
         """
+        outline = cls.outline(folder, host, digest)
+        return outline.with_parts(folder, [name for model in outline.manifest.models for name in model.parts])
+
+    @classmethod
+    def outline(cls, folder: Path, host: Host | None = None, digest: str | None = None) -> Package:
+        """Read a packed model without its learned parameters; arguments and errors are those of `load`."""
         from forecastcore.host import Host
 
-        files = state.open_verified(folder, digest)
+        files = state.open_verified(folder, digest, lambda name: "/" not in name)
         manifest = Manifest.model_validate_json(files.read("model.json"))
         host = host or Host.discover()
-        models: list[Manifest | MemberStamp] = [m for m in manifest.members if m.parts] or [manifest]
-        offers = [_offer(model.model, model.plugin, host) for model in models]
-        fits = tuple(
-            Fit(offer, tuple(_part(files.sub(f"state/{name}"), offer) for name in model.parts))
-            for model, offer in zip(models, offers, strict=True)
-        )
+        fits = tuple(Fit(_offer(model.model, model.plugin, host), ()) for model in manifest.models)
         blend = _blend_from(files.read("blend.npz")) if manifest.members else None
         return cls(manifest, fits, _conformal_from(files.read("conformal.npz")), blend, files.digest)
+
+    def with_parts(self, folder: Path, names: Collection[str]) -> Package:
+        """The same with some of its learned parameters read from its folder.
+
+        Raises:
+            StateError: the folder is not what was stored.
+        """
+        files = state.open_verified(folder, self.digest, _below([f"state/{name}" for name in names]))
+        fits = tuple(
+            Fit(fit.offer, tuple(_part(files.sub(f"state/{n}"), fit.offer) for n in model.parts if n in names))
+            for model, fit in zip(self.manifest.models, self.fits, strict=True)
+        )
+        return replace(self, fits=fits)
+
+    def series_of(self, folder: Path) -> dict[str, tuple[str, ...] | None]:
+        """The series that each part was learned for, by its name; None for a model of global scope, which takes any.
+
+        Raises:
+            StateError: the folder is not what was stored.
+        """
+        files = state.open_verified(folder, self.digest, lambda name: name.endswith("/part.json"))
+        names = [name for model in self.manifest.models for name in model.parts]
+        about = {name: json.loads(files.read(f"state/{name}/part.json")) for name in names}
+        return {name: None if a["ids"] is None else (*a["ids"], *a["failures"]) for name, a in about.items()}
 
     def forecast(
         self,
@@ -276,9 +323,22 @@ class Package:
         answer = answers[0] if self.blend is None else merge(self.blend, answers, future["unique_id"].tolist())
         made = np.isfinite(answer.forecast)
         ids, steps = future["unique_id"].to_numpy()[made].tolist(), future["step"].to_numpy()[made]
-        answer.quantiles[made] = self.conformal.quantiles(ids, steps, answer.forecast[made], answer.quantiles[made])
+        answer.quantiles[made] = self.conformal.quantiles(
+            ids,
+            steps,
+            answer.forecast[made],
+            answer.quantiles[made],
+            self._noise(context),
+            self.manifest.grid.number(origin) % task.season,
+        )
         spread = np.asarray(self.manifest.fallback_spread) if self.manifest.fallback_spread else None
         return guard.with_fallback(answer, context, future, task, model=self.manifest.model, spread=spread)
+
+    def _noise(self, context: pd.DataFrame) -> dict[str, float]:
+        starts = offsets(context)
+        ids, seasons = context["unique_id"].to_numpy()[starts[:-1]], self.manifest.seasons or (self.manifest.season,)
+        values = noise(context["y"].to_numpy(), starts, starts[1:, None], seasons, self.manifest.horizon)
+        return dict(zip(ids.tolist(), values[:, 0].tolist(), strict=True))
 
     def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Forecast from one long frame, as MLflow's `pyfunc` hands it over.
@@ -323,6 +383,11 @@ class Package:
         if twice:
             raise DataError(f"{twice} rows stand twice in the frame", hint="give each series and instant once")
         return rows.sort_values(["unique_id", "ds"], kind="stable", ignore_index=True)
+
+
+def _below(folders: Sequence[str]) -> Callable[[str], bool]:
+    starts = tuple(f"{folder}/" for folder in folders)
+    return lambda name: name.startswith(starts)
 
 
 def _offer(model: str, stamp: PluginStamp, host: Host) -> Offer:

@@ -32,16 +32,21 @@ class Unit:
         ids: series of the chunk; None for the whole panel.
         request: what to do, as JSON text.
         barred: series of the chunk that the work's model must not be given, and why, by `unique_id`.
+        folder: files that the work reads; None for none. The engine brings them to where the work is done.
     """
 
     ids: tuple[str, ...] | None
     request: str
     barred: Mapping[str, str] = field(default_factory=dict)
+    folder: Path | None = None
 
     @property
     def order(self) -> str:
-        """The request as the work gets it: what is barred stands in it under `barred`."""
-        return json.dumps({**json.loads(self.request), "barred": dict(self.barred)}) if self.barred else self.request
+        """The request as the work gets it, with `barred` and the path of `folder` in it where there are such."""
+        more: dict[str, Any] = {"barred": dict(self.barred)} if self.barred else {}
+        if self.folder is not None:
+            more["folder"] = str(self.folder)
+        return json.dumps({**json.loads(self.request), **more}) if more else self.request
 
 
 class Run(Protocol):
@@ -156,8 +161,11 @@ class Engine(Protocol):
         A series that ends the worker, or holds it up for too long, is looked for; then the unit is done once more with
         that series barred. So the work must bear being done again.
 
+        The work may be done on another machine: what it needs is in its arguments, what it made is in its answer.
+
         Args:
-            work: importable function of the unit's part of the panel and the unit's request.
+            work: importable function of the unit's part of the panel and the unit's request. Its answer is a frame or
+                bytes: no engine has to carry anything else.
             panel: sorted by series and time.
             units: what to do.
 

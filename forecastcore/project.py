@@ -114,7 +114,7 @@ def _texts(value: Any) -> list[str]:
     return [text for text in value if isinstance(text, str)] if isinstance(value, list) else []
 
 
-def _discover(data: Any, root: Path, files: Sequence[str | Path]) -> Host:
+def _discover(data: Any, root: Path, files: Sequence[str | Path], texts: Mapping[str, str] | None) -> Host:
     """The host that the raw data asks for, however wrong the rest of it is."""
     section = data.get("plugins") if isinstance(data, dict) else None
     section = section if isinstance(section, dict) else {}
@@ -123,6 +123,7 @@ def _discover(data: Any, root: Path, files: Sequence[str | Path]) -> Host:
         block=_texts(section.get("block")),
         allow=_texts(allow) if isinstance(allow, list) else None,
         files=[*(root / path for path in _texts(section.get("load"))), *files],
+        texts=texts,
     )
 
 
@@ -224,12 +225,13 @@ class Project:
         overrides: Sequence[str],
         plugins: Sequence[str | Path],
         resolvers: Mapping[str, Resolver] | None,
+        texts: Mapping[str, str] | None = None,
     ) -> Project:
         document = reading.document
         root = reading.path.parent
         if document.is_spoilt(()):
             raise ConfigError(configuration.in_order(document.problems))
-        host = _discover(document.data, root, plugins)
+        host = _discover(document.data, root, plugins, texts)
         document.add(plugin_faults(host, document.data, root))
         document.add(_shelf_faults(host, document.data))
         document.problems += _broken_files(host, plugins)
@@ -240,6 +242,7 @@ class Project:
             "text": document.text,
             "overrides": list(overrides),
             "plugins": [str(Path(file).absolute()) for file in plugins],
+            "texts": host.texts,
             "resolvers": {kind: name for kind, read in (resolvers or {}).items() if (name := _importable(read))},
         }
         return cls(reading, _with_defaults(reading.config, host), host, resolvers, recipe)
@@ -253,11 +256,11 @@ class Project:
 
     @classmethod
     def from_recipe(cls, recipe: str) -> Project:
-        """The project of a recipe, as its file was when the recipe was written."""
+        """The project of a recipe, as its file and its plugins' files were when the recipe was written."""
         r = json.loads(recipe)
         reading = configuration.read(r["path"], r["overrides"], text=r["text"])
         resolvers = {kind: _imported(name) for kind, name in r["resolvers"].items()}
-        return cls._checked(reading, r["overrides"], r["plugins"], resolvers)
+        return cls._checked(reading, r["overrides"], r["plugins"], resolvers, r["texts"])
 
     @staticmethod
     def find(start: str | Path = ".") -> Path:

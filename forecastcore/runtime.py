@@ -243,17 +243,31 @@ def threads() -> int:
 
 
 def engine(project: Project) -> Engine:
-    """The engine that `engine:` names."""
-    from forecastcore.config.engines import LocalEngine as LocalSettings
-    from forecastcore.engines.local import LocalEngine
+    """The engine that `engine:` names.
 
-    settings = project.config.engine
-    if settings.type != "local":
-        raise UsageError(
-            f"engine.type {settings.type!r} cannot be run by this version", hint="write engine: {type: local}"
-        )
-    asked = LocalSettings.model_validate(project.engine_params())
-    return LocalEngine(asked.workers or threads(), pd.Timedelta(asked.timeout).total_seconds())
+    Raises:
+        EngineError: what Spark needs is not there.
+        UsageError: this version has no such engine.
+    """
+    from forecastcore.config import engines as settings
+
+    kind, params = project.config.engine.type, project.engine_params()
+    if kind == "local":
+        from forecastcore.engines.local import LocalEngine
+
+        here = settings.LocalEngine.model_validate(params)
+        return LocalEngine(here.workers or threads(), _seconds(here.timeout))
+    if kind == "spark":
+        from forecastcore.engines.spark import SparkEngine, check_session
+
+        there = settings.SparkEngine.model_validate(params)
+        check_session(there.master, there.remote)
+        return SparkEngine(there.master, there.remote, there.conf, there.tasks, _seconds(there.timeout))
+    raise UsageError(f"engine.type {kind!r} cannot be run by this version", hint="write engine: {type: local}")
+
+
+def _seconds(span: str) -> float:
+    return float(pd.Timedelta(span).total_seconds())
 
 
 def store(project: Project) -> ModelStore:

@@ -36,6 +36,13 @@ def _duration(offset: pd.offsets.BaseOffset) -> pd.Timedelta | None:
     return pd.Timedelta(offset.nanos, "ns") if isinstance(offset, pd.offsets.Tick) else None
 
 
+def _unit(offset: pd.offsets.BaseOffset) -> str:
+    """`D`, `B`, `W`, `M`, `Q` or `Y` of an offset of a day or more."""
+    if isinstance(offset, pd.offsets.Tick):
+        return "D"
+    return offset.rule_code.split("-")[0].removesuffix("S").removesuffix("E").removeprefix("B") or "B"
+
+
 def parse_frequency(alias: str) -> pd.offsets.BaseOffset:
     """The offset of a pandas alias; aliases of older pandas (`H`, `T`, `M`) are understood.
 
@@ -68,11 +75,7 @@ def seasons_of(alias: str) -> tuple[int, ...]:
     if duration is not None and duration < _DAY:
         day, odd = divmod(_DAY, duration)
         return (1,) if odd else (int(day), 7 * int(day)) if day > 1 else (7,)
-    step = _SEASONS.get(
-        offset.rule_code.split("-")[0].removesuffix("S").removesuffix("E").removeprefix("B") or "B", (1,)
-    )
-    if isinstance(offset, pd.offsets.Tick):
-        step = _SEASONS["D"]
+    step = _SEASONS.get(_unit(offset), (1,))
     return tuple(season // offset.n for season in step) if all(season % offset.n == 0 for season in step) else (1,)
 
 
@@ -163,6 +166,17 @@ class TimeGrid:
             return pd.Timestamp(instant + steps * self._length)
         wall = self._wall(pd.DatetimeIndex([instant]))[0].round("D")
         return self._utc(pd.DatetimeIndex([wall + steps * self.offset]))[0]
+
+    def number(self, instant: pd.Timestamp) -> int:
+        """Where an instant of the grid stands on the local calendar: neighbours differ by one."""
+        wall = self._wall(pd.DatetimeIndex([instant]))[0]
+        if self.fixed:
+            return int(wall.value // self._length.value)
+        day = wall.round("D")
+        days, months = day.value // _DAY.value, 12 * day.year + day.month
+        weekdays = int(np.busday_count("1970-01-01", day.date()))
+        count = {"D": days, "B": weekdays, "W": days // 7, "M": months, "Q": months // 3, "Y": day.year}
+        return int(count[_unit(self.offset)] // self.offset.n)
 
     def ahead(self, origin: pd.Timestamp, horizon: int) -> pd.DatetimeIndex:
         """Steps 1 … horizon after an origin on the grid, UTC."""

@@ -18,15 +18,59 @@ import pandas as pd
 from forecastcore import guard, runtime
 from forecastcore.api import quantile_column
 from forecastcore.assumptions import Assumptions, blank_future, replayer
+from forecastcore.frames import offsets
 from forecastcore.guard import Part
-from forecastcore.package import Package, save_part
+from forecastcore.package import Package, pack_part
 from forecastcore.project import Candidate, Project
 from forecastcore.timegrid import TimeGrid
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["assumption_unit", "backtest_unit", "fit_unit", "package_unit"]
+    import numpy.typing as npt
+
+__all__ = [
+    "assumption_unit",
+    "backtest_unit",
+    "chunks",
+    "fit_unit",
+    "package_unit",
+    "request_of",
+    "serve_unit",
+    "split",
+]
+
+#: points in a chunk, about; large enough that handing it over costs nothing beside the work on it
+CHUNK_POINTS = 40_000
+
+
+def request_of(project: Project, grid: TimeGrid, **more: Any) -> dict[str, Any]:
+    """What every unit's request holds: the project, the grid, and what else it needs."""
+    return {
+        "recipe": project.recipe(),
+        "frequency": grid.frequency,
+        "timezone": grid.timezone,
+        "phase_ns": grid.phase.value,
+        "threads": 1,
+        **more,
+    }
+
+
+def chunks(panel: pd.DataFrame) -> list[tuple[str, ...]]:
+    """Whole series in groups of about equal numbers of points."""
+    starts = offsets(panel)
+    ids = panel["unique_id"].to_numpy()[starts[:-1]]
+    return [tuple(ids[some]) for some in split(np.diff(starts))]
+
+
+def split(sizes: npt.NDArray[np.intp]) -> list[npt.NDArray[np.intp]]:
+    """Numbers of series, in groups of about as many points each, the fewest groups that are not too large."""
+    if not len(sizes):
+        return []
+    before = np.cumsum(sizes)
+    count = -(-before[-1] // CHUNK_POINTS)
+    which = (before - 1) * count // before[-1]
+    return [np.flatnonzero(which == number) for number in np.unique(which)]
 
 
 @dataclass(frozen=True)
@@ -190,30 +234,67 @@ def assumption_unit(panel: pd.DataFrame, request_text: str) -> pd.DataFrame:
     return summed.agg(rows=("error", "size"), error=("error", "sum"), absolute=("absolute", "sum"))
 
 
-def fit_unit(panel: pd.DataFrame, request_text: str) -> None:
-    """Fit a candidate on everything it is given, and write the part to the folder that the request names."""
+def fit_unit(panel: pd.DataFrame, request_text: str) -> bytes:
+    """Fit a candidate on everything it is given; the part as a parcel of files."""
     request = json.loads(request_text)
     setup = _setup(request["recipe"])
     candidate = Candidate(**request["candidate"])
     origin = pd.Timestamp(request["origin"])
     part = fit_part(setup.project, setup.assumptions, candidate, panel, _grid_of(request), origin, request)
-    save_part(part, Path(request["folder"]))
+    return pack_part(part)
 
 
 def package_unit(panel: pd.DataFrame, request_text: str) -> pd.DataFrame:
-    """Forecast with a stored model at some origins; the same columns as `backtest_unit`."""
+    """Forecast with a stored model at some origins, assuming what would have been assumed there.
+
+    Returns:
+        `fold, unique_id, step, forecast, q10 …` and the rest of what `Package.forecast` gives.
+    """
     request = json.loads(request_text)
-    setup = _setup(request["recipe"])
-    package = Package.load(Path(request["package"]), setup.project.host)
-    grid = _grid_of(request)
+    setup, grid = _setup(request["recipe"]), _grid_of(request)
+    package = _package(request)
     blocks = []
     for number, text in request["origins"]:
         origin = pd.Timestamp(text)
         past = panel[panel["ds"] <= origin].reset_index(drop=True)
+        if past.empty:
+            continue
         task = runtime.task(setup.project, grid, origin)
         blank = blank_future(list(past["unique_id"].unique()), grid, origin, task.horizon)
         future = setup.assumptions.ahead(past, _known_part(panel, origin), blank, task).frame
         rows = package.forecast(past, future, origin, _barred(request))
         rows.insert(0, "fold", number)
         blocks.append(rows)
-    return pd.concat(blocks, ignore_index=True)
+    return pd.concat(blocks, ignore_index=True) if blocks else pd.DataFrame()
+
+
+def serve_unit(panel: pd.DataFrame, request_text: str) -> pd.DataFrame:
+    """Forecast with a stored model the rows of the panel after its origin, covariates as they stand there.
+
+    Returns:
+        What `Package.forecast` gives, without `unique_id, ds, step`.
+    """
+    request = json.loads(request_text)
+    package, origin = _package(request), pd.Timestamp(request["origin"])
+    ahead = panel["ds"] > origin
+    future = panel[ahead].drop(columns="y").reset_index(drop=True)
+    horizon = package.manifest.horizon
+    steps = np.arange(1, horizon + 1, dtype=np.int32)
+    future.insert(2, "step", np.tile(steps, len(future) // horizon))
+    rows = package.forecast(panel[~ahead].reset_index(drop=True), future, origin, _barred(request))
+    return rows.drop(columns=["unique_id", "ds", "step"])
+
+
+def _package(request: Mapping[str, Any]) -> Package:
+    """A stored model with the parts that are needed; a worker reads the same ones once."""
+    return _stored(request["recipe"], request["folder"], request["digest"], tuple(request["parts"]))
+
+
+@lru_cache(maxsize=1)
+def _stored(recipe: str, folder: str, digest: str, parts: tuple[str, ...]) -> Package:
+    return _outline(recipe, folder, digest).with_parts(Path(folder), parts)
+
+
+@lru_cache(maxsize=2)
+def _outline(recipe: str, folder: str, digest: str) -> Package:
+    return Package.outline(Path(folder), _project(recipe).host, digest)

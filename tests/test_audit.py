@@ -246,3 +246,25 @@ def test_a_limit_of_the_project_file_lets_it_pass(make_site, monkeypatch):
 def test_the_span_of_an_age_is_checked_with_the_file(site):
     with pytest.raises(fc.errors.ConfigError, match=r"audit\.max_age: expected a time span such as 15min, 36h or 2D"):
         site.project("audit.max_age=soon")
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.3])
+def test_the_numbers_about_the_past_are_those_of_each_series_alone(missing):
+    rng = np.random.default_rng(3)
+    values = {uid: rng.normal(size=length) for uid, length in {"a": 500, "b": 130, "c": 30, "d": 7}.items()}
+    values = {uid: np.where(rng.random(len(y)) < missing, np.nan, y) for uid, y in values.items()}
+    values["e"] = np.full(60, np.nan)
+    past = past_of(history(values), HORIZON, SEASON)
+    for uid, y in values.items():
+        blocks = np.abs(y)[len(y) % HORIZON :].reshape(-1, HORIZON) if len(y) >= HORIZON else np.abs(y)[None]
+        levels = [np.nanmean(block) for block in blocks if np.isfinite(block).any()]
+        pairs = pd.DataFrame({"now": y[SEASON:], "then": y[:-SEASON]}).tail(8 * SEASON).dropna()
+        expected_numbers = [
+            np.isfinite(y).sum(),
+            np.nanmin(y) if levels else np.nan,
+            np.nanmean(np.abs(y)[-2 * HORIZON :]) if levels else np.nan,
+            max(levels, default=np.nan),
+            min(levels, default=np.nan),
+            (pairs["now"].corr(pairs["then"]) if len(pairs) >= 10 else 0.0) if levels else np.nan,
+        ]
+        np.testing.assert_allclose(past.loc[uid], expected_numbers, rtol=1e-9)

@@ -423,8 +423,12 @@ def test_the_digest_does_not_follow_the_order_of_keys(write):
 def test_databricks_and_spark_engines_have_their_own_keys(write):
     c = config.load(write(MINIMAL + "engine: {type: databricks, existing_cluster: '${env:CLUSTER}', timeout: 4h}\n"))
     assert c.engine.params["timeout"] == "4h"
-    c = config.load(write(MINIMAL + "engine: {type: spark, url: 'sc://127.0.0.1:15002'}\n"))
-    assert c.engine.params == {"url": "sc://127.0.0.1:15002"}
+    c = config.load(write(MINIMAL + "engine: {type: spark, remote: 'sc://127.0.0.1:15002'}\n"))
+    assert c.engine.params == {"remote": "sc://127.0.0.1:15002"}
+    (problem,) = problems(
+        write(MINIMAL + "engine: {type: spark, master: 'local[2]', remote: 'sc://127.0.0.1:15002'}\n")
+    )
+    assert "keep one of master and remote" in str(problem)
     (problem,) = problems(write(MINIMAL + "engine: {type: databricks, serverless: true, existing_cluster: a}\n"))
     assert "exactly one" in problem.message
 

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from forecastcore import runtime, units
-from forecastcore.backtest import fold_origins, request_of, rows_of
+from forecastcore.backtest import fold_origins, rows_of
 from forecastcore.runs.contest import backtest
 
 EFFECT, NOISE, HORIZON = 3.0, 1.0, 24
@@ -193,7 +193,8 @@ def test_nothing_later_than_the_origin_reaches_a_fold_or_its_training(site, assu
             after = history.panel["ds"] > origin
             history.panel.loc[after, ["y", "temp"]] = rng.normal(scale=1e3, size=(int(after.sum()), 2))
         (candidate,) = project.candidates()
-        request = request_of(project, history.grid, candidate=candidate.as_dict(), origins=[(0, origin.isoformat())])
+        asked = {"candidate": candidate.as_dict(), "origins": [(0, origin.isoformat())]}
+        request = units.request_of(project, history.grid, **asked)
         told.append(units.backtest_unit(history.panel, json.dumps(request)))
     visible = ["fold", "unique_id", "step", "forecast", "q10", "q50", "q90", "reason"]
     pd.testing.assert_frame_equal(told[0][visible], told[1][visible], check_exact=True)

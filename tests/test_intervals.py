@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forecastcore.intervals import Errors, calibrate, leave_one_fold_out
+from forecastcore.intervals import Errors, calibrate, leave_one_fold_out, noise
 from forecastcore.metrics import coverage
 
 LEVELS = (0.1, 0.5, 0.9)
@@ -20,13 +20,24 @@ def errors(rng, series=20, folds=6, horizon=24):
     return (rng.normal(size=shape) * spread).ravel(), fold, which, step + 1
 
 
-def rows(error, step, series, ids, *, level=100.0, own=None, fold=None):
+def rows(error, step, series, ids, *, level=100.0, own=None, fold=None, noise=None, season=1, place=None):
     forecast = np.full(len(error), level)
     base = nothing(len(error)) if own is None else own
     made = np.ones(len(error), dtype=bool)
     fold = np.zeros(len(error), dtype=int) if fold is None else fold
+    noise = np.ones((fold.max() + 1, len(ids))) if noise is None else noise
     return Errors(
-        y=forecast + error, forecast=forecast, own=base, made=made, step=step, series=series, ids=ids, fold=fold
+        y=forecast + error,
+        forecast=forecast,
+        own=base,
+        made=made,
+        step=step,
+        series=series,
+        ids=ids,
+        fold=fold,
+        noise=noise,
+        season=season,
+        place=np.zeros(len(noise), dtype=int) if place is None else place,
     )
 
 
@@ -91,7 +102,7 @@ def test_quantiles_never_cross(seed, count, horizon):
     own = np.where(rng.random((count, 1)) < 0.5, np.nan, rng.normal(size=(count, len(LEVELS))))
     learned = calibrate(rows(error, step, series, ["a", "b", "c"], own=own), horizon, LEVELS)
     own = np.array([[np.nan] * 3, [0.0, 1.0, 2.0]])
-    band = learned.quantiles(["a", "z"], np.array([1, horizon]), rng.normal(size=2), own)
+    band = learned.quantiles(["a", "z"], np.array([1, horizon]), rng.normal(size=2), own, {"a": np.nan})
     assert np.isfinite(band).all()
     assert (np.diff(band, axis=1) >= 0).all()
 
@@ -106,6 +117,51 @@ def test_errors_that_hang_together_within_an_origin_count_for_fewer():
         fold, series, step = (axis.ravel() for axis in np.meshgrid(*map(np.arange, shape), indexing="ij"))
         given = rows(error, step + 1, series, ["a", "b", "c"], fold=fold)
         learned, asked = calibrate(given.take(fold < 8), 24, LEVELS), given.take(fold == 8)
-        band = learned.of_series(asked.ids, asked.series, asked.step, asked.forecast, asked.own)
+        band = learned.of_series(asked.ids, asked.series, asked.step, asked.forecast, asked.own, asked.noise[8], 0)
         hits.append(coverage(asked.y, band[:, 0], band[:, -1]))
     assert np.mean(hits) == pytest.approx(0.8, abs=0.06)
+
+
+def test_a_band_follows_the_noise_before_its_origin():
+    """Calm and restless months: bands of one width hold too much in the ones and too little in the others."""
+    rng = np.random.default_rng(7)
+    error, fold, series, step = errors(rng, folds=40)
+    noise = np.where(np.arange(40)[:, None] % 2, 4.0, 1.0) * np.ones((40, 20))
+    given = rows(error * noise[fold, series], step, series, [f"s{n}" for n in range(20)], fold=fold, noise=noise)
+    blind = replace(given, noise=np.ones_like(noise))
+    got, one = leave_one_fold_out(given, LEVELS), leave_one_fold_out(blind, LEVELS)
+    for restless in (False, True):
+        hit = (fold % 2 == 1) == restless
+        held, told = (coverage(given.y[hit], band[hit, 0], band[hit, -1]) for band in (one, got))
+        assert abs(told - 0.8) < 0.75 * abs(held - 0.8)
+
+
+def test_a_band_keeps_to_its_time_of_day_wherever_the_origin_stands():
+    """Nights are quiet: learned at midnights, asked at six in the morning."""
+    rng = np.random.default_rng(8)
+    error, fold, series, step = errors(rng, folds=20, horizon=12)
+    spread = np.where((step - 1) % 6 < 3, 0.01, 1.0)
+    given = rows(error * spread, step, series, [f"s{n}" for n in range(20)], fold=fold, season=6)
+    learned = calibrate(given, 12, LEVELS)
+
+    def widths(place):
+        band = learned.quantiles(["s0"] * 12, np.arange(1, 13), np.zeros(12), nothing(12), place=place)
+        return band[:, -1] - band[:, 0]
+
+    at_midnight = widths(0)
+    for late in range(6):
+        wanted = (np.arange(12) + late) % 6 < 3
+        assert (widths(late)[wanted] < at_midnight.mean() / 5).all()
+        assert (widths(late)[~wanted] > at_midnight.mean() / 5).all()
+    mixed = replace(given, place=np.arange(20) % 6)
+    assert calibrate(mixed, 12, LEVELS).place is None
+
+
+def test_noise_is_seen_in_the_newest_rows_alone_and_is_unknown_where_nothing_moves():
+    y = np.r_[np.tile([1.0, 2.0], 50), np.tile([1.0, 2.0], 50) + np.repeat(10.0 * np.arange(50), 2), np.ones(100)]
+    ends = np.array([[100, 60], [200, 150], [300, 260]])
+    found = noise(y, np.array([0, 100, 200, 300]), ends, (2,), 5)
+    np.testing.assert_array_equal(found, [[np.nan, np.nan], [10, 10], [np.nan, np.nan]])
+    late = y.copy()
+    late[150:] += 1000.0
+    assert noise(late, np.array([0, 100, 200, 300]), ends, (2,), 5)[1, 1] == 10

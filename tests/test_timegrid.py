@@ -58,6 +58,19 @@ def test_a_shift_forth_and_back_comes_home(grid, instant, steps):
     assert np.sign((there - origin).value) == np.sign(steps)
 
 
+@given(grids, anytime, st.integers(-100, 100))
+def test_instants_are_numbered_one_after_the_other(grid, instant, steps):
+    origin = grid.floor(instant)
+    moved = grid.number(grid.shift(origin, steps)) - grid.number(origin)
+    assert moved == steps or (grid.fixed and grid.timezone != "UTC")  # a day of the local calendar may have 23 hours
+
+
+def test_a_number_tells_the_time_of_the_local_day():
+    grid = TimeGrid("h", "Europe/Berlin")
+    winter, summer = pd.Timestamp("2024-01-09 23:00", tz="UTC"), pd.Timestamp("2024-07-09 22:00", tz="UTC")
+    assert grid.number(winter) % 24 == grid.number(summer) % 24 == 0
+
+
 @given(grids, anytime, horizons)
 def test_ahead_is_made_of_single_shifts(grid, instant, horizon):
     origin = grid.floor(instant)

@@ -98,7 +98,9 @@ def test_a_lock_satisfies_what_the_members_ask_for_today(lock, group):
     groups = CORE["dependency-groups"]
     asked = [entry for entry in [*groups["build"], *groups[group]] if isinstance(entry, str)]
     for project in [CORE, *PLUGINS.values()]:
-        extras = project["project"].get("optional-dependencies", {})
+        extras = dict(project["project"].get("optional-dependencies", {}))
+        if group == "build":
+            extras.pop("spark", None)  # half a gigabyte that no demo needs, and a cluster has its own
         asked += [*project["project"]["dependencies"], *(entry for extra in extras.values() for entry in extra)]
     wanted = [Requirement(entry) for entry in asked]
     wanted = [one for one in wanted if canonicalize_name(one.name) not in {"forecastcore", *PLUGINS}]

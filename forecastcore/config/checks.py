@@ -179,6 +179,10 @@ def _engine(data: Mapping[str, Any]) -> Iterator[Fault]:
             )
             yield Fault(path=("engine",), message=message, at_key=True)
 
+    if kind == "spark" and {"master", "remote"} <= params.keys():
+        message = "a session is made here or by a Spark Connect server"
+        yield Fault(path=("engine", "remote"), message=message, hint="keep one of master and remote", at_key=True)
+
 
 def cross_check(data: Mapping[str, Any]) -> Iterator[Fault]:
     """All faults between keys of a project file's data."""

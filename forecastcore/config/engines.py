@@ -23,14 +23,18 @@ class LocalEngine(Config):
 
 
 class SparkEngine(Config):
-    """A Spark session: the one there is, a Spark Connect server, or a local one."""
+    """A Spark session: one made here, a Spark Connect server, or the one there is where neither is named."""
 
-    url: Text | None = None
-    """Spark Connect URL, such as sc://host:15002."""
-    partitions: Count | None = None
-    """Number of partitions the series are spread over."""
+    master: Text | None = None
+    """Where a session made here runs, such as local[2] or spark://host:7077."""
+    remote: Text | None = None
+    """A Spark Connect server, such as sc://host:15002."""
     conf: dict[str, Any] = Field(default_factory=dict)
     """Spark settings of a session made here."""
+    tasks: Count = 64
+    """How many chunks of series go to Spark together; give a large cluster some for each core."""
+    timeout: Span = "1h"
+    """How long a chunk of series may take; the series that holds it up is then found, and left to the fallback."""
 
 
 class Autoscale(Config):

@@ -222,7 +222,8 @@ def engine(patient: Patient) -> str:
 
         return f"databricks, through {settings_of(project).volume}"
     runtime.engine(project)
-    return f"{project.config.engine.type}, {runtime.threads()} processors"
+    kind = project.config.engine.type
+    return f"{kind}, {runtime.threads()} processors" if kind == "local" else kind
 
 
 CHECKS = (

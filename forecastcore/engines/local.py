@@ -18,14 +18,14 @@ from forecastcore.engines.pool import Pool
 from forecastcore.frames import offsets, to_panel_arrow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import pandas as pd
     import pyarrow as pa
 
     from forecastcore.ports import Unit
 
-__all__ = ["LocalEngine"]
+__all__ = ["LocalEngine", "in_pool", "spans_by_series", "spans_of"]
 
 # Idle OpenMP threads sleep instead of spinning: on a busy machine spinning costs a hundred times the work.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -50,29 +50,46 @@ class LocalEngine:
         self, work: Callable[[pd.DataFrame, str], T], panel: pd.DataFrame, units: Sequence[Unit]
     ) -> Iterator[tuple[int, T]]:
         """See `ports.Engine.map`. In this process nothing can be barred: what ends the work ends the run."""
-        spans = _spans(panel)
         if self.workers <= 1:
+            spans = spans_by_series(panel)
             for number, unit in enumerate(units):
-                chunk = panel if unit.ids is None else _cut(panel, _of(unit, spans))
+                chunk = panel if unit.ids is None else _cut(panel, spans_of(unit, spans))
                 yield number, work(chunk, unit.order)
             return
-        with tempfile.TemporaryDirectory(prefix="forecastcore-") as folder:
-            path = Path(folder) / "panel.arrow"
-            _write(panel, path)
-
-            def call(unit: Unit) -> tuple[Callable[..., T], *tuple[Any, ...]]:
-                return _in_worker, work, str(path), None if unit.ids is None else _of(unit, spans), unit.order
-
-            yield from Pool(min(self.workers, len(units)), self.timeout, call, tuple(spans), Path(folder)).map(units)
+        yield from in_pool(work, to_panel_arrow(panel), units, workers=self.workers, timeout=self.timeout)
 
 
-def _spans(panel: pd.DataFrame) -> dict[str, tuple[int, int]]:
+def in_pool(
+    work: Callable[[pd.DataFrame, str], T], panel: pa.Table, units: Sequence[Unit], *, workers: int, timeout: float
+) -> Iterator[tuple[int, T]]:
+    """Do units of a panel in processes of this machine; see `ports.Engine.map`.
+
+    Args:
+        work: see there.
+        panel: as `to_panel_arrow` makes it.
+        units: what to do.
+        workers: most processes.
+        timeout: seconds that a unit may take.
+    """
+    spans = spans_by_series(panel.select(["unique_id"]).to_pandas().astype(object))
+    with tempfile.TemporaryDirectory(prefix="forecastcore-") as folder:
+        path = Path(folder) / "panel.arrow"
+        _write(panel, path)
+
+        def call(unit: Unit) -> tuple[Callable[..., T], *tuple[Any, ...]]:
+            return _in_worker, work, str(path), None if unit.ids is None else spans_of(unit, spans), unit.order
+
+        yield from Pool(min(workers, len(units)), timeout, call, tuple(spans), Path(folder)).map(units)
+
+
+def spans_by_series(panel: pd.DataFrame) -> dict[str, tuple[int, int]]:
+    """First row of each series of a sorted panel, and the row after its last."""
     starts = offsets(panel)
     ids = panel["unique_id"].to_numpy()
     return {str(ids[a]): (int(a), int(b)) for a, b in pairwise(starts)}
 
 
-def _of(unit: Unit, spans: dict[str, tuple[int, int]]) -> Spans:
+def spans_of(unit: Unit, spans: Mapping[str, tuple[int, int]]) -> Spans:
     """Row ranges of a unit's series, neighbours joined."""
     joined: list[tuple[int, int]] = []
     for a, b in sorted(spans[uid] for uid in unit.ids or ()):
@@ -89,12 +106,11 @@ def _cut(panel: pd.DataFrame, spans: Spans) -> pd.DataFrame:
     return pd.concat([panel.iloc[a:b] for a, b in spans], ignore_index=True)
 
 
-def _write(panel: pd.DataFrame, path: Path) -> None:
+def _write(panel: pa.Table, path: Path) -> None:
     import pyarrow as pa
 
-    table = to_panel_arrow(panel)
-    with pa.OSFile(os.fspath(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
-        writer.write_table(table)
+    with pa.OSFile(os.fspath(path), "wb") as sink, pa.ipc.new_file(sink, panel.schema) as writer:
+        writer.write_table(panel)
 
 
 @lru_cache(maxsize=1)

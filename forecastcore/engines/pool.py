@@ -5,12 +5,15 @@ Workers are loky's: started afresh, never forked, kept for the next map, one thr
 
 from __future__ import annotations
 
+import os
+import threading
 import time
 from collections import deque
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from forecastcore.errors import EngineError
 from forecastcore.guard import culprits
@@ -38,6 +41,8 @@ _GRACE = 5.0
 _START = 120.0
 #: seconds between two looks at the clock
 _TICK = 0.2
+#: seconds between two looks of a worker at its parent
+_LOOK = 1.0
 
 
 class WorkerLostError(Exception):
@@ -97,6 +102,9 @@ class Pool(Generic[T]):
         folder: for files that live as long as the map.
     """
 
+    #: workers that were started: those that a small map does not need are kept for the next one
+    _alive: ClassVar[int] = 0
+
     def __init__(self, workers: int, timeout: float, call: Call, ids: Sequence[str], folder: Path) -> None:
         self._workers, self._timeout, self._call, self._ids, self._folder = workers, timeout, call, tuple(ids), folder
         self._executor: Any = None
@@ -114,17 +122,26 @@ class Pool(Generic[T]):
         waiting = deque(range(len(units)))
         flying: dict[int, _Flight[T]] = {}
         while waiting or flying:
-            while waiting and len(flying) < self._workers:
-                number = waiting.popleft()
-                flying[number] = self._send(units[number], self._timeout, self._workers)
+            self._fill(flying, waiting, units)
             lost = self._landed(flying.values())
-            for number in [n for n, flight in flying.items() if flight.future.done() and not flight.died]:
-                yield number, flying.pop(number).future.result()
+            there = [n for n, flight in flying.items() if flight.future.done() and not flight.died]
+            landed = {number: flying.pop(number) for number in there}
             if lost:
                 self._stop()
+            else:  # before the answers are handed out: no worker waits for whoever takes them
+                self._fill(flying, waiting, units)
+            for number, flight in landed.items():
+                yield number, flight.future.result()
+            if lost:
                 suspects, flying = flying, {}
                 for number, flight in suspects.items():
                     yield number, self._alone(flight.unit, lost.get(flight))
+
+    def _fill(self, flying: dict[int, _Flight[T]], waiting: deque[int], units: Sequence[Unit]) -> None:
+        """Keep every worker busy, and one unit more on the way."""
+        while waiting and len(flying) <= self._workers:
+            number = waiting.popleft()
+            flying[number] = self._send(units[number], self._timeout, self._workers)
 
     def _landed(self, flights: Iterable[_Flight[T]]) -> dict[_Flight[T], str]:
         """Wait until something has happened; the flights that were lost, and how."""
@@ -171,7 +188,8 @@ class Pool(Generic[T]):
     def _send(self, unit: Unit, seconds: float, workers: int) -> _Flight[T]:
         from joblib.externals.loky import get_reusable_executor
 
-        self._executor = get_reusable_executor(max_workers=workers, timeout=_IDLE, env=_ENVIRONMENT)
+        Pool._alive = max(Pool._alive, workers)
+        self._executor = get_reusable_executor(max_workers=Pool._alive, timeout=_IDLE, env=_ENVIRONMENT)
         self._sent += 1
         marker = self._folder / f"begun-{self._sent}"
         future: Future[T] = self._executor.submit(_begin, str(marker), *self._call(unit))
@@ -180,12 +198,25 @@ class Pool(Generic[T]):
     def _stop(self) -> None:
         if self._executor is not None:
             self._executor.shutdown(wait=True, kill_workers=True)
-            self._executor = None
+            self._executor, Pool._alive = None, 0
 
 
 def _begin(marker: str, function: Callable[..., T], *arguments: Any) -> T:
+    _live_no_longer_than(os.getppid())
     Path(marker).touch()
     return function(*arguments)
+
+
+@cache
+def _live_no_longer_than(parent: int) -> None:
+    """End this process when the one that started it is gone, however it went: a killed one stops no work of others."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(_LOOK)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def _broken() -> tuple[type[BaseException], ...]:

@@ -18,7 +18,7 @@ from forecastcore import api, hookspecs, parameters
 from forecastcore.config import ENSEMBLE
 from forecastcore.config.words import did_you_mean
 from forecastcore.errors import PluginError, PluginNotFoundError
-from forecastcore.host.finding import Candidate, installed, normal, single_files
+from forecastcore.host.finding import Candidate, contents, installed, normal, single_files
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -145,16 +145,26 @@ class Host:
     """The plugins of one project.
 
     Make one with `Host.discover`.
+
+    Attributes:
+        texts: what stands in the files that are plugins, by absolute path.
     """
 
     def __init__(
-        self, *, block: Iterable[str] = (), allow: Iterable[str] | None = None, files: Iterable[Path] = ()
+        self,
+        *,
+        block: Iterable[str] = (),
+        allow: Iterable[str] | None = None,
+        files: Iterable[Path] = (),
+        texts: Mapping[str, str] | None = None,
     ) -> None:
         self._recipe = {
             "block": sorted(block),
             "allow": None if allow is None else sorted(allow),
             "files": [str(path) for path in files],
+            "texts": dict(texts or {}),
         }
+        self.texts = dict(texts or {})
         self._manager = _manager()
         self._offers: tuple[Offer, ...] = ()
 
@@ -164,7 +174,12 @@ class Host:
 
     @classmethod
     def discover(
-        cls, *, block: Sequence[str] = (), allow: Sequence[str] | None = None, files: Sequence[str | Path] = ()
+        cls,
+        *,
+        block: Sequence[str] = (),
+        allow: Sequence[str] | None = None,
+        files: Sequence[str | Path] = (),
+        texts: Mapping[str, str] | None = None,
     ) -> Host:
         """Find and load plugins; a faulty one is listed with its reason and stops nobody.
 
@@ -173,9 +188,12 @@ class Host:
                 even imported.
             allow: distributions that may be loaded; all where None. Files that are named are always loaded.
             files: single Python files to load as plugins.
+            texts: what stands in them, by absolute path, where they need not be on this machine; as `texts` gives it.
         """
-        host = cls(block=block, allow=allow, files=[Path(path).absolute() for path in files])
-        singles = list(single_files(files))
+        paths = list(dict.fromkeys(Path(path).absolute() for path in files))
+        texts = contents(paths) if texts is None else texts
+        host = cls(block=block, allow=allow, files=paths, texts=texts)
+        singles = list(single_files({path: texts.get(str(path)) for path in paths}))
         allowed = None if allow is None else {normal(name) for name in allow}
         found: list[Offer] = []
         for candidate in [*installed(), *singles]:

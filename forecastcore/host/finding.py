@@ -11,17 +11,21 @@ import re
 import sys
 from collections import Counter
 from dataclasses import dataclass
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from forecastcore.hookspecs import GROUP
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from importlib.resources.abc import Traversable
     from types import ModuleType
 
-__all__ = ["Candidate", "installed", "normal", "single_files"]
+__all__ = ["Candidate", "contents", "installed", "normal", "single_files"]
+
+#: how a file's bytes become text that JSON can carry
+_KEPT = ("utf-8", "surrogateescape")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,34 +79,56 @@ def installed() -> Iterator[Candidate]:
         )
 
 
-def single_files(paths: Sequence[str | Path]) -> Iterator[Candidate]:
-    """Files as plugins, each once; one that is not there fails when it is loaded."""
+def contents(paths: Iterable[Path]) -> dict[str, str]:
+    """The text of each file that is there; what is not UTF-8 in it survives the way back."""
+    return {str(path): path.read_bytes().decode(*_KEPT) for path in paths if path.is_file()}
+
+
+def single_files(texts: Mapping[Path, str | None]) -> Iterator[Candidate]:
+    """Files as plugins; one without a text, for it is not there, fails when it is loaded."""
     stems: Counter[str] = Counter()
-    for path in dict.fromkeys(Path(path).absolute() for path in paths):
+    for path, text in texts.items():
         stem = re.sub(r"[^A-Za-z0-9_]", "_", path.stem)
         stems[stem] += 1
         # Called alike in every process and after every edit, so that workers and stored models find its classes.
         name = f"forecastcore_file_{stem}" + (f"_{stems[stem]}" if stems[stem] > 1 else "")
-        digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+        source = None if text is None else text.encode(*_KEPT)
+        digest = hashlib.sha256(source).hexdigest() if source is not None else ""
         yield Candidate(
             name=path.stem,
             distribution=path.name,
             version=f"0+{digest[:8]}" if digest else "0",
             source="file",
             location=str(path),
-            load=functools.partial(_import_file, name, path, digest),
+            load=functools.partial(_import_file, name, path, source, digest),
             digest=functools.partial(str, digest),
         )
 
 
-def _import_file(name: str, path: Path, digest: str) -> ModuleType:
+class _Loader(SourceFileLoader):
+    """Loads a file's text as it was read, also where the file is not."""
+
+    def __init__(self, name: str, path: str, source: bytes) -> None:
+        super().__init__(name, path)
+        self._source = source
+
+    def get_data(self, path: str) -> bytes:  # noqa: ARG002 - there is but one
+        return self._source
+
+    def path_stats(self, path: str) -> Mapping[str, Any]:
+        raise OSError(f"{path} is not compiled ahead")
+
+
+def _import_file(name: str, path: Path, source: bytes | None, digest: str) -> ModuleType:
     """Import a file as module `name`; the one imported before where it is the same file with the same content."""
     known = sys.modules.get(name)
     if known is not None and (known.__file__, getattr(known, "_forecastcore_digest", "")) == (str(path), digest):
         return known
-    spec = importlib.util.spec_from_file_location(name, path)
-    if not digest or spec is None or spec.loader is None:
+    if source is None:
         raise ImportError(f"{path} is no Python file" if path.exists() else f"there is no file {path}")
+    spec = importlib.util.spec_from_file_location(name, path, loader=_Loader(name, str(path), source))
+    if path.suffix != ".py" or spec is None or spec.loader is None:
+        raise ImportError(f"{path} is no Python file")
     module = importlib.util.module_from_spec(spec)
     vars(module)["_forecastcore_digest"] = digest
     sys.modules[name] = module  # dataclasses look their module up

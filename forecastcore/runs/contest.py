@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 from forecastcore import runtime
-from forecastcore.backtest import fold_origins, leaderboard_row, rows_of, run
+from forecastcore.backtest import Race, fold_origins, leaderboard_row, rows_of
 from forecastcore.errors import DataError
 from forecastcore.foresight import assumption_errors
 from forecastcore.messages import BacktestReport, SeriesCount
@@ -20,7 +21,7 @@ from forecastcore.runs.searching import loss, search
 from forecastcore.search import require_optuna
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
     from forecastcore.backtest import Backtest, Result
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from forecastcore.search import Search
 
 __all__ = ["Contest", "backtest", "hold_contest"]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,9 +94,12 @@ def hold_contest(
         require_optuna()
     rows = rows_of(project, history, fold_origins(history, project))
     field = _Field(project, history, engine, steps, rows)
-    for candidate in candidates:
-        if not candidate.members:
-            field.enter(candidate, searches.get(candidate.name))
+    models = [candidate for candidate in candidates if not candidate.members]
+    field.race([candidate for candidate in models if candidate.name not in searches])
+    for candidate in models:
+        if candidate.name in searches:
+            field.search(candidate, searches[candidate.name])
+    field.found = {candidate.name: field.found[candidate.name] for candidate in models}
     for candidate in candidates:
         if candidate.members:
             field.blend(replace(candidate, members=tuple(field.found[m.name].candidate for m in candidate.members)))
@@ -137,22 +143,22 @@ class _Field:
         self.found: dict[str, Result] = {}
         self.searched: dict[str, Searched] = {}
 
-    def enter(self, candidate: Candidate, asked: Search | None = None) -> None:
-        """Backtest one model, or search for its parameters."""
+    def race(self, candidates: Sequence[Candidate]) -> None:
+        """Backtest models; all of their units share the workers, and a stage ends when one model's are done."""
         project, history, engine = self._setting
-        name = f"{'search' if asked else 'backtest'} {candidate.name}"
+        with Race(project, history, candidates, engine, self._rows) as race:
+            for one in candidates:
+                self.found[one.name] = self._stage(f"backtest {one.name}", partial(race.result, one))
 
-        def told(done: int, total: int) -> None:
-            self._steps.progress(name, done, total)
+    def search(self, candidate: Candidate, asked: Search) -> None:
+        """Search for a model's parameters."""
+        work = partial(search, *self._setting, candidate, asked, self._rows)
+        searched = self.searched[candidate.name] = self._stage(f"search {candidate.name}", work)
+        self.found[candidate.name] = searched.best
 
-        def work() -> Result:
-            if asked is None:
-                (result,) = run(project, history, [candidate], engine, self._rows, told)
-                return result
-            self.searched[candidate.name] = search(project, history, engine, candidate, asked, self._rows, told)
-            return self.searched[candidate.name].best
-
-        self.found[candidate.name] = self._steps.run(name, work)
+    def _stage(self, name: str, work: Callable[[Callable[[int, int], None]], T]) -> T:
+        """Do one stage that tells how far it is."""
+        return self._steps.run(name, lambda: work(partial(self._steps.progress, name)))
 
     def blend(self, candidate: Candidate) -> None:
         """Put an ensemble together from its members' results."""
@@ -167,7 +173,7 @@ class _Field:
         """Let a recipe take part, with its members, unless it does already."""
         for one in (*candidate.members, candidate):
             if not any(one.same_recipe(result.candidate) for result in self.found.values()):
-                (self.blend if one.members else self.enter)(one)
+                self.blend(one) if one.members else self.race([one])
 
     def choices(self, result: Result) -> list[Result]:
         """What a result was chosen from, itself first."""

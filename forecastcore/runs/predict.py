@@ -25,6 +25,7 @@ from forecastcore.package import Package
 from forecastcore.ports import Steps
 from forecastcore.runs.remote import anywhere
 from forecastcore.runs.shelves import retain
+from forecastcore.serving import Stored, serve
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from forecastcore.assumptions import Future
     from forecastcore.frames import History
     from forecastcore.messages import AssumptionNote, ModelVersion
-    from forecastcore.ports import ModelStore, Run
+    from forecastcore.ports import Engine, ModelStore, Run
     from forecastcore.project import Project
 
 __all__ = ["check_same_question", "forecasts", "known_scenarios", "predict", "run_key", "table_schema"]
@@ -76,10 +77,11 @@ def predict(
     store = runtime.store(project)
     version = _chosen(store, model)
     history = runtime.history(project, as_of, steps, source=source)
-    package = steps.run("load model", lambda: Package.load(store.fetch(version), project.host, version.digest or None))
-    check_same_question(project, history, package, version)
+    stored = steps.run("load model", lambda: _stored(project, store, version))
+    check_same_question(project, history, stored.package, version)
+    engine = runtime.engine(project)
     with store.run(f"predict {history.origin:%Y-%m-%d %H:%M}", tags={"forecastcore.command": "predict"}) as tracked:
-        vintages = [_vintage(project, history, package, version, scenario, steps) for scenario in scenarios]
+        vintages = [_vintage(project, history, stored, version, scenario, engine, steps) for scenario in scenarios]
         steps.run("audit", lambda: _audited(project, history, version, vintages))
         published = [p for vintage in vintages for p in _delivered(project, vintage, steps)]
         report = PredictReport(
@@ -117,13 +119,28 @@ class _Vintage:
     notes: tuple[AssumptionNote, ...]
 
 
+def _stored(project: Project, store: ModelStore, version: ModelVersion) -> Stored:
+    folder = store.fetch(version)
+    return Stored(Package.outline(folder, project.host, version.digest or None), folder)
+
+
 def _vintage(
-    project: Project, history: History, package: Package, version: ModelVersion, scenario: str, steps: Steps
+    project: Project,
+    history: History,
+    stored: Stored,
+    version: ModelVersion,
+    scenario: str,
+    engine: Engine,
+    steps: Steps,
 ) -> _Vintage:
-    needed = package.uses_covariates
+    needed, name = stored.package.uses_covariates, f"forecast {scenario}"
     future = steps.run(f"assume {scenario}", lambda: runtime.future(project, history, scenario, insist=needed))
-    rows = steps.run(f"forecast {scenario}", lambda: package.forecast(history.panel, future.frame, history.origin))
-    key = run_key(project, history, future, scenario, version, package)
+
+    def told(done: int, total: int) -> None:
+        steps.progress(name, done, total)
+
+    rows = steps.run(name, lambda: serve(project, stored, history, future.frame, engine, told))
+    key = run_key(project, history, future, scenario, version, stored.package)
     if needed:
         carried = (rows["status"] == "ok").to_numpy() & (future.reasons != "")
         rows.loc[carried, "status"] = "degraded"

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from forecastcore.errors import StateError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 __all__ = ["LISTING", "Verified", "make_private_folder", "open_verified", "seal", "verify", "write_private"]
 
@@ -96,23 +96,28 @@ def verify(folder: Path, digest: str | None = None) -> str:
         StateError: it is not; names the file.
     """
     found, listing = _listing(folder, digest)
+    _no_more_than(folder, listing)
     for _ in _checked(folder, listing):
         pass
     return found
 
 
-def open_verified(folder: Path, digest: str | None = None) -> Verified:
-    """Read all files of a sealed folder once, and check exactly the bytes that were read, so that none can be swapped.
+def open_verified(
+    folder: Path, digest: str | None = None, wanted: Callable[[str], bool] = lambda _name: True
+) -> Verified:
+    """Read files of a sealed folder once, and check exactly the bytes that were read, so that none can be swapped.
 
     Args:
         folder: a sealed folder.
         digest: what `seal` said; None checks the folder against its own listing only.
+        wanted: of which files to read, by relative path; default: all.
 
     Raises:
         StateError: the folder is not what was sealed; names the file.
     """
     found, listing = _listing(folder, digest)
-    return Verified(found, dict(_checked(folder, listing)))
+    _no_more_than(folder, listing)
+    return Verified(found, dict(_checked(folder, {name: seal for name, seal in listing.items() if wanted(name)})))
 
 
 def make_private_folder(folder: Path) -> None:
@@ -197,10 +202,13 @@ def _listing(folder: Path, digest: str | None) -> tuple[str, dict[str, tuple[str
     return found, listing
 
 
-def _checked(folder: Path, listing: Mapping[str, tuple[str, int]]) -> Iterator[tuple[str, bytes]]:
+def _no_more_than(folder: Path, listing: Mapping[str, tuple[str, int]]) -> None:
     extra = sorted(set(_walk(folder)) - set(listing) - {LISTING})
     if extra:
         raise StateError(f"{folder} holds {extra[0]!r}, which was not there when it was sealed", hint=_MEND)
+
+
+def _checked(folder: Path, listing: Mapping[str, tuple[str, int]]) -> Iterator[tuple[str, bytes]]:
     for name, (digest, size) in listing.items():
         data = _read(folder, name)
         if len(data) != size:

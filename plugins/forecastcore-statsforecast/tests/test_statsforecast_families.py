@@ -9,7 +9,7 @@ from forecastcore_statsforecast.autoregression import Autoregression
 from forecastcore_statsforecast.ces import AutoCes
 from forecastcore_statsforecast.ets import AutoEts
 from forecastcore_statsforecast.mstl import Mstl
-from forecastcore_statsforecast.theta import AutoTheta
+from forecastcore_statsforecast.theta import AutoTheta, seasonal_factors
 
 from forecastcore.api import Series
 from forecastcore.errors import HistoryTooShort, PluginError
@@ -194,3 +194,13 @@ def test_quantiles_cover_what_they_promise_on_a_random_walk(series, task):
             inside.setdefault(type(model).__name__, []).append(within)
     for name, within in inside.items():
         assert 0.6 < np.mean(within) < 0.95, name
+
+
+@pytest.mark.parametrize("season", [2, 3, 7, 12])
+@pytest.mark.parametrize("multiplicative", [True, False])
+def test_the_season_of_theta_is_that_of_statsmodels(season, multiplicative):
+    decompose = pytest.importorskip("statsmodels.tsa.seasonal").seasonal_decompose
+    y = 1 + np.random.default_rng(season).gamma(4, 5, 5 * season + 3)
+    expected = decompose(y, model="multiplicative" if multiplicative else "additive", period=season).seasonal
+    got = np.resize(seasonal_factors(y, season, multiplicative=multiplicative), len(y))
+    np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-12)

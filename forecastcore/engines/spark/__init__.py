@@ -1,0 +1,123 @@
+"""Runs units as tasks of Spark: a local session, a Spark Connect server, or the session that is there.
+
+The panel crosses as pieces of whole series, each a row with the bytes of an Arrow stream: instants keep their
+nanoseconds, and Spark has nothing to convert. A unit becomes a task, which gets the pieces it needs and does the work
+as the local engine does it: in a process beside the Spark worker. So a series that ends or holds up that process is
+found by the same halving and costs that series only, and no Spark task fails for it. Answers come back as bytes too.
+
+`mapInArrow`, not a grouped function: it is in every Spark since 3.3, it streams, and one partition for each unit is
+asked for by number, which adaptive execution leaves alone; it would put groups of so few bytes into one task.
+
+Nothing is used that Spark Connect lacks: no RDD, no context, no JVM. Units go in waves; while the answers of one are
+handed on the next is under way, so the driver holds a few waves however many series there are.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from forecastcore import __version__
+from forecastcore.engines.spark.session import check_session, mend, open_session, said
+from forecastcore.engines.spark.waves import Wave, waves
+from forecastcore.engines.spark.wire import answer_of, error_of
+from forecastcore.engines.spark.worker import ANSWER, serve
+from forecastcore.errors import EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    import pandas as pd
+    from pyspark.sql import SparkSession
+
+    from forecastcore.ports import Unit
+
+__all__ = ["SparkEngine", "check_session"]
+
+T = TypeVar("T")
+
+#: waves under way: while one waits for its last unit the next uses the other cores
+_FLYING = 2
+
+
+@dataclass(frozen=True)
+class SparkEngine:
+    """Tasks of a Spark session.
+
+    Attributes:
+        master: where a session made here runs, such as `local[2]`; None for a session that is there.
+        remote: a Spark Connect server, such as `sc://host:15002`.
+        conf: Spark settings of a session made here.
+        tasks: most units of a wave.
+        timeout: seconds that a unit may take.
+    """
+
+    master: str | None = None
+    remote: str | None = None
+    conf: Mapping[str, Any] = field(default_factory=dict)
+    tasks: int = 64
+    timeout: float = 3600.0
+
+    def map(
+        self, work: Callable[[pd.DataFrame, str], T], panel: pd.DataFrame, units: Sequence[Unit]
+    ) -> Iterator[tuple[int, T]]:
+        """See `ports.Engine.map`.
+
+        Raises:
+            EngineError: also where no session can be had, Spark gives up, or the work raises.
+        """
+        spark = open_session(self.master, self.remote, self.conf)
+        worker = partial(serve, work, self.timeout, __version__)
+        flights: deque[Future[list[tuple[int, Any]]]] = deque()
+        with ThreadPoolExecutor(_FLYING) as crew:
+            try:
+                for wave in waves(panel, units, self.tasks):
+                    if len(flights) == _FLYING:
+                        yield from flights.popleft().result()
+                    flights.append(crew.submit(_fly, spark, worker, wave))
+                while flights:
+                    yield from flights.popleft().result()
+            finally:
+                for flight in flights:
+                    flight.cancel()
+
+
+def _fly(spark: SparkSession, worker: Callable[..., Any], wave: Wave) -> list[tuple[int, Any]]:
+    """The answers of one wave."""
+    from pyspark.sql import functions as sql
+
+    try:
+        slots = _slots(spark, len(wave.orders))
+        asked: list[tuple[int, str | None, str | None]] = []
+        for slot, (unit, order) in zip(slots, wave.orders.items(), strict=True):
+            asked += [(slot, None, order), *((slot, piece, None) for piece in wave.needs[unit])]
+        needs = spark.createDataFrame(asked, "slot int, piece string, request string")
+        pieces = spark.createDataFrame([*wave.pieces.items()], "piece string, data binary")
+        tasks = needs.repartition(len(slots), "slot").join(sql.broadcast(pieces), "piece", "left")
+        rows = tasks.select("data", "piece", "request").mapInArrow(worker, ANSWER).collect()
+    except Exception as error:
+        raise EngineError(f"Spark gave up: {said(error)}", hint=mend(str(error))) from error
+    found: dict[int, list[bytes]] = {}
+    for row in sorted(rows, key=lambda row: (row.unit, row.place)):
+        if row.error:
+            raise error_of(bytes(row.data))
+        found.setdefault(row.unit, []).append(bytes(row.data))
+    if missing := wave.orders.keys() - found.keys():
+        raise EngineError(f"Spark gave no answer to {len(missing)} of {len(wave.orders)} units")
+    return [(unit, answer_of(b"".join(parts))) for unit, parts in found.items()]
+
+
+def _slots(spark: SparkSession, count: int) -> list[int]:
+    """Keys that Spark's own hash sends to as many different partitions, so that each unit has a task to itself."""
+    rows = (
+        spark.range(32 * count)
+        .selectExpr("cast(id as int) as key", f"pmod(hash(cast(id as int)), {count}) as place")
+        .groupBy("place")
+        .agg({"key": "min"})
+        .collect()
+    )
+    keys = [int(row[1]) for row in rows]
+    return keys + [-n for n in range(1, count - len(keys) + 1)]

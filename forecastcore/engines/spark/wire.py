@@ -1,0 +1,74 @@
+"""Frames, answers and errors as bytes; nothing is pickled."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from forecastcore.errors import EngineError, ForecastCoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pyarrow as pa
+
+__all__ = ["answer_of", "bytes_of", "error_bytes", "error_of", "parts_of", "stream_of", "table_of"]
+
+#: bytes of a row: far below what any link of the chain limits a message to
+_ROW = 8_000_000
+_FRAME, _BYTES = b"frame:", b"bytes:"
+
+
+def stream_of(table: pa.Table) -> bytes:
+    """A table as an Arrow stream."""
+    import pyarrow as pa
+
+    out = pa.BufferOutputStream()
+    with pa.ipc.new_stream(out, table.schema) as writer:
+        writer.write_table(table)
+    return out.getvalue().to_pybytes()  # type: ignore[no-any-return]  # pyarrow has no types
+
+
+def table_of(data: bytes) -> pa.Table:
+    """The table of an Arrow stream."""
+    import pyarrow as pa
+
+    return pa.ipc.open_stream(data).read_all()
+
+
+def bytes_of(answer: Any) -> bytes:
+    """What a unit's work returned: a frame, with its `attrs`, or bytes."""
+    import pyarrow as pa
+
+    if isinstance(answer, pd.DataFrame):
+        return _FRAME + stream_of(pa.Table.from_pandas(answer, preserve_index=False))
+    if isinstance(answer, bytes):
+        return _BYTES + answer
+    raise EngineError(f"the work returned {type(answer).__name__}; a Spark worker carries frames and bytes only")
+
+
+def answer_of(data: bytes) -> Any:
+    """The answer whose bytes these are."""
+    kind, rest = data[: len(_FRAME)], data[len(_FRAME) :]
+    return table_of(rest).to_pandas() if kind == _FRAME else rest
+
+
+def parts_of(data: bytes) -> Iterator[bytes]:
+    """Slices that fit into a row; at least one."""
+    for start in range(0, max(len(data), 1), _ROW):
+        yield data[start : start + _ROW]
+
+
+def error_bytes(error: Exception) -> bytes:
+    """What to tell the driver of an error."""
+    if isinstance(error, ForecastCoreError):
+        return json.dumps([error.message, error.hint]).encode()
+    return json.dumps([f"{type(error).__name__}: {error}", None]).encode()
+
+
+def error_of(data: bytes) -> EngineError:
+    """The error that a worker told of."""
+    message, hint = json.loads(data)
+    return EngineError(f"on a Spark worker: {message}", hint=hint)

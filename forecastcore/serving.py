@@ -1,0 +1,129 @@
+"""A stored model applied by an engine: chunks of whole series, each with the learned parameters it needs.
+
+Nothing is estimated; a series that no worker gets past the model is left to the fallback, as in the backtest.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from forecastcore.api import quantile_column
+from forecastcore.frames import offsets
+from forecastcore.ports import Unit
+from forecastcore.units import package_unit, request_of, serve_unit, split
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
+
+    import numpy.typing as npt
+
+    from forecastcore.frames import History
+    from forecastcore.package import Package
+    from forecastcore.ports import Engine
+    from forecastcore.project import Project
+
+    Floats = npt.NDArray[np.float64]
+
+__all__ = ["Stored", "serve", "serve_origins"]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A packed model that workers read for themselves.
+
+    Attributes:
+        package: its outline, or all of it.
+        folder: where it lies.
+    """
+
+    package: Package
+    folder: Path
+
+    def units(self, panel: pd.DataFrame, request: Mapping[str, Any]) -> list[Unit]:
+        """Chunks of about equal numbers of points, none of which needs parameters of more series than it must.
+
+        Series whose parameters were stored together stay together, so that each file is read about once.
+        """
+        holders: dict[str, list[str]] = {}
+        everyones = []
+        for name, learned in self.package.series_of(self.folder).items():
+            if learned is None:
+                everyones.append(name)
+            for uid in learned or ():
+                holders.setdefault(uid, []).append(name)
+        starts = offsets(panel)
+        ids, sizes = panel["unique_id"].to_numpy()[starts[:-1]], np.diff(starts)
+        together: dict[tuple[str, ...], list[int]] = {}
+        for number, uid in enumerate(ids):
+            together.setdefault((*everyones, *holders.get(uid, ())), []).append(number)
+        about = {**request, "digest": self.package.digest}
+        return [
+            Unit(tuple(ids[np.asarray(numbers)[some]]), json.dumps({**about, "parts": parts}), folder=self.folder)
+            for parts, numbers in together.items()
+            for some in split(sizes[numbers])
+        ]
+
+
+def serve(
+    project: Project,
+    stored: Stored,
+    history: History,
+    future: pd.DataFrame,
+    engine: Engine,
+    progress: Callable[[int, int], None],
+) -> pd.DataFrame:
+    """Forecast the rows after the origin; see `Package.forecast`, whose columns and order these are.
+
+    Args:
+        project: whose plugins.
+        stored: what to apply.
+        history: the context.
+        future: `unique_id, ds, step, <covariates>`: every step of every series of the history.
+        engine: where to run.
+        progress: told (chunks done, chunks in all).
+    """
+    request = request_of(project, history.grid, origin=history.origin.isoformat())
+    units = stored.units(history.panel, request)
+    place = {uid: number for number, uid in enumerate(history.ids)}
+    steps = np.arange(stored.package.manifest.horizon)
+    made, rows = [], []
+    for done, (number, frame) in enumerate(engine.map(serve_unit, _joined(history.panel, future), units), 1):
+        made.append(frame)
+        series = np.asarray([place[uid] for uid in units[number].ids or ()])
+        rows.append((series[:, None] * len(steps) + steps).ravel())
+        progress(done, len(units))
+    order = np.argsort(np.concatenate(rows))
+    answers = pd.concat(made, ignore_index=True).take(order).reset_index(drop=True)
+    return pd.concat([future[["unique_id", "ds", "step"]], answers], axis=1)
+
+
+def _joined(context: pd.DataFrame, future: pd.DataFrame) -> pd.DataFrame:
+    """One panel of both, as units cut it: each series' context, then its future with `y` missing."""
+    both = pd.concat([context, future.drop(columns="step").assign(y=np.nan)[context.columns]], ignore_index=True)
+    series = np.concatenate([np.repeat(np.arange(len(at) - 1), np.diff(at)) for at in map(offsets, (context, future))])
+    return both.take(np.argsort(series, kind="stable")).reset_index(drop=True)
+
+
+def serve_origins(
+    project: Project,
+    stored: Stored,
+    history: History,
+    engine: Engine,
+    origins: Sequence[tuple[int, pd.Timestamp]],
+) -> tuple[Floats, Floats]:
+    """Point forecasts and quantiles at numbered past origins, in the order (origin, series, step).
+
+    Series that did not yet exist at an origin have no rows there.
+    """
+    stamped = [(number, origin.isoformat()) for number, origin in origins]
+    units = stored.units(history.panel, request_of(project, history.grid, origins=stamped))
+    frames = [frame for _, frame in engine.map(package_unit, history.panel, units)]
+    frame = pd.concat(frames, ignore_index=True).sort_values(["fold", "unique_id", "step"], kind="stable")
+    quantiles = frame[[quantile_column(q) for q in project.config.quantiles]]
+    return frame["forecast"].to_numpy(dtype=float), quantiles.to_numpy(dtype=float)

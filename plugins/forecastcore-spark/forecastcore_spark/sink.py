@@ -1,0 +1,137 @@
+"""Forecasts in a Delta table of a Spark catalog, each vintage in one transaction.
+
+The append carries the run key as Delta's application id: the table's own log then refuses a second one with that key,
+also of a run that goes on at the same time. `forecast_latest` is a view beside the table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from forecastcore.api import Published
+from forecastcore.errors import ForecastCoreError, SinkError
+from forecastcore.vintages import REF_COLUMNS, VintageRef, check_vintage, empty_vintage, utc
+from forecastcore_spark.catalog import arrow, check_name, open_session, quoted, said
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    import pyarrow as pa
+    from pyspark.sql import DataFrame, SparkSession
+
+__all__ = ["DeltaTableSink"]
+
+_KEY = "project, unique_id, scenario, ds"
+_AGE = "issued_at DESC, created_at DESC, run_key DESC"
+
+
+@dataclass(frozen=True)
+class DeltaTableSink:
+    """A Delta table of a Spark catalog, such as Unity Catalog's, and the view `forecast_latest` beside it.
+
+    Attributes:
+        table: its name, such as catalog.schema.forecasts; it is made where it is not there.
+        remote: a Spark Connect server; default: the session that is there.
+        master: where to run a session of our own, such as local[2].
+        format: delta; parquet is for trials without Delta: nothing holds two writers apart there.
+    """
+
+    table: str
+    remote: str | None = None
+    master: str | None = None
+    format: Literal["delta", "parquet"] = "delta"
+
+    def __post_init__(self) -> None:
+        check_name(self.table)
+        if self.table.rpartition(".")[2] == "forecast_latest":
+            raise ValueError("forecast_latest is the view beside the table; name the table otherwise")
+
+    def publish(self, vintage: pa.Table, run_key: str) -> Published:
+        """Append the vintage in one transaction, once.
+
+        Raises:
+            SinkError: the table has other columns, or Spark failed; run again, and it is written or found.
+        """
+        table = check_vintage(vintage, run_key)
+        try:
+            spark = self._spark()
+            there = self._count(spark, run_key)
+            if not there:
+                self._append(spark, table, run_key)
+            self._show_latest(spark)
+        except ForecastCoreError:
+            raise
+        except Exception as error:
+            words = f"cannot publish to {self._where}: {said(error)}"
+            raise SinkError(words, hint="run again: a vintage that is there is not written twice") from error
+        return Published(location=self._where, rows=there or table.num_rows, already=bool(there))
+
+    def read(self, issued_at: datetime | None = None) -> pa.Table:
+        """All vintages, or those of one origin (UTC); an empty table where there are none.
+
+        Raises:
+            SinkError: Spark failed.
+        """
+        from pyspark.sql import functions as sql
+
+        spark = self._reading()
+        if not spark.catalog.tableExists(quoted(self.table)):
+            return empty_vintage()
+        frame = spark.table(quoted(self.table))
+        if issued_at is not None:
+            frame = frame.where(sql.col("issued_at") == sql.lit(utc(issued_at)))
+        return arrow(frame)
+
+    def vintages(self) -> list[VintageRef]:
+        """The vintages, oldest first."""
+        spark = self._reading()
+        if not spark.catalog.tableExists(quoted(self.table)):
+            return []
+        counted = arrow(spark.table(quoted(self.table)).groupBy(*REF_COLUMNS).count()).to_pylist()
+        return sorted(VintageRef(**{name: row[name] for name in REF_COLUMNS}, rows=row["count"]) for row in counted)
+
+    @property
+    def _where(self) -> str:
+        return f"{self.format}-table {self.table}"
+
+    def _spark(self) -> SparkSession:
+        return open_session(self.master, self.remote, {})
+
+    def _reading(self) -> SparkSession:
+        try:
+            return self._spark()
+        except ForecastCoreError as error:
+            raise SinkError(f"{self._where} cannot be read: {error}") from error
+
+    def _count(self, spark: SparkSession, run_key: str) -> int:
+        from pyspark.sql import functions as sql
+
+        if not spark.catalog.tableExists(quoted(self.table)):
+            return 0
+        return int(spark.table(quoted(self.table)).where(sql.col("run_key") == run_key).count())
+
+    def _append(self, spark: SparkSession, table: pa.Table, run_key: str) -> None:
+        frame: DataFrame = spark.createDataFrame(table)
+        name = quoted(self.table)
+        if not spark.catalog.tableExists(name):
+            frame.limit(0).write.format(self.format).mode("ignore").saveAsTable(name)
+        columns = spark.table(name).columns
+        if unknown := [column for column in table.column_names if column not in columns]:
+            raise SinkError(
+                f"{self._where} has no column {', '.join(unknown)}",
+                hint="add it with ALTER TABLE … ADD COLUMN, or name another table",
+            )
+        there = set(table.column_names)
+        wanted = [c if c in there else f"CAST(NULL AS DOUBLE) AS {quoted([c])}" for c in columns]
+        writer = frame.selectExpr(*wanted).write.format(self.format).mode("append")
+        writer.option("txnAppId", run_key).option("txnVersion", 1).saveAsTable(name)
+        if (arrived := self._count(spark, run_key)) != table.num_rows:
+            raise SinkError(f"{arrived} of {table.num_rows} rows are in {self._where}", hint="look at its history")
+
+    def _show_latest(self, spark: SparkSession) -> None:
+        name = self.table.split(".")
+        columns = ", ".join(quoted([column]) for column in spark.table(quoted(name)).columns)
+        ranked = f"SELECT *, row_number() OVER (PARTITION BY {_KEY} ORDER BY {_AGE}) AS age FROM {quoted(name)}"  # noqa: S608 - quoted
+        latest = quoted([*name[:-1], "forecast_latest"])
+        spark.sql(f"CREATE OR REPLACE VIEW {latest} AS SELECT {columns} FROM ({ranked}) WHERE age = 1")  # noqa: S608 - quoted

@@ -1,0 +1,95 @@
+"""A stored model applied by an engine: any chunks, the same forecasts; what a model breaks costs its series only."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from forecastcore import runtime, units
+from forecastcore.engines.local import LocalEngine
+from forecastcore.package import Package
+from forecastcore.serving import Stored, serve
+
+COVARIATES = {"covariates": {"temp": {"assume": "w"}}, "assumptions": {"w": {"type": "persistence"}}}
+ENSEMBLE = [{"type": "ridge"}, {"type": "naive"}, {"type": "seasonal-naive"}, {"type": "ensemble", "method": "mean"}]
+
+
+@pytest.mark.parametrize(
+    "models", [ENSEMBLE[2:3], ENSEMBLE[:1], [{"type": "gradient-boosting", "max_iter": 10}], ENSEMBLE]
+)
+def test_chunks_forecast_as_the_whole_and_read_only_their_own_parameters(models, make_site, monkeypatch):
+    monkeypatch.setattr(units, "CHUNK_POINTS", 400)  # one series and a half of those trained
+    site = make_site(models=models, backtest={"folds": 1}, **COVARIATES)
+    site.retrain(as_of="2024-03-08")
+    frame = pd.read_parquet(site.folder / "history.parquet")
+    twin = frame[frame["unique_id"] == "a"].assign(unique_id="aa")
+    site.write(pd.concat([frame, twin]))
+    project = site.project()
+    history, store = runtime.history(project), runtime.store(project)
+    future = runtime.future(project, history).frame
+    folder = store.fetch(store.versions()[0])
+    stored = Stored(Package.outline(folder, project.host), folder)
+    chunks = stored.units(history.panel, {})
+    assert sorted(uid for unit in chunks for uid in unit.ids) == ["a", "aa", "b", "c"]
+    assert len(chunks) > 1
+    told = []
+    got = serve(project, stored, history, future, LocalEngine(1), lambda done, total: told.append((done, total)))
+    expected = Package.load(folder, project.host).forecast(history.panel, future, history.origin)
+    numbers = expected.columns.drop(["unique_id", "ds", "step", "model", "status", "reason"])
+    assert got.drop(columns=numbers).equals(expected.drop(columns=numbers))
+    np.testing.assert_allclose(got[numbers], expected[numbers], rtol=1e-12)
+    assert told == [(done, len(chunks)) for done in range(1, len(chunks) + 1)]
+
+
+SPOILER = """
+import os, time
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from forecastcore.api import ModelSpec, hookimpl, per_series
+
+
+@per_series
+@dataclass(frozen=True)
+class Spoiler:
+    how: str = "abort"
+
+    def fit_series(self, series, task):
+        return {"level": float(series.y[-1])}
+
+    def predict_series(self, params, series, future, task):
+        if series.unique_id == "b" and task.origin > pd.Timestamp("2024-03-09", tz="UTC"):
+            if self.how == "hang":
+                time.sleep(600)
+            os.abort()
+        return np.full(len(future.ds), params["level"])
+
+
+@hookimpl
+def forecastcore_models():
+    yield ModelSpec(name="spoiler", summary="fine in training; spoils one series in service", factory=Spoiler)
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "timeout", "reason"),
+    [("abort", "1h", "worker-died"), pytest.param("hang", "6s", "timed-out", marks=pytest.mark.slow)],
+)
+def test_what_a_model_breaks_in_service_costs_that_series_only(how, timeout, reason, make_site):
+    site = make_site(
+        models=[{"type": "spoiler", "how": how}],
+        engine={"type": "local", "workers": 2, "timeout": timeout},
+        backtest={"folds": 1},
+    ).plugin(SPOILER)
+    assert site.retrain(as_of="2024-03-08").series.degraded == 0
+    report = site.predict()
+    assert report.series.model_dump() == {"total": 3, "ok": 2, "degraded": 1, "failed": 0}
+    table = site.table()
+    spoilt = table[table["status"] != "ok"]
+    assert set(spoilt["unique_id"]) == {"b"}
+    assert set(spoilt["reason"]) == {reason}
+    assert set(spoilt["model"]) == {"seasonal-naive"}
+    assert table["forecast"].notna().all()
