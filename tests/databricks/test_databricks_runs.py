@@ -77,6 +77,19 @@ def test_retrain_and_predict_there_give_what_they_give_here(make_site, databrick
     assert "waiting" not in told.err
 
 
+@pytest.mark.slow
+def test_the_spark_session_of_the_runtime_gives_what_processes_give_here(make_site, databricks):
+    databricks.bring_spark()
+    there, here = make_site(), make_site()
+    assert there.write(engine=ENGINE).cli("retrain").code == 0
+    assert here.cli("retrain").code == 0
+    reports = list(databricks.volumes.rglob("report.json"))
+    assert [json.loads(report.read_text())["engine"] for report in reports] == ["spark"]
+    assert (there.cli("predict").code, here.cli("predict").code) == (0, 0)
+    same = ["unique_id", "ds", "forecast", "q10", "q90"]
+    pd.testing.assert_frame_equal(there.table()[same], here.table()[same], check_exact=False, rtol=0, atol=1e-9)
+
+
 def test_the_wheels_are_whole_and_the_same_code_gives_the_same_bytes():
     core, *plugins = wheels_of({"forecastcore-baseline"})
     assert [w.name for w in (core, *plugins)] == [
