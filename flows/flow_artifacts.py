@@ -18,11 +18,24 @@ if TYPE_CHECKING:
 
     from forecastcore.messages import LeaderboardRow, PredictReport, Publication, RetrainReport, SeriesCount, VersionRef
     from forecastcore.project import Project
+    from forecastcore.watching.messages import MonitorReport
 
-__all__ = ["decision", "leaderboard", "plain", "show_predict", "show_retrain", "summary", "training"]
+__all__ = [
+    "decision",
+    "leaderboard",
+    "plain",
+    "show_monitor",
+    "show_predict",
+    "show_retrain",
+    "summary",
+    "training",
+    "watched",
+]
 
 #: rows and characters that are still read by people
 _ROWS, _CELL = 200, 300
+#: names in a sentence
+_NAMED = 10
 _ACTIVE = re.compile(r"([\\`*_\[\]<>|~&@]|(?<=:)//|(?<=\bwww)\.)", re.IGNORECASE)
 
 
@@ -43,6 +56,58 @@ def show_predict(report: PredictReport, project: Project) -> None:
     with courtesy("the summary"):
         key = f"forecastcore-{report.project}-summary"
         create_markdown_artifact(summary(report, project), key=key, description="What was forecast")
+
+
+def show_monitor(report: MonitorReport, project: Project) -> None:
+    """Put what the policies say, and the worst series, beside the flow run."""
+    key = f"forecastcore-{report.project}"
+    with courtesy("the summary"):
+        words = "; ".join(report.advice) or "nothing to do"
+        create_markdown_artifact(watched(report, project), key=f"{key}-monitor", description=words)
+    with courtesy("the worst series"):
+        rows = [{**one.model_dump(), **_cells({"unique_id": one.unique_id})} for one in report.worst]
+        words = "Series with the largest errors, worst first"
+        create_table_artifact(rows, key=f"{key}-worst-series", description=words)
+
+
+def watched(report: MonitorReport, project: Project) -> str:
+    """What the policies say, what was done, how good the vintages were, and where the errors come from."""
+    said = [["fired" if p.fired else "quiet", p.do, p.when, p.reason] for p in report.policies]
+    done = [[a.do, "done" if a.done else "not done", a.note] for a in report.acted]
+    scores = [[s.kind, s.name, s.rows, *map(_figure, (s.mase, s.bias, s.coverage, s.skill))] for s in report.accuracy]
+    promised = [
+        [v.version, v.model, v.vintages, *map(_figure, (v.mase, v.promised_mase, v.coverage, v.promised_coverage))]
+        for v in report.versions
+    ]
+    split = [[s.version, *map(_figure, (s.mase, s.model_error, s.assumption_error))] for s in report.split]
+    moved = [
+        [d.column, *map(_figure, (d.psi, d.usual_psi, d.ks)), "drifted" if d.drifted else "as in training"]
+        for d in report.drift
+    ]
+    rhythm = report.schedule
+    lacking = ", ".join(f"{moment:%Y-%m-%d %H:%M}" for moment in rhythm.missing[-_NAMED:]) or "none"
+    return _page(
+        f"## {plain(report.project)}: {plain(', '.join(report.advice)) or 'nothing to do'}",
+        f"{len(report.vintages)} vintages up to {report.as_of:%Y-%m-%d %H:%M} UTC, champion "
+        f"{plain(report.champion or 'none')}; {report.seconds:.1f} s.",
+        _table(("policy", "asks to", "when", "because"), said),
+        _table(("asked to", "", "result"), done),
+        "### Accuracy",
+        _table(("", "", "rows", "mase", "bias", "coverage", "skill"), scores),
+        _table(("version", "model", "vintages", "mase", "promised", "coverage", "promised"), promised),
+        "### Error of the model and of the assumptions" if split else "",
+        _table(("version", "mase", "model", "assumptions"), split),
+        "### Inputs" if moved else "",
+        _table(("input", "psi", "usual", "ks", ""), moved),
+        f"New series: {plain(', '.join(report.new_series[:_NAMED]))}." if report.new_series else "",
+        f"Ended series: {plain(', '.join(report.ended_series[:_NAMED]))}." if report.ended_series else "",
+        "" if rhythm.every is None else f"Missing vintages: {lacking}; late: {len(rhythm.late)}.",
+        _mlflow(project, report.run_id),
+    )
+
+
+def _figure(value: float | None) -> str:
+    return "not known" if value is None else f"{value:.3f}"
 
 
 def leaderboard(report: RetrainReport) -> list[dict[str, Any]]:

@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from forecastcore.project import Project
     from forecastcore.runs.backfill import backfill
+    from forecastcore.runs.monitor import monitor
     from forecastcore.runs.predict import forecasts, predict
     from forecastcore.runs.retrain import retrain
     from forecastcore.runs.shelves import rollback_vintage
 
-__all__ = ["Project", "backfill", "forecasts", "predict", "retrain", "rollback_vintage"]
+__all__ = ["Project", "backfill", "forecasts", "monitor", "predict", "retrain", "rollback_vintage"]
 
 __version__ = "0.1.0"
 
@@ -30,6 +31,7 @@ _HOMES = {
     "Project": "forecastcore.project",
     "backfill": "forecastcore.runs.backfill",
     "forecasts": "forecastcore.runs.predict",
+    "monitor": "forecastcore.runs.monitor",
     "predict": "forecastcore.runs.predict",
     "retrain": "forecastcore.runs.retrain",
     "rollback_vintage": "forecastcore.runs.shelves",

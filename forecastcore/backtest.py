@@ -195,7 +195,7 @@ def _units(
 
 
 def rows_of(project: Project, history: History, origins: list[pd.Timestamp]) -> Backtest:
-    """The rows to score on, their actuals and scales, and the seasonal naive yardstick."""
+    """The rows to score on, their actuals and scales, and the seasonal naive yardstick; NaN for what has not come."""
     panel, grid = history.panel, history.grid
     starts = offsets(panel)
     ids = [str(uid) for uid in panel["unique_id"].to_numpy()[starts[:-1]]]
@@ -208,7 +208,8 @@ def rows_of(project: Project, history: History, origins: list[pd.Timestamp]) -> 
     scale, scale2 = (_scale(y, starts, task.season, ends, power) for power in (1, 2))
     begin = ends.T[fold, series]
     step = np.tile(np.arange(1, horizon + 1, dtype=np.intp), len(fold))
-    actual = y[np.repeat(begin, horizon) + step - 1]
+    place, end = np.repeat(begin, horizon) + step - 1, np.repeat(starts[1:][series], horizon)
+    actual = np.where(place < end, y[np.minimum(place, len(y) - 1)], np.nan)
     group = np.repeat(fold * len(ids) + series, horizon)
     histories = [y[starts[s] : ends[s, f]] for f, s in zip(fold, series, strict=True)]
     # What no model is given is no model's merit: a broken series leaves the leaderboard as it would be without it.
@@ -336,11 +337,29 @@ def run(
 
 
 def run_package(
-    project: Project, history: History, folder: Path, engine: Engine, rows: Backtest, folds: Sequence[int]
+    project: Project,
+    history: History,
+    folder: Path,
+    engine: Engine,
+    rows: Backtest,
+    folds: Sequence[int],
+    *,
+    actual: bool = False,
 ) -> tuple[Floats, Floats]:
-    """Point forecasts and quantiles of a stored model for the rows of some folds; NaN elsewhere."""
+    """Point forecasts and quantiles of a stored model for the rows of some folds; NaN elsewhere.
+
+    Args:
+        project: whose assumptions.
+        history: checked history.
+        folder: of the stored model.
+        engine: where to run.
+        rows: as `rows_of` gives them.
+        folds: numbers of origins.
+        actual: with the covariates that came instead of those assumed.
+    """
     stored = Stored(Package.outline(folder, project.host), folder)
-    forecast, quantiles = serve_origins(project, stored, history, engine, [(n, rows.origins[n]) for n in folds])
+    origins = [(n, rows.origins[n]) for n in folds]
+    forecast, quantiles = serve_origins(project, stored, history, engine, origins, actual=actual)
     values = np.full((len(rows.y), 1 + quantiles.shape[1]), np.nan)
     values[np.isin(rows.fold, list(folds))] = np.column_stack([forecast, quantiles])
     return values[:, 0], values[:, 1:]

@@ -29,13 +29,16 @@ if TYPE_CHECKING:
     from forecastcore.ports import Engine, ModelStore
     from forecastcore.project import Candidate, Project
     from forecastcore.timegrid import TimeGrid
+    from forecastcore.tracking.quick import Glance
     from forecastcore.tracking.store import MlflowStore
 
 __all__ = [
     "archive_stamps",
+    "asked_at",
     "assumptions",
     "engine",
     "future",
+    "glance",
     "history",
     "instant",
     "look_only",
@@ -237,6 +240,12 @@ def task(project: Project, grid: TimeGrid, origin: pd.Timestamp, threads: int = 
     )
 
 
+def asked_at(project: Project, found: History, past: pd.DataFrame, origin: pd.Timestamp) -> tuple[pd.DataFrame, Task]:
+    """The rows to forecast from an origin, still without covariates, and the task."""
+    asked = task(project, found.grid, origin)
+    return blank_future(list(past["unique_id"].unique()), found.grid, origin, asked.horizon), asked
+
+
 def threads() -> int:
     """Processors that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -282,6 +291,13 @@ def look_only(project: Project) -> AbstractContextManager[MlflowStore]:
     from forecastcore.tracking import look_only
 
     return look_only(**_whereabouts(project))
+
+
+def glance(project: Project) -> Glance:
+    """The champion and the last decision, without what takes time."""
+    from forecastcore.tracking import glance
+
+    return glance(**_whereabouts(project))
 
 
 def _whereabouts(project: Project) -> dict[str, Any]:

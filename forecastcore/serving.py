@@ -45,6 +45,16 @@ class Stored:
     package: Package
     folder: Path
 
+    @property
+    def uses_covariates(self) -> bool:
+        """Whether covariates change the forecast."""
+        return self.package.uses_covariates
+
+    @property
+    def digest(self) -> str:
+        """Of the folder."""
+        return self.package.digest
+
     def units(self, panel: pd.DataFrame, request: Mapping[str, Any]) -> list[Unit]:
         """Chunks of about equal numbers of points, none of which needs parameters of more series than it must.
 
@@ -116,13 +126,16 @@ def serve_origins(
     history: History,
     engine: Engine,
     origins: Sequence[tuple[int, pd.Timestamp]],
+    *,
+    actual: bool = False,
 ) -> tuple[Floats, Floats]:
     """Point forecasts and quantiles at numbered past origins, in the order (origin, series, step).
 
-    Series that did not yet exist at an origin have no rows there.
+    Series that did not yet exist at an origin have no rows there. `actual` gives the covariates that came instead of
+    those assumed.
     """
     stamped = [(number, origin.isoformat()) for number, origin in origins]
-    units = stored.units(history.panel, request_of(project, history.grid, origins=stamped))
+    units = stored.units(history.panel, request_of(project, history.grid, origins=stamped, actual=actual))
     frames = [frame for _, frame in engine.map(package_unit, history.panel, units)]
     frame = pd.concat(frames, ignore_index=True).sort_values(["fold", "unique_id", "step"], kind="stable")
     quantiles = frame[[quantile_column(q) for q in project.config.quantiles]]

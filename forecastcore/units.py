@@ -247,6 +247,8 @@ def fit_unit(panel: pd.DataFrame, request_text: str) -> bytes:
 def package_unit(panel: pd.DataFrame, request_text: str) -> pd.DataFrame:
     """Forecast with a stored model at some origins, assuming what would have been assumed there.
 
+    Where the request says so under `actual`, with the covariates that came, as far as they are known.
+
     Returns:
         `fold, unique_id, step, forecast, q10 …` and the rest of what `Package.forecast` gives.
     """
@@ -262,6 +264,8 @@ def package_unit(panel: pd.DataFrame, request_text: str) -> pd.DataFrame:
         task = runtime.task(setup.project, grid, origin)
         blank = blank_future(list(past["unique_id"].unique()), grid, origin, task.horizon)
         future = setup.assumptions.ahead(past, _known_part(panel, origin), blank, task).frame
+        if request.get("actual"):
+            future = setup.assumptions.actual(future, panel)
         rows = package.forecast(past, future, origin, _barred(request))
         rows.insert(0, "fold", number)
         blocks.append(rows)

@@ -44,6 +44,9 @@ COMMANDS = [
     "plan",
     "plan retrain",
     "plan predict",
+    "monitor",
+    "status",
+    "drill",
 ]
 
 MEAN = '''

@@ -445,8 +445,28 @@ def deployed(server):
         return {one.name: one for one in client.read_deployments()}
 
 
-def test_prefect_yaml_deploys_both_flows_to_run_from_this_clone_one_at_a_time(deployed):
-    assert set(deployed) == {"retrain", "predict"}
+def test_a_monitor_whose_policy_fires_is_degraded_starts_a_retrain_and_shows_why(server, make_project, tmp_path):
+    policies = [{"when": {"bias_beyond": 0.0}, "do": "retrain"}]
+    path = make_project(tmp_path, models=[{"type": "seasonal-naive"}], monitor={"policies": policies})
+    project = fc.Project.load(path)
+    fc.retrain(project, "2024-01-25T00:00Z")
+    fc.predict(project, "2024-01-26T00:00Z")
+    state = flow("monitor")(project=str(path), return_state=True)
+    assert (state.type, state.name) == ("COMPLETED", "Degraded"), state.message
+    assert state.message.startswith("retrain when bias beyond 0 for 1 of 1: it held in 1 of the newest 1 vintages")
+    assert "retrain done: Completed: " in state.message
+    shown = server.artifacts(run_id_of(state))
+    told = shown["forecastcore-tiny-monitor"].data
+    assert "| fired | retrain |" in told
+    assert "| all | all | 72 |" in told
+    assert len(json.loads(shown["forecastcore-tiny-worst-series"].data)) == 3
+    state = flow("monitor")(project=str(path), acting=False, return_state=True)
+    assert "retrain done" not in state.message
+    assert server.nothing_stored()
+
+
+def test_prefect_yaml_deploys_all_flows_to_run_from_this_clone_one_at_a_time(deployed):
+    assert set(deployed) == {"retrain", "predict", "monitor", "backfill"}
     for name, one in deployed.items():
         assert one.entrypoint == f"flows/{name}.py:{name}"
         assert one.pull_steps == [{"prefect.deployments.steps.set_working_directory": {"directory": str(ROOT)}}]
@@ -463,19 +483,26 @@ def test_the_scheduler_makes_runs_of_every_deployment(server, deployed):
         with server.client() as client:
             return client.read_flow_runs(deployment_filter=wanted)
 
-    until(lambda: all(scheduled(one) for one in deployed.values()), 90)
-    assert {run.state.name for one in deployed.values() for run in scheduled(one)} == {"Scheduled"}
+    planned = [one for one in deployed.values() if one.schedules]
+    until(lambda: all(scheduled(one) for one in planned), 90)
+    assert {run.state.name for one in planned for run in scheduled(one)} == {"Scheduled"}
+    assert [one.name for one in deployed.values() if not scheduled(one)] == ["backfill"]
 
 
 def test_schedules_keep_to_the_local_clock_through_two_years_of_clock_changes(deployed):
     from prefect.server.schemas import schedules
 
-    kinds = {"retrain": schedules.CronSchedule, "predict": schedules.IntervalSchedule}
-    hours, days = {"retrain": 4, "predict": 6}, {"retrain": 7, "predict": 1}
-    for name, one in deployed.items():
+    kinds = {
+        "retrain": schedules.CronSchedule,
+        "predict": schedules.IntervalSchedule,
+        "monitor": schedules.IntervalSchedule,
+    }
+    hours, days = {"retrain": 4, "predict": 6, "monitor": 7}, {"retrain": 7, "predict": 1, "monitor": 1}
+    for name, kind in kinds.items():
+        one = deployed[name]
         (planned,) = one.schedules
         assert planned.active
-        made = kinds[name].model_validate(planned.schedule.model_dump())
+        made = kind.model_validate(planned.schedule.model_dump())
         start = datetime(2026, 12, 1, tzinfo=UTC)
         dates = asyncio.run(made.get_dates(730 // days[name], start))
         local = [date.astimezone(ZoneInfo("Europe/Rome")) for date in dates]

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from forecastcore.errors import DataError, UsageError
+from forecastcore.errors import DataError, StateError, UsageError
 from forecastcore.testing import sample_history
 
 COVARIATES = {
@@ -272,15 +272,15 @@ def test_a_changed_question_asks_for_a_retrain(site):
 
 
 def test_a_model_that_was_tampered_with_is_not_loaded(site):
-    from forecastcore.errors import StateError
-
     site.retrain()
     (manifest,) = (site.folder / "mlartifacts").rglob("model.json")
     shutil.rmtree(site.folder.parent / "cache", ignore_errors=True)  # a checked copy would be served
     manifest.write_text(manifest.read_text(encoding="utf-8").replace('"horizon": 6', '"horizon": 7'), encoding="utf-8")
+    report = site.predict()
+    assert (report.model_version, report.series.ok) == ("none", 0)
+    assert len(site.table()) == 3 * 6  # not seven steps
     with pytest.raises(StateError):
-        site.predict()
-    assert "out" not in site.written
+        site.predict(model="1")
 
 
 def test_known_covariates_that_end_for_one_series_degrade_that_one(site):

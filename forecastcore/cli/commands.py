@@ -182,6 +182,47 @@ def _rollback_vintage(options: Namespace) -> tuple[Document, int]:
     return report.to_json(), OK
 
 
+def _monitor(options: Namespace) -> tuple[Document, int]:
+    from forecastcore.runs.monitor import monitor
+
+    project = _project(options)
+    report = monitor(project, options.as_of, last=options.last, steps=Progress())
+    if options.act and report.advice:
+        from forecastcore.runs.acting import act
+
+        report = act(project, report, steps=Progress())
+    return report.to_json(), DEGRADED if report.advice else OK
+
+
+def _drill(options: Namespace) -> tuple[Document, int]:
+    import dataclasses
+    import tempfile
+
+    from forecastcore import drill
+
+    project = _project(options)
+    with tempfile.TemporaryDirectory(prefix="forecastcore-drill-") as folder:
+        checks = drill.rehearse(
+            options.kind,
+            project,
+            Path(folder),
+            Progress(),
+            plugins=tuple(options.plugin or ()),
+            overrides=tuple(options.overrides or ()),
+        )
+    passed = all(check.passed for check in checks)
+    told = {"kind": options.kind, "passed": passed, "checks": [dataclasses.asdict(check) for check in checks]}
+    return {**_head("drill", project.config.name), **told}, OK if passed else FAILED
+
+
+def _status(options: Namespace) -> tuple[Document, int]:
+    from forecastcore.runs.status import status
+
+    project = _project(options)
+    told = status(project)
+    return {**_head("status", project.config.name), **told}, DEGRADED if told["freshness"]["stale"] else OK
+
+
 def _backtest(options: Namespace) -> tuple[Document, int]:
     from forecastcore.runs.contest import backtest
 
@@ -307,6 +348,7 @@ _COMMANDS: dict[str, Callable[[Any], tuple[Document, int]]] = {
     "backtest": _backtest,
     "demo": _demo,
     "doctor": _doctor,
+    "drill": _drill,
     "init": _init,
     "models_compare": _models_compare,
     "models_history": _models_history,
@@ -314,6 +356,7 @@ _COMMANDS: dict[str, Callable[[Any], tuple[Document, int]]] = {
     "models_promote": _models_promote,
     "models_rollback": _models_rollback,
     "models_show": _models_show,
+    "monitor": _monitor,
     "plan_predict": _plan_predict,
     "plan_retrain": _plan_retrain,
     "plugins_check": _plugins_check,
@@ -324,5 +367,6 @@ _COMMANDS: dict[str, Callable[[Any], tuple[Document, int]]] = {
     "retrain": _retrain,
     "rollback-vintage": _rollback_vintage,
     "schema": _schema,
+    "status": _status,
     "validate": _validate,
 }

@@ -31,6 +31,7 @@ exit codes: 0 ok, 1 failed, 2 usage or project file, 3 delivered but degraded, 4
 
 _TEMPLATES = ("minimal", "energy-load", "retail-demand", "databricks", "plugin-team")
 _ENGINES = ("local", "spark", "databricks")
+_DRILLS = ("weather-outage", "registry-loss", "sink-outage")
 _KINDS = ("model", "assumption", "sink", "source")
 
 
@@ -165,6 +166,7 @@ def build() -> argparse.ArgumentParser:
 
     _plan(commands)
     _delivery(commands)
+    _watch(commands)
     _models(commands)
 
     _plugins(commands)
@@ -250,6 +252,41 @@ def _delivery(commands: Any) -> None:
     rollback.add_argument("--issued-at", metavar="T", help="the origin to take back (default: the newest)")
     rollback.add_argument("--scenario", metavar="NAME", help="only this one (default: all of the origin)")
     rollback.add_argument("--reason", default="rolled back by hand", help="kept where the sink has a place for it")
+
+
+def _watch(commands: Any) -> None:
+    monitor = _command(
+        commands,
+        "monitor",
+        "delivered forecasts beside what came: accuracy, drift, and what the policies say; exit 3 where one fires",
+        ("monitor", "monitor --as-of 2026-11-01 --last 60", "monitor --act"),
+    )
+    monitor.add_argument("--as-of", metavar="T", help="actuals up to here are used (default: the newest value)")
+    monitor.add_argument(
+        "--last", type=_count, metavar="N", help="newest vintages to look at (default: monitor.last, 30)"
+    )
+    monitor.add_argument("--act", action="store_true", help="carry out what the policies ask for")
+
+    _command(
+        commands,
+        "status",
+        "champion, newest vintage and its age, degraded share, deployments and next run; exit 3 where it is stale",
+        ("status", "--json status"),
+    )
+    drill = _command(
+        commands,
+        "drill",
+        "rehearse an outage on a copy; exit 1 where a forecast would not be delivered as it must be",
+        ("drill weather-outage", "drill registry-loss", "drill sink-outage"),
+    )
+    drill.add_argument("kind", choices=_DRILLS, metavar="KIND", help=", ".join(_DRILLS))
+
+
+def _count(text: str) -> int:
+    number = int(text) if text.isdigit() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of vintages")
+    return number
 
 
 def _models(commands: Any) -> None:

@@ -325,11 +325,56 @@ def _plain(document: Document) -> str:
     return "\n".join(f"{key}: {value}" for key, value in document.items())
 
 
+def _status(document: Document) -> str:
+    champion, vintage, fresh = document["champion"], document["vintage"], document["freshness"]
+    decision, degraded = document["decision"], document["degraded"]
+    lines = ["champion   none yet: forecastcore retrain makes the first"]
+    if champion:
+        since = f"since {_minute(champion['since'])} UTC ({champion['age_days']:.1f} days)"
+        until = f"trained until {_minute(champion['trained_until'])}"
+        lines = [f"champion   {champion['model']}, version {champion['version']}, {since}, {until}"]
+    if decision:
+        lines.append(f"decision   {_minute(decision['at'])} {decision['action']}: {decision['reason']}")
+    if vintage:
+        lines.append(
+            f"vintage    from {_minute(vintage['issued_at'])} UTC, made {_minute(vintage['created_at'])},"
+            f" {vintage['rows']} rows in {vintage['sink']}"
+        )
+    lines.append(f"freshness  {'STALE' if fresh['stale'] else 'fresh'}: {fresh['reason']}")
+    if degraded:
+        lines.append(f"degraded   {degraded['share']:.1%} ({degraded['not_ok']} of {degraded['series']} series)")
+    lines += [f"runs       {_deployment(one)}" for one in document["deployments"]]
+    return "\n".join([*lines, *(f"           {note}" for note in document["notes"])])
+
+
+def _deployment(one: Document) -> str:
+    following = "paused" if one["paused"] else f"next {_minute(one['next_run'])}" if one["next_run"] else "on demand"
+    last = f"last {one['last_run']['state']} at {_minute(one['last_run']['at'])}" if one["last_run"] else "not run yet"
+    return f"{one['name']}: {following}, {last}"
+
+
+def _minute(text: str | None) -> str:
+    return text[:16].replace("T", " ") if text else "unknown"
+
+
+def _drill(document: Document) -> str:
+    lines = [f"{'holds' if c['passed'] else 'FAILS'}  {c['name']}: {c['detail']}" for c in document["checks"]]
+    end = "the forecast is delivered as it must be" if document["passed"] else "the forecast would not be delivered"
+    return "\n".join([*lines, f"{document['kind']}: {end}"])
+
+
+def _monitor(document: Document) -> str:
+    from forecastcore.watching.words import lines
+
+    return "\n".join(lines(document, table))
+
+
 _RENDER = {
     "backfill": _backfill,
     "backtest": _backtest,
     "demo": _demo,
     "doctor": _doctor,
+    "drill": _drill,
     "init": _init,
     "models compare": _models_compare,
     "models history": _models_history,
@@ -337,6 +382,7 @@ _RENDER = {
     "models promote": _entry,
     "models rollback": _entry,
     "models show": _models_show,
+    "monitor": _monitor,
     "plan predict": _plan,
     "plan retrain": _plan,
     "plugins check": _plugins_check,
@@ -346,5 +392,6 @@ _RENDER = {
     "reconcile": _reconcile,
     "retrain": _retrain,
     "rollback-vintage": _rollback_vintage,
+    "status": _status,
     "validate": _validate,
 }

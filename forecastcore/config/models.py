@@ -22,8 +22,10 @@ __all__ = [
     "EngineConfig",
     "KeepConfig",
     "ModelConfig",
+    "MonitorConfig",
     "PluginConfig",
     "PluginsConfig",
+    "PolicyConfig",
     "ProjectConfig",
     "PromotionConfig",
     "QualityConfig",
@@ -32,6 +34,7 @@ __all__ = [
     "SourceConfig",
     "TrackingConfig",
     "TrainingDataConfig",
+    "WhenConfig",
     "digest",
 ]
 
@@ -76,6 +79,13 @@ def _span(text: str) -> str:
         fine = None
     if not fine:
         raise custom_error(f"expected a time span such as 15min, 36h or 2D, got {text[:60]!r}")
+    return text
+
+
+def _for(text: str) -> str:
+    found = re.fullmatch(r"([1-9]\d{0,2}) of ([1-9]\d{0,2})", text)
+    if not found or int(found[1]) > int(found[2]):
+        raise custom_error(f"expected how many of how many vintages, such as 3 of 5, got {text[:60]!r}")
     return text
 
 
@@ -286,6 +296,73 @@ class KeepConfig(Config):
     """For how many days after their origin."""
 
 
+class WhenConfig(Config):
+    """Conditions of a policy; all that are named must hold at once."""
+
+    skill_below: Float | None = None
+    """Skill of a vintage against the seasonal naive on the same rows."""
+    mase_above: Float | None = None
+    """Mean absolute scaled error of a vintage."""
+    worse_than_promised: Float | None = None
+    """Share by which a vintage's error exceeds that of the version's backtest."""
+    bias_beyond: Annotated[Float, Field(ge=0)] | None = None
+    """Bias of a vintage in either direction, as a share of the actuals."""
+    coverage_below: Share | None = None
+    """Share of actuals between the outermost quantiles of a vintage."""
+    coverage_above: Share | None = None
+    """The same, too wide."""
+    degraded_above: Share | None = None
+    """Share of a vintage's rows that a fallback made, or nobody."""
+    drift_above: Annotated[Float, Field(ge=0)] | None = None
+    """Population stability index of an input, over what its training data had itself; 0.25 is the usual alarm."""
+    missing_above: Annotated[Int, Field(ge=0)] | None = None
+    """Vintages that the rhythm of the others asks for and nobody made."""
+    window: Annotated[str, AfterValidator(_for)] = Field("1 of 1", alias="for")
+    """In how many of the newest vintages that have come; drift and missing ones are looked at once."""
+
+    @model_validator(mode="after")
+    def _says_something(self) -> WhenConfig:
+        if not self.limits():
+            names = ", ".join(name for name in type(self).model_fields if name != "window")
+            raise custom_error(f"names no condition; there are {names}")
+        return self
+
+    def limits(self) -> dict[str, float]:
+        """The conditions that are named, with their limits."""
+        values = self.model_dump(exclude={"window"}, exclude_none=True)
+        return {name: float(value) for name, value in values.items()}
+
+    def counts(self) -> tuple[int, int]:
+        """How many of how many vintages."""
+        needed, _, window = self.window.partition(" of ")
+        return int(needed), int(window)
+
+
+class PolicyConfig(Config):
+    """What to do when delivered forecasts are not what they should be."""
+
+    when: WhenConfig
+    """The condition."""
+    do: Literal["retrain", "recalibrate", "alert", "demote"]
+    """Retrain; learn the intervals anew; say so; or return to the champion before, where it would have done better."""
+
+
+class MonitorConfig(Config):
+    """How delivered forecasts are watched."""
+
+    last: Annotated[Int, Field(ge=1, le=10_000)] = 30
+    """Newest vintages that are looked at."""
+    table: Text = "out/monitor"
+    """Folder of the table of results, one Parquet file per result; relative to the project file."""
+    stale_after: Span | None = None
+    """How old the newest vintage may be, such as 36h; twice the usual distance of vintages where it is left out."""
+    policies: tuple[PolicyConfig, ...] = (
+        PolicyConfig(when=WhenConfig(**{"skill_below": 0.0, "for": "3 of 5"}), do="retrain"),
+        PolicyConfig(when=WhenConfig(**{"worse_than_promised": 0.5, "for": "3 of 5"}), do="retrain"),
+    )
+    """What to do when; two that ask for a retrain where it is left out."""
+
+
 class EngineConfig(Config):
     """What the work runs on."""
 
@@ -354,6 +431,8 @@ class ProjectConfig(Config):
     """What holds a vintage back before it is published."""
     keep: KeepConfig = Field(default_factory=KeepConfig)
     """How long vintages stay in the sinks; for ever where it is left out."""
+    monitor: MonitorConfig = Field(default_factory=MonitorConfig)
+    """How delivered forecasts are watched, and what is done when they are not what they should be."""
     engine: EngineConfig = Field(default_factory=EngineConfig)
     """What the work runs on."""
     tracking: TrackingConfig = Field(default_factory=TrackingConfig)
@@ -362,7 +441,7 @@ class ProjectConfig(Config):
     """Which plugins may be loaded."""
 
 
-_ELSEWHERE = {"name", "sinks", "audit", "keep", "engine", "tracking", "promotion", "plugins"}
+_ELSEWHERE = {"name", "sinks", "audit", "keep", "monitor", "engine", "tracking", "promotion", "plugins"}
 
 
 def digest(config: ProjectConfig) -> str:

@@ -99,7 +99,7 @@ def plan_predict(
         keys = {}
         for scenario in scenarios:
             future = runtime.future(project, history, scenario, insist=package.uses_covariates)
-            keys[scenario] = run_key(project, history, future, scenario, version, package)
+            keys[scenario] = run_key(project, history, future, scenario, version, package.digest)
     return {
         "reads": _reads(project, history),
         "fits": {"candidates": [], "total": 0, "then": "stored parameters are applied, nothing is estimated"},

@@ -23,8 +23,10 @@ from forecastcore.frames import data_digest
 from forecastcore.messages import PredictReport, Publication, SeriesCount
 from forecastcore.package import Package
 from forecastcore.ports import Steps
+from forecastcore.runs.delivered import only_tells, readable
 from forecastcore.runs.remote import anywhere
 from forecastcore.runs.shelves import retain
+from forecastcore.runs.standins import LastSeason, Lenient, Served, marked, whoever_can
 from forecastcore.serving import Stored, serve
 
 if TYPE_CHECKING:
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
     from forecastcore.assumptions import Future
     from forecastcore.frames import History
     from forecastcore.messages import AssumptionNote, ModelVersion
-    from forecastcore.ports import Engine, ModelStore, Run
+    from forecastcore.ports import Engine, ModelStore
     from forecastcore.project import Project
 
 __all__ = ["check_same_question", "forecasts", "known_scenarios", "predict", "run_key", "table_schema"]
@@ -53,6 +55,8 @@ def predict(
     source: Source | None = None,
 ) -> PredictReport:
     """Deliver one vintage per scenario.
+
+    Where the champion cannot be loaded, the one before serves, else the last season; every row is degraded then.
 
     Args:
         project: what to forecast, and where to.
@@ -75,13 +79,12 @@ def predict(
     scenarios = known_scenarios(project, scenarios)
     runtime.instant(project, as_of)  # a moment that is none is told first
     store = runtime.store(project)
-    version = _chosen(store, model)
     history = runtime.history(project, as_of, steps, source=source)
-    stored = steps.run("load model", lambda: _stored(project, store, version))
-    check_same_question(project, history, stored.package, version)
+    served = steps.run("load model", lambda: _served(project, history, store, model))
+    version, run = served.version, f"predict {history.origin:%Y-%m-%d %H:%M}"
     engine = runtime.engine(project)
-    with store.run(f"predict {history.origin:%Y-%m-%d %H:%M}", tags={"forecastcore.command": "predict"}) as tracked:
-        vintages = [_vintage(project, history, stored, version, scenario, engine, steps) for scenario in scenarios]
+    with Lenient(store.run(run, tags={"forecastcore.command": "predict"})) as tracked:
+        vintages = [_vintage(project, history, served, scenario, engine, steps) for scenario in scenarios]
         steps.run("audit", lambda: _audited(project, history, version, vintages))
         published = [p for vintage in vintages for p in _delivered(project, vintage, steps)]
         report = PredictReport(
@@ -98,7 +101,7 @@ def predict(
             assumptions=tuple(note for vintage in vintages for note in vintage.notes),
             published=tuple(published),
             quality=dict(history.counts),
-            notes=history.notes,
+            notes=(*history.notes, *filter(None, [served.reason, tracked.note])),
             seconds=time.perf_counter() - started,
         )
         _track(tracked, report)
@@ -119,28 +122,39 @@ class _Vintage:
     notes: tuple[AssumptionNote, ...]
 
 
-def _stored(project: Project, store: ModelStore, version: ModelVersion) -> Stored:
-    folder = store.fetch(version)
-    return Stored(Package.outline(folder, project.host, version.digest or None), folder)
+def _served(project: Project, history: History, store: ModelStore, model: str) -> Served[Stored]:
+    """The model that was asked for; where the champion was and cannot be loaded, whoever can stand in for it."""
+
+    def load(version: ModelVersion) -> Stored:
+        folder = store.fetch(version)
+        package = Package.outline(folder, project.host, version.digest or None)
+        check_same_question(project, history, package, version)
+        return Stored(package, folder)
+
+    if model == "champion":
+        return whoever_can(project, history, store, lambda: _chosen(store, model), load)
+    version = _chosen(store, model)
+    return Served(version, load(version))
 
 
 def _vintage(
-    project: Project,
-    history: History,
-    stored: Stored,
-    version: ModelVersion,
-    scenario: str,
-    engine: Engine,
-    steps: Steps,
+    project: Project, history: History, served: Served[Stored], scenario: str, engine: Engine, steps: Steps
 ) -> _Vintage:
-    needed, name = stored.package.uses_covariates, f"forecast {scenario}"
+    model, version, name = served.model, served.version, f"forecast {scenario}"
+    needed = model.uses_covariates
     future = steps.run(f"assume {scenario}", lambda: runtime.future(project, history, scenario, insist=needed))
 
     def told(done: int, total: int) -> None:
         steps.progress(name, done, total)
 
-    rows = steps.run(name, lambda: serve(project, stored, history, future.frame, engine, told))
-    key = run_key(project, history, future, scenario, version, stored.package)
+    def work() -> pd.DataFrame:
+        if isinstance(model, LastSeason):
+            return model.forecast(history.panel, future.frame, history.origin)
+        return serve(project, model, history, future.frame, engine, told)
+
+    rows = steps.run(name, work)
+    key = run_key(project, history, future, scenario, version, model.digest)
+    rows = marked(rows, served.reason)
     if needed:
         carried = (rows["status"] == "ok").to_numpy() & (future.reasons != "")
         rows.loc[carried, "status"] = "degraded"
@@ -166,20 +180,15 @@ def forecasts(
     Returns:
         CONTRACT §3's table, sorted by scenario, series, origin and step; empty where nothing was delivered.
     """
-    for label, sink in project.sinks():
-        if _only_tells(sink):
-            continue
-        moment = _newest(sink) if issued_at == "latest" else runtime.instant(project, issued_at)
-        frame = _read(sink, moment)
-        if issued_at == "latest" and len(frame):
-            frame = frame[frame["issued_at"] == frame["issued_at"].max()]
-        if scenario is not None:
-            frame = frame[frame["scenario"] == scenario]
-        frame.attrs["sink"] = label
-        return frame.sort_values(["scenario", "unique_id", "issued_at", "step"], ignore_index=True)
-    raise UsageError(
-        "no sink of this project can be read back", hint="add {type: delta, path: out/forecasts} under sinks:"
-    )
+    label, sink = readable(project)
+    moment = _newest(sink) if issued_at == "latest" else runtime.instant(project, issued_at)
+    frame = _read(sink, moment)
+    if issued_at == "latest" and len(frame):
+        frame = frame[frame["issued_at"] == frame["issued_at"].max()]
+    if scenario is not None:
+        frame = frame[frame["scenario"] == scenario]
+    frame.attrs["sink"] = label
+    return frame.sort_values(["scenario", "unique_id", "issued_at", "step"], ignore_index=True)
 
 
 def _newest(sink: Any) -> pd.Timestamp | None:
@@ -230,7 +239,7 @@ def check_same_question(project: Project, history: History, package: Package, ve
 
 
 def run_key(
-    project: Project, history: History, future: Future, scenario: str, version: ModelVersion, package: Package
+    project: Project, history: History, future: Future, scenario: str, version: ModelVersion, digest: str
 ) -> str:
     """The identity of a vintage: the same project, origin, scenario, settings, data and model give the same key."""
     parts = {
@@ -239,7 +248,7 @@ def run_key(
         "scenario": scenario,
         "config": project.digest(),
         "data": data_digest(history.panel, future.frame),
-        "model": [version.version, package.digest],
+        "model": [version.version, digest],
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
@@ -322,8 +331,8 @@ def _publish(project: Project, table: pa.Table, key: str) -> list[Publication]:
     A sink that only tells of a vintage comes last, and not where a place of the vintage failed.
     """
     sinks = project.sinks()
-    places = [(label, sink) for label, sink in sinks if not _only_tells(sink)]
-    notices = [(label, sink) for label, sink in sinks if _only_tells(sink)]
+    places = [(label, sink) for label, sink in sinks if not only_tells(sink)]
+    notices = [(label, sink) for label, sink in sinks if only_tells(sink)]
     done = {label: _delivery(label, sink, table, key) for label, sink in places}
     lost = [label for label, answer in done.items() if answer.error]
     for label, sink in notices:
@@ -333,11 +342,6 @@ def _publish(project: Project, table: pa.Table, key: str) -> list[Publication]:
         else:
             done[label] = _delivery(label, sink, table, key)
     return [done[label] for label, _ in sinks]
-
-
-def _only_tells(sink: Any) -> bool:
-    """Whether a sink keeps nothing that could be read back, as a webhook."""
-    return bool(getattr(sink, "only_tells", False))
 
 
 def _delivery(label: str, sink: Any, table: pa.Table, key: str) -> Publication:
@@ -362,7 +366,7 @@ def _count(tables: Sequence[pa.Table]) -> SeriesCount:
     return SeriesCount(total=total, ok=total - degraded - failed, degraded=degraded, failed=failed)
 
 
-def _track(tracked: Run, report: PredictReport) -> None:
+def _track(tracked: Lenient, report: PredictReport) -> None:
     tracked.params(
         {
             "issued_at": report.issued_at.isoformat(),

@@ -27,6 +27,7 @@ from forecastcore.runs.gate import judge, recipe_of
 from forecastcore.runs.promotion import demote, settle
 from forecastcore.runs.record import METRICS, log_contest, log_setting, tags_of
 from forecastcore.runs.remote import anywhere
+from forecastcore.watching.drift import INPUTS, inputs_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float64]
 
-__all__ = ["retrain"]
+__all__ = ["example_of", "retrain"]
 
 #: what puts an ensemble together
 _CORE = PluginStamp(distribution="forecastcore", version=__version__, digest="")
@@ -93,7 +94,7 @@ def retrain(
         log_contest(tracked, contest, project.config.quantiles)
         folder = Path(scratch) / "model"
         steps.run(f"refit {contest.winner.name}", lambda: _refit(project, history, contest, engine, folder))
-        example = _example(project, history, folder)
+        example = example_of(project, history, folder)
         challenger = steps.run("register", lambda: store.register(tracked, folder, example=example))
         decision = steps.run("gate", lambda: judge(project, history, engine, contest, store, champion))
         after = settle(store, decision, challenger, champion, run_id=tracked.run_id, not_applied=not_applied)
@@ -166,6 +167,7 @@ def _refit(project: Project, history: History, contest: Contest, engine: Engine,
         members=members,
     )
     (folder / PROFILE).write_bytes(profile(history, task).to_bytes())
+    (folder / INPUTS).write_bytes(inputs_of(history, task).to_bytes())
     learned = calibrate(calibration_errors(project, history, contest, engine), config.horizon, config.quantiles)
     Package.seal(folder, manifest, learned, blend)
 
@@ -211,7 +213,7 @@ def _spread(relative_error: Floats, levels: Sequence[float]) -> tuple[float, ...
     return tuple(float(value) for value in np.quantile(relative_error, levels))
 
 
-def _example(project: Project, history: History, folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+def example_of(project: Project, history: History, folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Some series' newest rows, the last horizon of them as if not yet known, and the forecast they give."""
     package = Package.load(folder, project.host)
     manifest = package.manifest

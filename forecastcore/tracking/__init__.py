@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from forecastcore.tracking.quick import Glance
     from forecastcore.tracking.store import MlflowStore
 
-__all__ = ["look_only", "open_store"]
+__all__ = ["glance", "look_only", "open_store"]
 
 
 def open_store(*, project: str, uri: str, experiment: str, root: Path) -> MlflowStore:
@@ -50,3 +51,19 @@ def look_only(*, project: str, uri: str, experiment: str, root: Path) -> Iterato
         if connection.database is not None and connection.exists():
             uri = connection.copied(Path(scratch))
         yield open_store(project=project, uri=uri, experiment=experiment, root=root)
+
+
+def glance(*, project: str, uri: str, experiment: str, root: Path) -> Glance:
+    """The champion and the last decision; see `open_store`. A SQLite file is read without importing MLflow.
+
+    Raises:
+        TrackingError: MLflow cannot be asked.
+    """
+    from forecastcore.tracking.connect import Connection
+    from forecastcore.tracking.quick import Glance, glance
+
+    connection = Connection(uri, root)
+    if not connection.exists():
+        return Glance(None, None, None)
+    store = open_store(project=project, uri=uri, experiment=experiment, root=root)
+    return glance(store, connection.database, project)

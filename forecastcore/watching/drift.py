@@ -1,0 +1,181 @@
+"""Whether inputs are distributed as they were in training.
+
+Windows of the training data differ from the whole of it too: a winter's temperatures are not a year's. So it is kept
+with the model how much they did, and only what goes beyond that is drift.
+
+Sources: the population stability index as in Siddiqi (2006), Credit risk scorecards, whose 0.25 is the usual alarm; the
+distance of Kolmogorov and Smirnov.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from forecastcore.metrics import group_mean
+from forecastcore.profile import Panel, window_length
+from forecastcore.watching.messages import Drift
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from forecastcore.api import Task
+    from forecastcore.frames import History
+
+    Floats = npt.NDArray[np.float64]
+    Ints = npt.NDArray[np.intp]
+
+__all__ = ["ALARM", "INPUTS", "Inputs", "drift", "inputs_of", "psi"]
+
+#: file of a packed model that holds the distribution of its inputs
+INPUTS = "inputs.npz"
+#: index above which a distribution has moved, where training data itself was steady
+ALARM = 0.25
+_TENTHS = 10
+_PERCENT = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """The distribution of target and covariates in training.
+
+    Attributes:
+        ids: series.
+        centre, spread: mean and standard deviation of each series' target.
+        names: `y` and the covariates.
+        grid: values at 0, 1 … 100 % of each, shape (names, 101).
+        psi, ks: the largest that a window of the training data had against the whole of it; NaN with a single window.
+        length: steps in a window.
+    """
+
+    ids: npt.NDArray[np.str_]
+    centre: Floats
+    spread: Floats
+    names: npt.NDArray[np.str_]
+    grid: Floats
+    psi: Floats
+    ks: Floats
+    length: int
+
+    def to_bytes(self) -> bytes:
+        """As npz."""
+        out = io.BytesIO()
+        np.savez(
+            out,
+            ids=self.ids,
+            centre=self.centre,
+            spread=self.spread,
+            names=self.names,
+            grid=self.grid,
+            psi=self.psi,
+            ks=self.ks,
+            length=np.asarray(self.length),
+        )
+        return out.getvalue()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Inputs:
+        """From npz; nothing in it is run."""
+        with np.load(io.BytesIO(data), allow_pickle=False) as kept:
+            plain = {name: kept[name] for name in kept.files}
+        return cls(**{**plain, "length": int(plain["length"])})
+
+
+def inputs_of(history: History, task: Task) -> Inputs:
+    """The distribution of a checked history.
+
+    Args:
+        history: what a model is trained on.
+        task: whose horizon and seasons set the window's length.
+    """
+    panel, length = Panel.of(history), window_length(task)
+    ids = np.asarray(history.ids, dtype=np.str_)
+    centre = group_mean(panel.y, panel.series, len(ids))
+    spread = np.sqrt(group_mean((panel.y - centre[panel.series]) ** 2, panel.series, len(ids)))
+    values = _values(history, panel, centre, spread)
+    window = panel.age // length
+    full = window < np.diff(panel.starts).max() // length  # the oldest is cut short
+    grids, indices, distances = [], [], []
+    for one in values.values():
+        fine = np.isfinite(one)
+        grid = np.quantile(one[fine], np.linspace(0, 1, _PERCENT + 1)) if fine.any() else np.full(_PERCENT + 1, np.nan)
+        parts = [one[fine & (window == number)] for number in np.unique(window[full & fine])]
+        grids.append(grid)
+        indices.append(max((psi(grid, part) for part in parts), default=np.nan) if len(parts) > 1 else np.nan)
+        distances.append(max((_distance(grid, part) for part in parts), default=np.nan) if len(parts) > 1 else np.nan)
+    return Inputs(
+        ids=ids,
+        centre=centre,
+        spread=spread,
+        names=np.asarray(list(values), dtype=np.str_),
+        grid=np.stack(grids),
+        psi=np.asarray(indices, dtype=float),
+        ks=np.asarray(distances, dtype=float),
+        length=length,
+    )
+
+
+def drift(trained: Inputs, history: History) -> list[Drift]:
+    """How the newest window of a history is distributed, against training.
+
+    Args:
+        trained: of the model that serves.
+        history: checked; series that the model does not know are left out.
+    """
+    panel = Panel.of(history)
+    place = {uid: number for number, uid in enumerate(trained.ids.tolist())}
+    known = np.array([place.get(uid, -1) for uid in history.ids], dtype=np.intp)
+    centre, spread = (np.where(known >= 0, values[known], np.nan) for values in (trained.centre, trained.spread))
+    values = _values(history, panel, centre, spread)
+    recent = panel.age < trained.length
+    found = []
+    for number, name in enumerate(trained.names.tolist()):
+        if name not in values:
+            continue
+        part = values[name][recent & np.isfinite(values[name])]
+        index, usual = psi(trained.grid[number], part), float(trained.psi[number])
+        found.append(
+            Drift(
+                column=name,
+                rows=len(part),
+                psi=index,
+                usual_psi=usual,
+                ks=_distance(trained.grid[number], part),
+                usual_ks=float(trained.ks[number]),
+                drifted=bool(index > max(ALARM, np.nan_to_num(usual))),
+            )
+        )
+    return found
+
+
+def psi(grid: Floats, values: Floats) -> float:
+    """Population stability index of values, over tenths of a distribution that is given at 0, 1 … 100 %.
+
+    Half a value is added to each tenth on both sides, so that an empty one is not infinite. NaN without values.
+    """
+    if not len(values) or not np.isfinite(grid).all():
+        return float("nan")
+    edges = grid[_TENTHS:_PERCENT:_TENTHS]
+    expected = np.bincount(np.searchsorted(edges, grid[1:], side="left"), minlength=_TENTHS) / _PERCENT
+    counts = np.bincount(np.searchsorted(edges, values, side="left"), minlength=_TENTHS)
+    p, q = ((share * len(values) + 0.5) / (len(values) + 0.5 * _TENTHS) for share in (expected, counts / len(values)))
+    return float(((q - p) * np.log(q / p)).sum())
+
+
+def _distance(grid: Floats, values: Floats) -> float:
+    """Kolmogorov and Smirnov's, to a percent."""
+    if not len(values) or not np.isfinite(grid).all():
+        return float("nan")
+    theirs = (np.searchsorted(grid, grid, side="right") - 1) / _PERCENT
+    mine = np.searchsorted(np.sort(values), grid, side="right") / len(values)
+    return float(np.abs(mine - theirs).max())
+
+
+def _values(history: History, panel: Panel, centre: Floats, spread: Floats) -> dict[str, Floats]:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        y = (panel.y - centre[panel.series]) / spread[panel.series]
+    covariates = history.panel.columns.drop(["unique_id", "ds", "y"])
+    return {"y": y, **{str(name): history.panel[name].to_numpy(dtype=float) for name in covariates}}

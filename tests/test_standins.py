@@ -1,0 +1,139 @@
+"""A champion that cannot be loaded: the forecast goes out all the same, and says so in every row."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from forecastcore import runtime
+from forecastcore.errors import TrackingError
+from forecastcore.tracking import connect
+
+PLUGIN = """
+from dataclasses import dataclass
+from forecastcore.api import ModelSpec, hookimpl, per_series
+
+@per_series
+@dataclass(frozen=True)
+class Own:
+    def fit_series(self, series, task):
+        return {"last": float(series.y[-1])}
+
+    def predict_series(self, params, series, future, task):
+        return params["last"] + 0.001 * future.ds.astype("int64") / 3.6e12 % 7
+
+@hookimpl
+def forecastcore_models():
+    yield ModelSpec(name="own", summary="the last value", factory=Own)
+"""
+
+
+@pytest.fixture
+def reigning(make_site):
+    """Version 1 is a seasonal naive, version 2 a model of one's own and the champion."""
+    site = make_site().plugin(PLUGIN)
+    site.retrain("models=[{type: seasonal-naive}]")
+    site.retrain("models=[{type: own}]", promote=False)
+    assert site.cli("models", "promote", "2").code == 0
+    return site
+
+
+def artifact(site, number):
+    """Where MLflow keeps the files of a version."""
+    version = runtime.store(site.project()).resolve(number)
+    (found,) = [p.parent for p in (site.folder / "mlartifacts").rglob("model.json") if version.model in p.read_text()]
+    return found
+
+
+def deleted(site, number):
+    shutil.rmtree(artifact(site, number))
+
+
+def corrupted(site, number):
+    file = artifact(site, number) / "conformal.npz"
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+
+
+def with_spoilt_parameters(site, number):
+    file = next(path for path in (artifact(site, number) / "state").rglob("*") if path.is_file())
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+
+
+def without_its_plugin(site, number):
+    assert number == "2"
+    site.write(plugins={"load": []})
+
+
+def forgotten(site, tmp_path, monkeypatch):
+    """Another machine: nothing is at hand that was fetched before."""
+    monkeypatch.setenv("FORECASTCORE_CACHE", str(tmp_path / "empty"))
+
+
+@pytest.mark.parametrize("broken", [deleted, corrupted, with_spoilt_parameters, without_its_plugin])
+def test_the_champion_before_serves_in_time_and_every_row_says_why(reigning, tmp_path, monkeypatch, broken):
+    broken(reigning, "2")
+    forgotten(reigning, tmp_path, monkeypatch)
+    told = reigning.cli("--json", "predict")
+    assert told.code == 3
+    assert (told.document["model"], told.document["model_version"]) == ("seasonal-naive", "1")
+    assert told.document["series"] == {"total": 3, "ok": 0, "degraded": 3, "failed": 0}
+    assert any("champion-unavailable: the champion cannot be loaded: " in note for note in told.document["notes"])
+    rows = reigning.table()
+    assert (len(rows), set(rows["status"])) == (3 * 6, {"degraded"})
+    assert rows["reason"].str.startswith("champion-unavailable: ").all()
+    assert np.isfinite(rows[["forecast", "q10", "q50", "q90"]]).all(axis=None)
+
+
+def test_where_no_champion_can_be_loaded_the_last_season_goes_out(reigning, tmp_path, monkeypatch):
+    corrupted(reigning, "1")
+    deleted(reigning, "2")
+    forgotten(reigning, tmp_path, monkeypatch)
+    told = reigning.cli("--json", "predict")
+    assert told.code == 3
+    assert (told.document["model"], told.document["model_version"]) == ("seasonal-naive", "none")
+    rows = reigning.table()
+    assert set(rows["model"]) == {"seasonal-naive"}
+    assert set(rows["status"]) == {"degraded"}
+    assert rows["reason"].str.contains("the champion before cannot be loaded").all()
+    history = reigning.project().source().read(["unique_id", "y"]).to_pandas()
+    last = history.groupby("unique_id")["y"].apply(lambda y: y.iloc[-24:-18].tolist())
+    assert rows.groupby("unique_id")["forecast"].apply(list).to_dict() == last.to_dict()
+    assert (rows["q10"] <= rows["forecast"]).all()
+    assert reigning.cli("--json", "predict").document["published"][0]["already"]
+
+
+def test_a_version_that_was_asked_for_by_number_is_never_stood_in_for(reigning, tmp_path, monkeypatch):
+    deleted(reigning, "2")
+    forgotten(reigning, tmp_path, monkeypatch)
+    assert reigning.cli("predict", "--model", "2").code == 1
+    assert not (reigning.folder / "out").exists()
+
+
+def test_with_mlflow_away_the_champion_at_hand_serves_and_says_that_nothing_was_recorded(make_site, monkeypatch):
+    site = make_site()
+    site.retrain()
+    site.predict(as_of="2024-03-10T00:00Z")
+
+    def away(self):
+        raise ConnectionError("connection refused")
+
+    monkeypatch.setattr(connect.Connection, "client", property(away))
+    with pytest.raises(TrackingError):
+        site.retrain()
+    told = site.cli("--json", "predict")
+    assert told.code == 0
+    assert told.document["run_id"] == ""
+    assert any("this run is not recorded in MLflow" in note for note in told.document["notes"])
+    assert len(site.table()) == 18
+
+
+def test_a_repaired_champion_makes_the_newer_vintage_of_the_same_origin(reigning, tmp_path, monkeypatch):
+    place = artifact(reigning, "2")
+    place.rename(tmp_path / "aside")
+    forgotten(reigning, tmp_path, monkeypatch)
+    assert reigning.cli("predict").code == 3
+    (tmp_path / "aside").rename(place)
+    assert reigning.cli("predict").code == 0
+    rows = reigning.table()
+    newest = rows[rows["created_at"] == rows["created_at"].max()]
+    assert set(newest["model_version"]) == {"2"}
