@@ -168,9 +168,15 @@ POINTS = [
 
 @pytest.mark.parametrize("rounds", counts(1, 10))
 def test_a_caller_that_dies_anywhere_finds_its_run_again(caller, forks, rounds):
+    def program(run):
+        run.enter("RUNNING")
+        while run.reads < 5:  # so that the fourth question comes while it goes on, however slow the machine is
+            run.pause(0.02)
+        caller.leave_report(run)
+
+    caller.workspace.runs.program = program
     for trial, (pattern, nth, after) in enumerate(POINTS * rounds):
         before, root = len(caller.workspace.runs), caller.root / f"trial-{trial}"
-        caller.workspace.runs.program = caller.program(0.15)
         caller.workspace.kill(pattern, forks.begin(root, trial), nth, after=after)
         forks.go()
         assert forks.ended() == -signal.SIGKILL, (pattern, nth)
