@@ -68,6 +68,15 @@ def test_a_lost_answer_to_a_submission_never_starts_a_second_run(caller, trials)
     assert no_orphan(caller.workspace)
 
 
+def test_who_may_neither_list_runs_nor_ask_for_a_name_has_the_token(caller):
+    caller.workspace.deny("runs/list")
+    caller.workspace.fault("scim", 404, error_code="ENDPOINT_NOT_FOUND")
+    caller.workspace.fault("HEAD", 501)
+    caller.workspace.reset("runs/submit", after=True, times=2)
+    caller.run()
+    assert len(caller.workspace.runs) == 1
+
+
 def test_an_answer_that_takes_too_long_is_a_lost_one(caller):
     caller.workspace.latency("runs/submit", 0.6, after=True, times=1)
     caller.run(boss=caller.boss(request=0.3))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 import json
@@ -119,8 +120,10 @@ def _posted(boss: Supervisor, ticket: Ticket) -> int:
     sent = itertools.count()
 
     def post() -> int:
-        if next(sent) and (found := find(boss, ticket)):
-            return found
+        if next(sent):
+            with contextlib.suppress(Refused):  # who may not list runs has the token
+                if found := find(boss, ticket):
+                    return found
         return int(boss.workspace.call("POST", f"{JOBS}/submit", body=ticket.payload)["run_id"])
 
     return boss.asked(post)
@@ -145,7 +148,8 @@ def _recognised(boss: Supervisor, ticket: Ticket, state: State) -> Ticket | None
     if nonce != ticket.nonce and state.over:
         boss.tickets.write(ticket.having(outcome="taken"))
         return None
-    return boss.tickets.write(ticket.having(url=state.url, nonce=nonce, folder=run_folder(boss.volume, nonce)))
+    url = state.url or f"{boss.workspace.host}/#job/{ticket.run_id}/run/{ticket.run_id}"
+    return boss.tickets.write(ticket.having(url=url, nonce=nonce, folder=run_folder(boss.volume, nonce)))
 
 
 def _resumed(boss: Supervisor, ticket: Ticket) -> Ticket | None:

@@ -98,7 +98,7 @@ class Workspace:
 
     Attributes:
         host: address.
-        user: whom the workspace takes us for.
+        user: whom the workspace takes us for; empty where it does not say.
     """
 
     def __init__(self, profile: str | None = None, *, pause: float = 1.0, request: float = REQUEST) -> None:
@@ -162,14 +162,10 @@ class Workspace:
         try:
             said = patient(ask, until=time.monotonic() + REQUEST * _FIRST, pause=pause)
         except Refused as error:
-            raise self.explained(error, "asking who this is") from error
-        if "userName" not in said:
-            raise DatabricksRunError(
-                f"Databricks: {self.host} does not answer like a workspace",
-                fault="unreachable",
-                hint="mend DATABRICKS_HOST",
-            )
-        return str(said["userName"])
+            if error.fault in {"unauthenticated", "forbidden"}:
+                raise self.explained(error, "asking who this is") from error
+            return ""  # it knows us, and not this question
+        return str(said.get("userName", ""))
 
     def call(
         self,
@@ -231,13 +227,11 @@ class Workspace:
         self.call("PUT", _file(path), query={"overwrite": "true"}, data=content)
 
     def exists(self, path: str) -> bool:
-        """Whether a file of a volume is there."""
+        """Whether a file of a volume is known to be there; where the answer is no answer, it has to be written."""
         try:
             self.call("HEAD", _file(path))
-        except Refused as error:
-            if error.fault == "gone":
-                return False
-            raise
+        except (Refused, Unavailable):
+            return False
         return True
 
     def read_json(self, path: str) -> Any:
