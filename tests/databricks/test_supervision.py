@@ -323,9 +323,15 @@ def test_tokens_that_expire_in_the_middle_are_replaced(caller, monkeypatch, tria
     for timer in timers:
         timer.start()
     together(caller.run, trials, at_once=trials)
+    caller.workspace.runs.program = lambda run: (caller.leave_report(run), caller.workspace.expire_tokens())
+    boss = caller.boss()
+    ticket = caller.submit("late", boss)
+    state = wait(boss, ticket, Steps())
+    caller.workspace.expire_tokens()
+    assert fetch(boss, ticket, state).report["run"] == ticket.run_id
     refused = [request for request in caller.workspace.requests if request.status == 401]
-    assert refused
-    assert len(caller.workspace.runs) == trials
+    assert "GET" in {request.method for request in refused if request.path.endswith("report.json")}
+    assert len(caller.workspace.runs) == trials + 1
 
 
 # -- never left running

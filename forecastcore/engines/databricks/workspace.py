@@ -182,26 +182,8 @@ class Workspace:
             Unavailable: no answer, or one that says to ask again.
             Refused: anything else that is no success.
         """
-        for left in reversed(range(_FIRST)):
-            try:
-                return self._once(method, path, query=query, body=body, data=data)
-            except Refused as error:
-                if error.fault != "unauthenticated" or not left:
-                    raise
-            self._client = self._connect()
-        raise AssertionError  # pragma: no cover - the last attempt answers or raises
-
-    def _once(self, method: str, path: str, **request: Any) -> dict[str, Any]:
-        from databricks.sdk.errors.base import DatabricksError
-
-        content = request.pop("data")
-        sent = {**request, "data": BytesIO(content) if content is not None else None}
-        headers = {"Content-Type": "application/octet-stream"} if content is not None else {}
-        try:
-            answer = self._client.api_client.do(method, path, headers=headers, **sent)
-        except (TimeoutError, DatabricksError, OSError, ValueError) as error:
-            cause = error.__cause__ if isinstance(error, TimeoutError) and error.__cause__ else error
-            raise _meant(cause) from error
+        headers = {} if data is None else {"Content-Type": "application/octet-stream"}
+        answer = self._asked(method, path, query=query, body=body, data=data, headers=headers)
         return dict(answer) if isinstance(answer, dict) else {"items": answer}
 
     def read(self, path: str) -> bytes:
@@ -211,16 +193,33 @@ class Workspace:
             Unavailable: as `call`.
             Refused: as `call`; its fault is `gone` where there is no such file.
         """
+        with self._asked("GET", _file(path), raw=True)["contents"] as stream:
+            try:
+                content: bytes = stream.read()
+            except OSError as error:
+                raise _meant(error) from error
+        return content
+
+    def _asked(self, method: str, path: str, **request: Any) -> Any:
+        for left in reversed(range(_FIRST)):
+            try:
+                return self._once(method, path, **request)
+            except Refused as error:
+                if error.fault != "unauthenticated" or not left:
+                    raise
+            self._client = self._connect()
+        raise AssertionError  # pragma: no cover - the last attempt answers or raises
+
+    def _once(self, method: str, path: str, **request: Any) -> Any:
         from databricks.sdk.errors.base import DatabricksError
 
+        if request.get("data") is not None:
+            request["data"] = BytesIO(request["data"])
         try:
-            answer = self._client.api_client.do("GET", _file(path), raw=True)
-            with answer["contents"] as stream:
-                content: bytes = stream.read()
+            return self._client.api_client.do(method, path, **request)
         except (TimeoutError, DatabricksError, OSError, ValueError) as error:
             cause = error.__cause__ if isinstance(error, TimeoutError) and error.__cause__ else error
             raise _meant(cause) from error
-        return content
 
     def write(self, path: str, content: bytes) -> None:
         """Write a file of a volume, folders too."""
