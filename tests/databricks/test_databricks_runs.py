@@ -1,5 +1,7 @@
 """Whole projects on Databricks: the real wheels run there, and give what they give here; every fault is told once."""
 
+import contextlib
+import io
 import json
 import os
 import shutil
@@ -105,15 +107,17 @@ def test_where_the_projects_folder_is_not_seen_its_files_and_plugins_are_in_the_
         words = [word.replace("/Volumes/", f"{databricks.volumes}/") for word in run.parameters]
         place = Path(words[1])
         place.write_text(place.read_text().replace(str(away.folder), "/not/seen"))
-        cluster_main.main(words)
+        with contextlib.redirect_stdout(log):
+            cluster_main.main(words)
 
-    databricks.runs.program = program
+    log, databricks.runs.program = io.StringIO(), program
     away.plugin(PLUGIN, "plugins/own.py").write(models=[{"type": "level"}])
     told = away.cli("--json", "backtest")
     assert told.code == 0, told.out
     home = databricks.volumes / "main/fc/jobs/forecastcore/projects/small"
     assert (home / "history.parquet").read_bytes() == (away.folder / "history.parquet").read_bytes()
     assert [row["model"] for row in told.document["leaderboard"]] == ["level"], "its plugin, whose file is not there"
+    assert "forecastcore: load" in log.getvalue()
     assert away.cli("backtest").code == 0
     assert len(databricks.asked("projects/small/history.parquet")) == 1, "sent once per content"
 
