@@ -30,7 +30,7 @@ COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generat
 	$(addprefix --no-emit-package ,forecastcore $(notdir $(MEMBERS)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev azurite java demo test test-slow bench lint format lock clean
+.PHONY: help setup setup-dev azurite java demo up down test test-slow bench lint format lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
@@ -46,6 +46,12 @@ java: ## the Java that the tests on Spark run in (Debian: installed where there 
 
 demo: $(RUNTIME) ## write demo-project/, retrain and predict on real data
 	@$(BIN)/forecastcore demo demo-project
+
+up: $(RUNTIME) ## Prefect's server and worker, the deployments, and MLflow's pages, on 127.0.0.1
+	@$(BIN)/python scripts/services.py up
+
+down: $(RUNTIME) ## end just what `make up` started
+	@$(BIN)/python scripts/services.py down
 
 test: $(DEV) $(AZURITE) java ## all tests that are not slow; the wheels are built and tried too
 	@$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)

@@ -162,6 +162,7 @@ def summary(report: PredictReport, project: Project) -> str:
         f"{project.config.horizon} steps of {plain(project.config.frequency)}, {report.rows} rows by "
         f"{plain(report.model)}, version {plain(report.model_version)}; {report.seconds:.1f} s.",
         _series(report.series),
+        _table(("series", "not ok because"), [[count, reason] for reason, count in report.reasons.items()]),
         "### Assumed" if assumed else "",
         _table(("scenario", "covariate", "by", "rows", "remark"), assumed),
         "### Published",
@@ -236,6 +237,8 @@ def _elsewhere(where: str) -> str:
 
 def _mlflow(project: Project, run_id: str) -> str:
     """The way to the run: a link, or the command that opens the database."""
+    if not run_id:
+        return "### MLflow\n\nthis run is not recorded: MLflow could not be asked"
     uri = project.tracking().uri or ""
     place = f"#/runs/{run_id}?workflowType=machine_learning"
     parts = urlsplit(uri)

@@ -163,14 +163,16 @@ def truthfully(work: Callable[[], State[Any]]) -> State[Any]:
         return Failed(message=_cause(error), data=error)
 
 
-def delivered(words: str, series: SeriesCount) -> State[None]:
+def delivered(words: str, series: SeriesCount, cause: str = "") -> State[None]:
     """`Completed`, or `Completed` by the name of `Degraded` where a series was served by a fallback, or not at all.
 
     Args:
         words: what was done.
         series: how many were served how.
+        cause: why most of those are not ok that are not; told first.
     """
     whole = series.ok == series.total
+    words = words if whole or not cause else f"{cause}; {words}"
     counts = f"{series.total} series: {series.ok} ok, {series.degraded} degraded, {series.failed} failed"
     return Completed(name="Completed" if whole else "Degraded", message=f"{words}; {counts}")
 

@@ -44,7 +44,7 @@ def predict(
         who = f"{report.model}, version {report.model_version}"
         again = ", published before" if all(p.already for p in report.published) else ""
         words = f"{report.rows} rows from {report.issued_at:%Y-%m-%d %H:%M} UTC by {who}{again}"
-        return delivered(words, report.series)
+        return delivered(words, report.series, next(iter(report.reasons), ""))
 
     return truthfully(work)
 

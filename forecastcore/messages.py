@@ -269,7 +269,7 @@ class BacktestReport(Message):
 
 
 class PredictReport(Message):
-    """What a predict did."""
+    """What a predict did; `reasons` counts the series that are not ok by why, in any scenario, most first."""
 
     schema_: str = Field("forecastcore/predict/1", alias="schema")
     command: str = "predict"
@@ -283,6 +283,7 @@ class PredictReport(Message):
     model_version: str
     rows: int
     series: SeriesCount
+    reasons: dict[str, int] = Field(default_factory=dict)
     assumptions: tuple[AssumptionNote, ...] = ()
     published: tuple[Publication, ...] = ()
     quality: dict[str, int] = Field(default_factory=dict)

@@ -136,6 +136,10 @@ class ModelStore(Protocol):
         """
         ...
 
+    def parameter(self, run_id: str, name: str) -> str | None:
+        """A parameter of a run; None where there is no such run or parameter."""
+        ...
+
     def ledger(self) -> list[LedgerEntry]:
         """All decisions, oldest first."""
         ...

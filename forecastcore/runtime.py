@@ -37,6 +37,7 @@ __all__ = [
     "asked_at",
     "assumptions",
     "engine",
+    "engine_here",
     "future",
     "glance",
     "history",
@@ -280,6 +281,16 @@ def engine(project: Project, *, soon: bool = False) -> Engine:
         check_session(there.master, there.remote)
         return SparkEngine(there.master, there.remote, there.conf, there.tasks, _seconds(there.timeout))
     raise UsageError(f"engine.type {kind!r} cannot be run by this version", hint="write engine: {type: local}")
+
+
+def engine_here(project: Project) -> Engine:
+    """The project's engine; where that runs whole use cases elsewhere, the processes of this machine."""
+    if project.config.engine.type != "databricks":
+        return engine(project)
+    from forecastcore.config import engines as settings
+    from forecastcore.engines.local import LocalEngine
+
+    return LocalEngine(threads(), _seconds(settings.LocalEngine().timeout))
 
 
 def _seconds(span: str) -> float:

@@ -47,6 +47,8 @@ COMMANDS = [
     "monitor",
     "status",
     "drill",
+    "explain",
+    "diff",
 ]
 
 MEAN = '''

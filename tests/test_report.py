@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from forecastcore.errors import UsageError
 from forecastcore.frames import History
 from forecastcore.messages import (
+    AssumptionError,
     AssumptionNote,
     Decision,
     Guard,
@@ -281,6 +282,25 @@ def test_the_decision_stands_there_in_words_with_its_conditions(page_of):
     assert "Champion before" in text
     assert "ets, version 1" in text
     assert "20 % smaller than the best seasonal naive's".replace(" ", "") in text.replace(" ", "")
+
+
+def test_the_foresight_premium_and_how_wrongly_covariates_were_assumed_stand_there(page_of):
+    ids = ["a"]
+    plain = Reader(page_of(history_of(ids), table_of(ids), retrain_report())).text
+    assert "Premium" not in plain
+    assert "How far from what came" not in plain
+    steps = tuple(0.01 * step for step in range(1, HORIZON + 1))
+    error = AssumptionError(
+        covariate="heat", assumption="weather", rows=96, bias=-0.5, mae=1.25, scaled=0.125, scaled_by_step=steps
+    )
+    board = (
+        LeaderboardRow(name="ridge", model="ridge", params={}, status="ok", mase=0.8, premium=0.1234),
+        LeaderboardRow(name="ets", model="ets", params={}, status="ok", mase=0.9),
+    )
+    retrained = retrain_report(leaderboard=board, assumption_errors=(error,))
+    told = Reader(page_of(history_of(ids), table_of(ids), retrained))
+    assert {"+0.123", "0.0100", "0.120", "0.240", "at step 12", "at step 24"} <= set(told.words)
+    assert "How far from what came the covariates were assumed" in told.text
 
 
 def test_what_the_quality_check_repaired_is_told(page_of):

@@ -215,6 +215,32 @@ def _drill(options: Namespace) -> tuple[Document, int]:
     return {**_head("drill", project.config.name), **told}, OK if passed else FAILED
 
 
+def _diff(options: Namespace) -> tuple[Document, int]:
+    from forecastcore.runs.diff import diff
+
+    project = _project(options)
+    told = diff(project, options.one, options.two, scenario=options.scenario, top=options.top)
+    return {**_head("diff", project.config.name), **told}, OK
+
+
+def _explain(options: Namespace) -> tuple[Document, int]:
+    from dataclasses import asdict
+
+    from forecastcore.config.words import did_you_mean
+    from forecastcore.explaining.codes import codes
+
+    if options.key in codes():
+        return {**_head("explain"), "code": options.key, **asdict(codes()[options.key])}, OK
+    if not {"@", "+"} & set(options.key):
+        hint = did_you_mean(options.key, codes()) or "a row is SERIES@MOMENT or SERIES+STEP"
+        raise UsageError(f"{options.key!r} is neither a code nor a row of the table", hint=hint)
+    from forecastcore.runs.explain import explain
+
+    project = _project(options)
+    told = explain(project, options.key, issued_at=options.issued_at, scenario=options.scenario)
+    return {**_head("explain", project.config.name), **told}, OK
+
+
 def _status(options: Namespace) -> tuple[Document, int]:
     from forecastcore.runs.status import status
 
@@ -347,8 +373,10 @@ _COMMANDS: dict[str, Callable[[Any], tuple[Document, int]]] = {
     "backfill": _backfill,
     "backtest": _backtest,
     "demo": _demo,
+    "diff": _diff,
     "doctor": _doctor,
     "drill": _drill,
+    "explain": _explain,
     "init": _init,
     "models_compare": _models_compare,
     "models_history": _models_history,

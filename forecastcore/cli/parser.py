@@ -273,6 +273,27 @@ def _watch(commands: Any) -> None:
         "champion, newest vintage and its age, degraded share, deployments and next run; exit 3 where it is stale",
         ("status", "--json status"),
     )
+    diff = _command(
+        commands,
+        "diff",
+        "what changed between two vintages; of the top movers how much by data, assumption, model and code",
+        ("diff previous latest", "diff 2026-11-23 2026-11-24", "diff 3fa94c21 b07d55e9 --top 20"),
+    )
+    for name in ("one", "two"):
+        diff.add_argument(
+            name, metavar="RUN", help="a run key or its beginning, a run id, an origin, previous, or latest"
+        )
+    diff.add_argument("--scenario", default="base", metavar="NAME", help="which (default: base)")
+    diff.add_argument("--top", type=_count, default=10, metavar="N", help="movers to tell (default: 10)")
+    explain = _command(
+        commands,
+        "explain",
+        "a code, or one row of the table: model, inputs, assumptions, fallbacks, contributions",
+        ("explain champion-unavailable", "explain shop-1+3", "explain shop-1@2026-11-25T06:00Z --scenario heatwave"),
+    )
+    explain.add_argument("key", metavar="KEY", help="a code of an error or reason, SERIES@MOMENT, or SERIES+STEP")
+    explain.add_argument("--issued-at", metavar="T", help="the row's origin (default: the newest)")
+    explain.add_argument("--scenario", default="base", metavar="NAME", help="which (default: base)")
     drill = _command(
         commands,
         "drill",
@@ -285,7 +306,7 @@ def _watch(commands: Any) -> None:
 def _count(text: str) -> int:
     number = int(text) if text.isdigit() else 0
     if number < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of vintages")
+        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
     return number
 
 

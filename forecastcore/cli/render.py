@@ -117,6 +117,7 @@ def _predict(document: Document) -> str:
     lines = [
         f"{document['project']} from {document['issued_at']}: {document['rows']} rows by {made_by}",
         _series(document["series"]),
+        *(f"  {count} series: {reason}" for reason, count in document["reasons"].items()),
         *_quality(document),
         *(["assumed:", *by] if by else []),
         "published:",
@@ -325,6 +326,18 @@ def _plain(document: Document) -> str:
     return "\n".join(f"{key}: {value}" for key, value in document.items())
 
 
+def _diff(document: Document) -> str:
+    from forecastcore.explaining.words import diff_lines
+
+    return "\n".join(diff_lines(document, table))
+
+
+def _explain(document: Document) -> str:
+    from forecastcore.explaining.words import lines
+
+    return "\n".join(lines(document))
+
+
 def _status(document: Document) -> str:
     champion, vintage, fresh = document["champion"], document["vintage"], document["freshness"]
     decision, degraded = document["decision"], document["degraded"]
@@ -373,8 +386,10 @@ _RENDER = {
     "backfill": _backfill,
     "backtest": _backtest,
     "demo": _demo,
+    "diff": _diff,
     "doctor": _doctor,
     "drill": _drill,
+    "explain": _explain,
     "init": _init,
     "models compare": _models_compare,
     "models history": _models_history,

@@ -88,7 +88,7 @@ def _page(
         ("earlier", "An earlier forecast, and what came", pictures.earlier(vintages, vintage, history, clock)),
         ("models", "How the candidates did", tables.leaderboard(retrained, clock)),
         ("decision", "The decision", tables.decided(retrained)),
-        ("assumed", "What was assumed", tables.assumed(predicted, project)),
+        ("assumed", "What was assumed", join([tables.assumed(predicted, project), tables.assumed_wrongly(retrained)])),
         ("delivery", "Delivery and data", tables.delivery(predicted, retrained, vintage, clock)),
     ]
     shown = [(key, title, content) for key, title, content in sections if content]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from forecastcore.report.views import View, Vintage
     from forecastcore.report.words import Clock
 
-__all__ = ["all_series", "assumed", "attention", "decided", "delivery", "leaderboard"]
+__all__ = ["all_series", "assumed", "assumed_wrongly", "attention", "decided", "delivery", "leaderboard"]
 
 #: series in a table
 _LISTED = 5000
@@ -104,7 +104,9 @@ def leaderboard(retrained: RetrainReport | None, clock: Clock) -> Html:
     """The candidates, best first; empty where there was no retrain."""
     if retrained is None:
         return Html("")
-    head = ("Candidate", "Status", "MASE", "RMSSE", "WQL", "Bias", "In the band", "Skill", "Seconds", "Remark")
+    told = any(row.premium is not None for row in retrained.leaderboard)
+    errors = ("MASE", "RMSSE", "WQL", "Bias", "In the band", "Skill", *(["Premium"] if told else []))
+    head = ("Candidate", "Status", *errors, "Seconds", "Remark")
     rows = [
         [
             row.name,
@@ -113,6 +115,7 @@ def leaderboard(retrained: RetrainReport | None, clock: Clock) -> Html:
             words.share(row.bias, 1),
             words.share(row.coverage),
             words.share(row.skill),
+            *([_premium(row.premium)] if told else []),
             words.number(row.seconds),
             row.reason,
         ]
@@ -125,7 +128,40 @@ def leaderboard(retrained: RetrainReport | None, clock: Clock) -> Html:
         " units of the seasonal naive's error on the training data. WQL: loss of the quantiles. Skill: how much smaller"
         " the MASE is than the best seasonal naive's."
     )
-    return join([table(caption, head, rows, numeric=range(2, 9)), el("p", explained, class_="note")])
+    if told:
+        explained += (
+            " Premium, the foresight premium: how much smaller the MASE of the same fitted models would be, were the"
+            " covariates' future known instead of assumed."
+        )
+    numeric = range(2, len(head) - 1)
+    return join([table(caption, head, rows, numeric=numeric), el("p", explained, class_="note")])
+
+
+def _premium(value: float | None) -> str:
+    return words.NOTHING if value is None else f"{value:+.3f}"
+
+
+def assumed_wrongly(retrained: RetrainReport | None) -> Html:
+    """How far what was assumed lay from what came, at the backtest's origins; empty where nothing is assumed."""
+    if retrained is None or not retrained.assumption_errors:
+        return Html("")
+    errors = retrained.assumption_errors
+    horizon = max(len(error.scaled_by_step) for error in errors)
+    ends = sorted({1, -(-horizon // 2), horizon}) if horizon else []
+    head = ("Covariate", "Assumed by", "Bias", "Mean error", "In units of its spread", *(f"at step {n}" for n in ends))
+    rows = [
+        [
+            error.covariate,
+            error.assumption,
+            words.number(error.bias),
+            words.number(error.mae),
+            words.number(error.scaled),
+            *(words.number(error.scaled_by_step[n - 1] if n <= len(error.scaled_by_step) else None) for n in ends),
+        ]
+        for error in errors
+    ]
+    caption = "How far from what came the covariates were assumed, at the past origins of the leaderboard"
+    return table(caption, head, rows, numeric=range(2, len(head)))
 
 
 def decided(retrained: RetrainReport | None) -> Html:

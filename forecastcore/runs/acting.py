@@ -67,7 +67,7 @@ def _recalibrate(project: Project, report: MonitorReport) -> ActionTaken:
 def _demote(project: Project, report: MonitorReport) -> ActionTaken:
     """Back to the champion before, if on the origins since its training it would have done better."""
     history, store = runtime.history(project, report.as_of), runtime.store(project)
-    found = review(project, history, runtime.engine(project), store)
+    found = review(project, history, runtime.engine_here(project), store)
     if found is None:
         return ActionTaken(do="demote", done=False, note="there is no predecessor that could be compared")
     if not (found.gain or 0.0) > 0:

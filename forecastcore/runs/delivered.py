@@ -45,7 +45,7 @@ class Shelf:
     Attributes:
         label: of the sink.
         sink: it.
-        refs: oldest first; of several of one origin and scenario, the one made last.
+        refs: oldest first.
     """
 
     label: str
@@ -53,19 +53,20 @@ class Shelf:
     refs: tuple[VintageRef, ...]
 
 
-def listed(project: Project, scenario: str | None = "base") -> Shelf:
-    """Every vintage of a project, without its rows.
+def listed(project: Project, scenario: str = "base", *, all_made: bool = False) -> Shelf:
+    """The vintages of a scenario, without their rows; of several of one origin the one made last.
 
     Args:
         project: whose sinks.
-        scenario: only this one; None for all.
+        scenario: which.
+        all_made: those of one origin that were made before it too.
     """
     label, sink = readable(project)
     look = getattr(sink, "vintages", None)
     found = look() if callable(look) else _refs(sink.read(None).to_pandas())
-    mine = [r for r in found if r.project == project.config.name and scenario in {None, r.scenario}]
-    last = {(utc(ref.issued_at), ref.scenario): ref for ref in sorted(mine)}
-    return Shelf(label, sink, tuple(sorted(last.values())))
+    mine = sorted(ref for ref in found if ref.project == project.config.name and ref.scenario == scenario)
+    last = mine if all_made else {utc(ref.issued_at): ref for ref in mine}.values()
+    return Shelf(label, sink, tuple(last))
 
 
 def newest_vintages(shelf: Shelf, count: int, until: datetime | None = None) -> Sequence[VintageRef]:

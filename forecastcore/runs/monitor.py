@@ -162,7 +162,7 @@ def _assumption_share(
     """The same stored versions once more, with the covariates that came; and how far these were assumed wrongly."""
     if not runtime.assumptions(project).guessed:
         return (), ()
-    engine, found = runtime.engine(project), []
+    engine, found = runtime.engine_here(project), []
     for version in dict.fromkeys(reversed(delivered.versions)):
         folds = [number for number, one in enumerate(delivered.versions) if one == version]
         try:

@@ -41,6 +41,9 @@ if TYPE_CHECKING:
     from forecastcore.ports import Engine, ModelStore
     from forecastcore.project import Project
 
+#: different reasons that are told
+_REASONS = 20
+
 __all__ = ["check_same_question", "forecasts", "known_scenarios", "predict", "run_key", "table_schema"]
 
 
@@ -97,6 +100,7 @@ def predict(
             model_version=version.version,
             rows=sum(len(vintage.table) for vintage in vintages),
             series=_count([vintage.table for vintage in vintages]),
+            reasons=_reasons([vintage.table for vintage in vintages]),
             assumptions=tuple(note for vintage in vintages for note in vintage.notes),
             published=tuple(published),
             quality=dict(history.counts),
@@ -365,12 +369,21 @@ def _count(tables: Sequence[pa.Table]) -> SeriesCount:
     return SeriesCount(total=total, ok=total - degraded - failed, degraded=degraded, failed=failed)
 
 
+def _reasons(tables: Sequence[pa.Table]) -> dict[str, int]:
+    """Series that are not ok by why, the most frequent first."""
+    rows = pd.concat([table.select(["unique_id", "status", "reason"]).to_pandas() for table in tables])
+    bad = rows[rows["status"] != "ok"].drop_duplicates(["unique_id", "reason"])
+    counts = bad["reason"].value_counts().head(_REASONS)
+    return {str(reason): int(count) for reason, count in counts.items()}
+
+
 def _track(tracked: Lenient, report: PredictReport) -> None:
     tracked.params(
         {
             "issued_at": report.issued_at.isoformat(),
             "scenarios": ",".join(report.scenarios),
             "model_version": report.model_version,
+            **{f"run_key.{scenario}": key for scenario, key in report.run_keys.items()},
         }
     )
     tracked.metrics(

@@ -164,6 +164,20 @@ class MlflowStore:
 
         return self._connection.call("look up earlier runs", newest)
 
+    def parameter(self, run_id: str, name: str) -> str | None:
+        """A parameter of a run; None where there is no such run or parameter."""
+        if not self._connection.exists():
+            return None
+        try:
+            run = self._connection.call("read a run", lambda client: client.get_run(run_id), unless=connect.absent)
+        except TrackingError:
+            raise
+        except Exception as error:
+            if not connect.absent(error):
+                raise
+            return None
+        return run.data.params.get(name)
+
     def astray(self) -> dict[str, str | None]:
         """Aliases that do not say what the ledger says, with the version they should have; nothing is changed."""
         return self._wrong(self.ledger())

@@ -1,0 +1,92 @@
+"""`make up` and `make down` on ports of their own."""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import urllib.request
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def free_port():
+    with closing(socket.socket()) as s:
+        s.bind(("127.0.0.1", 0))
+        return str(s.getsockname()[1])
+
+
+@pytest.fixture
+def services(tmp_path):
+    """`services("up")` in a folder that holds what prefect.yaml names."""
+    shutil.copy(ROOT / "prefect.yaml", tmp_path)
+    shutil.copytree(ROOT / "flows", tmp_path / "flows")
+    environment = {
+        **os.environ,
+        "SERVICES_ROOT": str(tmp_path),
+        "SERVICES_HOME": str(tmp_path / "services"),
+        "PREFECT_PORT": free_port(),
+        "MLFLOW_PORT": free_port(),
+    }
+
+    def call(word):
+        command = [sys.executable, ROOT / "scripts" / "services.py", word]
+        return subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=280, check=False
+        ), environment
+
+    yield call
+    call("down")
+
+
+def answers(port, path):
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as told:
+            return told.status == 200
+    except OSError:
+        return False
+
+
+def test_without_a_project_nothing_is_started_and_it_says_what_to_do(services, tmp_path):
+    done, _ = services("up")
+    assert done.returncode == 1
+    assert "make demo writes it" in done.stderr
+    assert not (tmp_path / "services").exists()
+    done, _ = services("down")
+    assert done.returncode == 0
+    assert "prefect does not run" in done.stdout
+
+
+def test_a_process_that_took_over_the_number_of_one_that_was_started_is_left_alone(services, tmp_path):
+    (tmp_path / "services").mkdir()
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as other:
+        noted = {"pid": other.pid, "born": "1"}
+        (tmp_path / "services" / "worker.json").write_text(json.dumps(noted))
+        done, _ = services("down")
+        assert "worker does not run" in done.stdout
+        assert other.poll() is None
+        other.terminate()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_up_starts_deploys_and_answers_a_second_one_starts_nothing_and_down_ends_all(services, tmp_path):
+    (tmp_path / "demo-project").mkdir()
+    (tmp_path / "demo-project" / "forecast.yaml").write_text("name: demo\n")
+    done, environment = services("up")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert answers(environment["PREFECT_PORT"], "/api/health")
+    assert answers(environment["MLFLOW_PORT"], "/health")
+    again, _ = services("up")
+    assert "prefect runs already" in again.stdout
+    pids = [json.loads(file.read_text())["pid"] for file in (tmp_path / "services").glob("*.json")]
+    assert len(pids) == 3
+    done, _ = services("down")
+    assert done.stdout.split("\n")[:3] == ["worker ended", "mlflow ended", "prefect ended"]
+    assert not answers(environment["PREFECT_PORT"], "/api/health")
+    assert not answers(environment["MLFLOW_PORT"], "/health")
