@@ -17,6 +17,7 @@ from measure import Row, compared, keep, show, turns
 from panels import hourly, project
 
 from forecastcore import runtime
+from forecastcore.assumptions import blank_future
 from forecastcore.backtest import fold_origins
 from forecastcore.runs.contest import backtest
 from forecastcore.tabular import Growth
@@ -45,10 +46,11 @@ def bare(ours: Project) -> Callable[[], Any]:
             seen = np.stack(list(lesson.features.columns.values()), axis=1)
             repeats = max(1, round(len(seen) / lesson.targets))
             trees = model.grow(seen, lesson.target, Growth(threads=len(os.sched_getaffinity(0)), repeats=repeats))
-            panel = panel_of(past, task)
-            series = np.repeat(np.arange(len(panel.ids)), HORIZON)
-            steps = np.tile(np.arange(1, HORIZON + 1), len(panel.ids))
-            asked = features_of(panel, Rows(series, steps * 0 + panel.y.shape[1] - 1, steps), lesson.plan)
+            ids = list(past["unique_id"].unique())
+            panel = panel_of(past, task, blank_future(ids, history.grid, origin, HORIZON))
+            series, steps = np.repeat(np.arange(len(ids)), HORIZON), np.tile(np.arange(1, HORIZON + 1), len(ids))
+            last = panel.instants.get_loc(origin)
+            asked = features_of(panel, Rows(series, steps * 0 + last, steps), lesson.plan)
             trees.predict(np.stack(list(asked.columns.values()), axis=1))
 
     return work

@@ -11,7 +11,6 @@ import io
 import statistics
 import sys
 import tempfile
-import time
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
+from measure import seconds
 
 from forecastcore.testing import sample_vintage
 
@@ -38,21 +38,14 @@ def vintage(number: int) -> pa.Table:
     return sample_vintage(issued_at=START + timedelta(days=number), series=ids, horizon=HORIZON)
 
 
-def timed(work: Callable[[], Any]) -> float:
-    """Seconds."""
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
-
-
 def contest(name: str, sink: Any, bare: Callable[[pa.Table, int], Any]) -> None:
     """Let both write the same vintages in turn."""
     ours, theirs = [], []
     for number in range(RUNS + 1):
         table = vintage(number)
         key = table["run_key"][0].as_py()
-        ours.append(timed(lambda table=table, key=key: sink.publish(table, key)))
-        theirs.append(timed(lambda table=table, number=number: bare(table, number)))
+        ours.append(seconds(lambda table=table, key=key: sink.publish(table, key)))
+        theirs.append(seconds(lambda table=table, number=number: bare(table, number)))
     one, other = statistics.median(ours[1:]), statistics.median(theirs[1:])
     print(f"{name:<10} {one:6.2f} s, bare {other:6.2f} s, ratio {one / other:.2f}", flush=True)
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import statistics
 import subprocess
 import sys
-import time
+from functools import partial
 from pathlib import Path
+
+from measure import seconds
 
 COMMAND = Path(sys.executable).with_name("forecastcore")
 CASES = {
@@ -18,11 +20,9 @@ CASES = {
 RUNS = 5
 
 
-def seconds(command: list[str]) -> float:
-    """Wall time of one run."""
-    started = time.perf_counter()
+def answer(command: list[str]) -> None:
+    """Run it to its end."""
     subprocess.run(command, check=True, capture_output=True)
-    return time.perf_counter() - started
 
 
 def main() -> None:
@@ -30,7 +30,7 @@ def main() -> None:
     taken: dict[str, list[float]] = {name: [] for name in CASES}
     for _ in range(RUNS + 1):
         for name, command in CASES.items():
-            taken[name].append(seconds(command))
+            taken[name].append(seconds(partial(answer, command)))
     for name, values in taken.items():
         counted = values[1:]  # the first one warms the file cache
         print(f"{name:<30} median {statistics.median(counted):.3f} s, min {min(counted):.3f} s")

@@ -128,26 +128,16 @@ def _project(request: RunRequest, engine: str, home: Path) -> Project:
 
     recipe = json.loads(request.recipe)
     own = Path(recipe["path"])
-    root = own.parent if own.parent.is_dir() else home
-    placed = {name: _placed(root, name, text) for name, text in request.files.items()}
-    recipe["path"] = str(root / own.name)
+    if not own.parent.is_dir():
+        texts = recipe["texts"].items()
+        recipe["texts"] = {str(_moved(Path(path), own.parent, home)): text for path, text in texts}
+        recipe["path"] = str(home / own.name)
     recipe["overrides"] = [*recipe["overrides"], f"engine={{type: {engine}}}"]
-    recipe["plugins"] = [str(placed[name]) for name in recipe["plugins"]]
     return Project.from_recipe(json.dumps(recipe))
 
 
-def _placed(root: Path, name: str, text: str) -> Path:
-    """A plugin file, written where it is not there as it was when the run was asked for."""
-    place = root / name  # an absolute name, of --plugin, stays as it is
-    if place.is_file() and place.read_text(encoding="utf-8") == text:
-        return place
-    if Path(name).is_absolute():
-        place = root / "plugins" / Path(name).name
-    if not place.resolve().is_relative_to(root.resolve()):
-        raise UsageError(f"plugins.load: {name} lies outside of the project's folder, so it cannot go along")
-    place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_text(text, encoding="utf-8")
-    return place
+def _moved(path: Path, old: Path, new: Path) -> Path:
+    return new / path.relative_to(old) if path.is_relative_to(old) else path
 
 
 class _Told(Steps):

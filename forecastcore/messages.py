@@ -353,8 +353,7 @@ class RunRequest(Message):
     Attributes:
         command: `retrain`, `predict`, `backfill` or `backtest`.
         options: arguments of the use case of that name, beside the project.
-        recipe: see `Project.recipe`.
-        files: text of the plugin files that the project loads, by their path in the recipe.
+        recipe: see `Project.recipe`; the text of the project file and of plugins that are single files.
         version: of the forecastcore that asks.
     """
 
@@ -362,7 +361,6 @@ class RunRequest(Message):
     command: Literal["retrain", "predict", "backfill", "backtest"]
     options: dict[str, Any] = Field(default_factory=dict)
     recipe: str
-    files: dict[str, str] = Field(default_factory=dict)
     version: str
 
 

@@ -7,16 +7,23 @@ import zipfile
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 __all__ = ["unwrap", "wrap"]
 
 
-def wrap(folder: Path) -> bytes:
-    """All files of a folder; equal folders give equal bytes."""
+def wrap(folder: Path, only: Sequence[str] = ()) -> bytes:
+    """Files of a folder; equal files give equal bytes.
+
+    Args:
+        folder: what to wrap.
+        only: folders below it that are taken along, beside the files that lie in it; all where empty.
+    """
+    inside = [folder.glob("*"), *((folder / name).rglob("*") for name in only)] if only else [folder.rglob("*")]
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as parcel:  # stored, not deflated: arrays and Parquet files are compact already
-        for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        for path in sorted({path for paths in inside for path in paths if path.is_file()}):
             parcel.writestr(zipfile.ZipInfo(path.relative_to(folder).as_posix()), path.read_bytes())
     return out.getvalue()
 

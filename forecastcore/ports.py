@@ -33,12 +33,14 @@ class Unit:
         request: what to do, as JSON text.
         barred: series of the chunk that the work's model must not be given, and why, by `unique_id`.
         folder: files that the work reads; None for none. The engine brings them to where the work is done.
+        reads: folders below it that are read, beside the files that lie in it; empty for all.
     """
 
     ids: tuple[str, ...] | None
     request: str
     barred: Mapping[str, str] = field(default_factory=dict)
     folder: Path | None = None
+    reads: tuple[str, ...] = ()
 
     @property
     def order(self) -> str:

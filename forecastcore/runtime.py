@@ -252,8 +252,12 @@ def threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def engine(project: Project) -> Engine:
+def engine(project: Project, *, soon: bool = False) -> Engine:
     """The engine that `engine:` names.
+
+    Args:
+        project: whose engine.
+        soon: there will be work for it at once, so that it may start while something else is done.
 
     Raises:
         EngineError: what Spark needs is not there.
@@ -266,7 +270,10 @@ def engine(project: Project) -> Engine:
         from forecastcore.engines.local import LocalEngine
 
         here = settings.LocalEngine.model_validate(params)
-        return LocalEngine(here.workers or threads(), _seconds(here.timeout))
+        made = LocalEngine(here.workers or threads(), _seconds(here.timeout))
+        if soon:
+            made.wake()
+        return made
     if kind == "spark":
         from forecastcore.engines.spark import SparkEngine, check_session
 

@@ -15,7 +15,7 @@ import pandas as pd
 from forecastcore.api import quantile_column
 from forecastcore.frames import offsets
 from forecastcore.ports import Unit
-from forecastcore.units import package_unit, request_of, serve_unit, split
+from forecastcore.units import chunks, package_unit, request_of, serve_unit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float64]
 
 __all__ = ["Stored", "serve", "serve_origins"]
+
+#: points in a chunk, about: applying parameters costs far less than learning them
+SERVED_POINTS = 200_000
 
 
 @dataclass(frozen=True)
@@ -56,28 +59,21 @@ class Stored:
         return self.package.digest
 
     def units(self, panel: pd.DataFrame, request: Mapping[str, Any]) -> list[Unit]:
-        """Chunks of about equal numbers of points, none of which needs parameters of more series than it must.
-
-        Series whose parameters were stored together stay together, so that each file is read about once.
-        """
-        holders: dict[str, list[str]] = {}
-        everyones = []
+        """Chunks of the panel, in its order, each with the names of the parts that it needs."""
+        holders: dict[str, set[str]] = {}
+        everyones = set()
         for name, learned in self.package.series_of(self.folder).items():
             if learned is None:
-                everyones.append(name)
+                everyones.add(name)
             for uid in learned or ():
-                holders.setdefault(uid, []).append(name)
-        starts = offsets(panel)
-        ids, sizes = panel["unique_id"].to_numpy()[starts[:-1]], np.diff(starts)
-        together: dict[tuple[str, ...], list[int]] = {}
-        for number, uid in enumerate(ids):
-            together.setdefault((*everyones, *holders.get(uid, ())), []).append(number)
+                holders.setdefault(uid, set()).add(name)
         about = {**request, "digest": self.package.digest}
-        return [
-            Unit(tuple(ids[np.asarray(numbers)[some]]), json.dumps({**about, "parts": parts}), folder=self.folder)
-            for parts, numbers in together.items()
-            for some in split(sizes[numbers])
-        ]
+        units = []
+        for ids in chunks(panel, SERVED_POINTS):
+            parts = sorted(everyones.union(*(holders.get(uid, ()) for uid in ids)))
+            order, reads = json.dumps({**about, "parts": parts}), tuple(f"state/{part}" for part in parts)
+            units.append(Unit(ids, order, folder=self.folder, reads=reads))
+        return units
 
 
 def serve(
@@ -100,16 +96,11 @@ def serve(
     """
     request = request_of(project, history.grid, origin=history.origin.isoformat())
     units = stored.units(history.panel, request)
-    place = {uid: number for number, uid in enumerate(history.ids)}
-    steps = np.arange(stored.package.manifest.horizon)
-    made, rows = [], []
-    for done, (number, frame) in enumerate(engine.map(serve_unit, _joined(history.panel, future), units), 1):
-        made.append(frame)
-        series = np.asarray([place[uid] for uid in units[number].ids or ()])
-        rows.append((series[:, None] * len(steps) + steps).ravel())
-        progress(done, len(units))
-    order = np.argsort(np.concatenate(rows))
-    answers = pd.concat(made, ignore_index=True).take(order).reset_index(drop=True)
+    made: dict[int, pd.DataFrame] = {}
+    for number, frame in engine.map(serve_unit, _joined(history.panel, future), units):
+        made[number] = frame
+        progress(len(made), len(units))
+    answers = pd.concat([made[number] for number in range(len(units))], ignore_index=True)
     return pd.concat([future[["unique_id", "ds", "step"]], answers], axis=1)
 
 

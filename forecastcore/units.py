@@ -27,8 +27,6 @@ from forecastcore.timegrid import TimeGrid
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    import numpy.typing as npt
-
 __all__ = [
     "assumption_unit",
     "backtest_unit",
@@ -37,7 +35,6 @@ __all__ = [
     "package_unit",
     "request_of",
     "serve_unit",
-    "split",
 ]
 
 #: points in a chunk, about; large enough that handing it over costs nothing beside the work on it
@@ -56,21 +53,13 @@ def request_of(project: Project, grid: TimeGrid, **more: Any) -> dict[str, Any]:
     }
 
 
-def chunks(panel: pd.DataFrame) -> list[tuple[str, ...]]:
-    """Whole series in groups of about equal numbers of points."""
+def chunks(panel: pd.DataFrame, points: int = CHUNK_POINTS) -> list[tuple[str, ...]]:
+    """Whole series in groups of about as many points each, the fewest groups of no more than `points` on average."""
     starts = offsets(panel)
     ids = panel["unique_id"].to_numpy()[starts[:-1]]
-    return [tuple(ids[some]) for some in split(np.diff(starts))]
-
-
-def split(sizes: npt.NDArray[np.intp]) -> list[npt.NDArray[np.intp]]:
-    """Numbers of series, in groups of about as many points each, the fewest groups that are not too large."""
-    if not len(sizes):
-        return []
-    before = np.cumsum(sizes)
-    count = -(-before[-1] // CHUNK_POINTS)
-    which = (before - 1) * count // before[-1]
-    return [np.flatnonzero(which == number) for number in np.unique(which)]
+    count = -(-len(panel) // points)
+    number = (starts[1:] - 1) * count // max(len(panel), 1)
+    return [tuple(ids[number == n]) for n in np.unique(number)]
 
 
 @dataclass(frozen=True)

@@ -111,6 +111,15 @@ def test_an_answer_that_nobody_waits_for_leaves_no_worker_behind():
         time.sleep(0.05)
 
 
+def test_workers_whose_last_answer_was_taken_wait_for_the_next_map():
+    stream = LocalEngine(2).map(pid_of, PANEL, units(("series-0",), ("series-1",)))
+    pids = [next(stream)[1], next(stream)[1]]
+    stream.close()
+    assert all(alive(pid) for pid in pids)
+    assert len(list(LocalEngine(2).map(described, PANEL, units(("series-0",))))) == 1
+    assert all(alive(pid) for pid in pids)
+
+
 def pid_of(chunk, request):
     import os
 

@@ -124,6 +124,29 @@ def test_a_killed_worker_neither_fails_the_run_nor_doubles_a_row_nor_leaves_its_
         time.sleep(0.2)
 
 
+def dawdling(chunk, request):
+    """Answers at once, or not within the test."""
+    asked = json.loads(request)
+    if asked["n"]:
+        Path(asked["mark"]).write_text(str(os.getpid()))
+        time.sleep(600)
+    return chunk
+
+
+def test_what_nobody_waits_for_is_ended(engine, tmp_path):
+    mark = tmp_path / "pid"
+    stream = engine(tasks=1).map(dawdling, PANEL, units(("series-0",), ("series-1",), mark=str(mark)))
+    next(stream)
+    deadline = time.monotonic() + 60
+    while not mark.exists() or not mark.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    stream.close()
+    while Path(f"/proc/{mark.read_text()}").exists():
+        assert time.monotonic() < deadline + 30
+        time.sleep(0.2)
+
+
 def raising(chunk, request):
     raise ValueError("the work itself is wrong")
 
@@ -234,15 +257,32 @@ def answers(port):
         return call.connect_ex(("127.0.0.1", port)) == 0
 
 
+def started(command, port, log, **options):
+    """A process of Spark's that answers at a port."""
+    with log.open("wb") as kept:
+        server = subprocess.Popen(command, stdout=kept, stderr=kept, **options)
+    deadline = time.monotonic() + 120
+    while not answers(port):
+        if server.poll() is not None or time.monotonic() > deadline:
+            server.kill()
+            pytest.fail(log.read_text()[-2000:])
+        time.sleep(0.5)
+    return server
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
 @pytest.fixture
 def connect_server(tmp_path):
     """A Spark Connect server of its own, which ends with the test; its address."""
     import pyspark
 
     home = Path(pyspark.__file__).parent
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     conf = {
         "spark.connect.grpc.binding.address": "127.0.0.1",
         "spark.connect.grpc.binding.port": port,
@@ -254,14 +294,8 @@ def connect_server(tmp_path):
     main = "org.apache.spark.sql.connect.service.SparkConnectServer"
     command = [home / "bin" / "spark-submit", "--master=local[2,4]", "--driver-memory=1g", "--class", main, *words]
     env = {**os.environ, "SPARK_HOME": str(home), "PYSPARK_PYTHON": sys.executable, "SPARK_LOCAL_IP": "127.0.0.1"}
-    with (tmp_path / "server.log").open("wb") as log:
-        server = subprocess.Popen([*command, "spark-internal"], env=env, stdout=log, stderr=log, cwd=tmp_path)
+    server = started([*command, "spark-internal"], port, tmp_path / "server.log", env=env, cwd=tmp_path)
     try:
-        deadline = time.monotonic() + 120
-        while not answers(port):
-            assert server.poll() is None, (tmp_path / "server.log").read_text()[-2000:]
-            assert time.monotonic() < deadline
-            time.sleep(0.5)
         yield f"sc://127.0.0.1:{port}"
     finally:
         server.terminate()
@@ -269,6 +303,7 @@ def connect_server(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_spark_connect_server_gives_the_forecasts_of_this_machine(connect_server, make_site):
     here, there = of_project(make_site), of_project(make_site)
     here.retrain()
@@ -280,3 +315,77 @@ def test_a_spark_connect_server_gives_the_forecasts_of_this_machine(connect_serv
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
     assert_same(here.table(), there.table())
+
+
+LOST = """
+import json, os, signal, time
+from pathlib import Path
+
+
+def losing_its_executor(chunk, request):
+    asked = json.loads(request)
+    with Path(asked["mark"]).open("a") as kept:
+        kept.write(f"{asked['n']}\\n")
+    if asked["n"] == 0 and Path(asked["mark"]).read_text().split().count("0") == 1:
+        pid = os.getpid()
+        while "CoarseGrainedExecutorBackend" not in Path(f"/proc/{pid}/cmdline").read_text():
+            pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        os.kill(pid, signal.SIGKILL)
+        time.sleep(60)
+    return chunk
+
+
+if __name__ == "__main__":
+    import sys
+
+    import lost
+    from forecastcore.engines.spark import SparkEngine
+    from forecastcore.ports import Unit
+    from forecastcore.testing import sample_history
+
+    master, mark = sys.argv[1:]
+    panel = sample_history(series=6, rows=30)
+    conf = {"spark.driver.memory": "1g", "spark.executor.memory": "1g", "spark.executor.cores": "1"}
+    units = [Unit((uid,), json.dumps({"n": n, "mark": mark})) for n, uid in enumerate(panel["unique_id"].unique())]
+    engine = SparkEngine(master, None, {**conf, "spark.driver.host": "127.0.0.1", "spark.ui.enabled": "false"})
+    answers = engine.map(lost.losing_its_executor, panel, units)
+    print(json.dumps(sorted((number, len(frame)) for number, frame in answers)))
+"""
+
+
+@pytest.fixture
+def cluster(tmp_path):
+    """A standalone cluster with room for two executors, which ends with the test; its address."""
+    import pyspark
+
+    home = Path(pyspark.__file__).parent
+    env = {**os.environ, "SPARK_HOME": str(home), "SPARK_LOCAL_IP": "127.0.0.1", "SPARK_DAEMON_MEMORY": "512m"}
+    env["PYTHONPATH"] = str(tmp_path)
+    options = {"env": env, "cwd": tmp_path}
+    main, work, page = free_port(), free_port(), free_port()
+    run, at = [home / "bin" / "spark-class"], ["--host", "127.0.0.1"]
+    deploy = "org.apache.spark.deploy"
+    servers = []
+    try:
+        command = [*run, f"{deploy}.master.Master", *at, "--port", str(main), "--webui-port", str(page)]
+        servers.append(started(command, main, tmp_path / "master.log", **options))
+        size = ["--cores", "2", "--memory", "3g", "--work-dir", tmp_path / "work", "--webui-port", str(free_port())]
+        command = [*run, f"{deploy}.worker.Worker", *at, "--port", str(work), *size, f"spark://127.0.0.1:{main}"]
+        servers.append(started(command, work, tmp_path / "worker.log", **options))
+        yield f"spark://127.0.0.1:{main}"
+    finally:
+        for server in reversed(servers):
+            server.terminate()
+            server.wait(60)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_a_killed_executor_neither_fails_the_run_nor_doubles_a_row(cluster, tmp_path):
+    (tmp_path / "lost.py").write_text(LOST)
+    command = [sys.executable, "lost.py", cluster, str(tmp_path / "mark")]
+    env = {**os.environ, "PYTHONPATH": str(tmp_path), "SPARK_LOCAL_IP": "127.0.0.1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=env)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert json.loads(done.stdout.splitlines()[-1]) == [[number, 30] for number in range(6)]
+    assert (tmp_path / "mark").read_text().split().count("0") >= 2

@@ -277,6 +277,7 @@ def test_on_databricks_the_same_flow_shows_the_run_there_and_why_it_failed(serve
         f"Databricks run {databricks.runs.newest.run_id} ran out of memory: The spark driver"
     )
     assert databricks.url in failed.message
+    assert flow("reconcile")(str(trained), overrides=where, return_state=True).message == "nothing is left over"
     assert "node_type" in failed.message
     assert server.nothing_stored()
 
@@ -468,13 +469,14 @@ def test_a_monitor_whose_policy_fires_is_degraded_starts_a_retrain_and_shows_why
 
 
 def test_prefect_yaml_deploys_all_flows_to_run_from_this_clone_one_at_a_time(deployed):
-    assert set(deployed) == {"retrain", "predict", "monitor", "backfill"}
+    assert set(deployed) == {"retrain", "predict", "monitor", "backfill", "reconcile"}
     for name, one in deployed.items():
         assert one.entrypoint == f"flows/{name}.py:{name}"
         assert one.pull_steps == [{"prefect.deployments.steps.set_working_directory": {"directory": str(ROOT)}}]
         assert one.work_pool_name == "local-pool"
         assert one.global_concurrency_limit.limit == 1
-        assert one.parameters == {"project": "demo-project/forecast.yaml"}
+        more = {"fix": True} if name == "reconcile" else {}
+        assert one.parameters == {"project": "demo-project/forecast.yaml", **more}
 
 
 def test_the_scheduler_makes_runs_of_every_deployment(server, deployed):
@@ -485,10 +487,10 @@ def test_the_scheduler_makes_runs_of_every_deployment(server, deployed):
         with server.client() as client:
             return client.read_flow_runs(deployment_filter=wanted)
 
-    planned = [one for one in deployed.values() if one.schedules]
+    planned = [one for one in deployed.values() if any(schedule.active for schedule in one.schedules)]
     until(lambda: all(scheduled(one) for one in planned), 90)
     assert {run.state.name for one in planned for run in scheduled(one)} == {"Scheduled"}
-    assert [one.name for one in deployed.values() if not scheduled(one)] == ["backfill"]
+    assert [one.name for one in deployed.values() if not scheduled(one)] == ["backfill", "reconcile"]
 
 
 def test_schedules_keep_to_the_local_clock_through_two_years_of_clock_changes(deployed):

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 
-from forecastcore import runtime, units
+from forecastcore import runtime, serving, units
 from forecastcore.engines.local import LocalEngine
 from forecastcore.package import Package
+from forecastcore.parcel import unwrap, wrap
 from forecastcore.serving import Stored, serve
 
 COVARIATES = {"covariates": {"temp": {"assume": "w"}}, "assumptions": {"w": {"type": "persistence"}}}
@@ -19,7 +23,8 @@ ENSEMBLE = [{"type": "ridge"}, {"type": "naive"}, {"type": "seasonal-naive"}, {"
     "models", [ENSEMBLE[2:3], ENSEMBLE[:1], [{"type": "gradient-boosting", "max_iter": 10}], ENSEMBLE]
 )
 def test_chunks_forecast_as_the_whole_and_read_only_their_own_parameters(models, make_site, monkeypatch):
-    monkeypatch.setattr(units, "CHUNK_POINTS", 400)  # one series and a half of those trained
+    monkeypatch.setattr(serving, "SERVED_POINTS", 400)  # a series and a half
+    monkeypatch.setattr(units.chunks, "__defaults__", (300,))  # several parts, where parameters are each series' own
     site = make_site(models=models, backtest={"folds": 1}, **COVARIATES)
     site.retrain(as_of="2024-03-08")
     frame = pd.read_parquet(site.folder / "history.parquet")
@@ -33,6 +38,10 @@ def test_chunks_forecast_as_the_whole_and_read_only_their_own_parameters(models,
     chunks = stored.units(history.panel, {})
     assert sorted(uid for unit in chunks for uid in unit.ids) == ["a", "aa", "b", "c"]
     assert len(chunks) > 1
+    parts = [json.loads(unit.request)["parts"] for unit in chunks]
+    assert set().union(*parts) == set(stored.package.series_of(folder))
+    if models == ENSEMBLE[2:3]:
+        assert min(map(len, parts)) < len(set().union(*parts))
     told = []
     got = serve(project, stored, history, future, LocalEngine(1), lambda done, total: told.append((done, total)))
     expected = Package.load(folder, project.host).forecast(history.panel, future, history.origin)
@@ -40,6 +49,25 @@ def test_chunks_forecast_as_the_whole_and_read_only_their_own_parameters(models,
     assert got.drop(columns=numbers).equals(expected.drop(columns=numbers))
     np.testing.assert_allclose(got[numbers], expected[numbers], rtol=1e-12)
     assert told == [(done, len(chunks)) for done in range(1, len(chunks) + 1)]
+
+
+def test_a_unit_needs_no_more_of_the_folder_than_it_says(make_site, tmp_path, monkeypatch):
+    monkeypatch.setattr(units, "CHUNK_POINTS", 200)
+    site = make_site(models=ENSEMBLE[2:3], backtest={"folds": 1})
+    site.retrain()
+    project = site.project()
+    history, store = runtime.history(project), runtime.store(project)
+    folder = store.fetch(store.versions()[0])
+    stored = Stored(Package.outline(folder, project.host), folder)
+    request = units.request_of(project, history.grid, origins=[(0, history.origin.isoformat())])
+    chunks = stored.units(history.panel, request)
+    assert len(chunks) == 3
+    for number, unit in enumerate(chunks):
+        unwrap(wrap(folder, unit.reads), tmp_path / str(number))
+        assert len(list((tmp_path / str(number) / "state").iterdir())) == 1
+        moved = replace(unit, folder=tmp_path / str(number))
+        (_, here), (_, there) = LocalEngine(1).map(units.package_unit, history.panel, [unit, moved])
+        assert here.equals(there)
 
 
 SPOILER = """

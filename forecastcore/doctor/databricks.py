@@ -10,7 +10,7 @@ from forecastcore.doctor.finding import Fault, Skip
 
 if TYPE_CHECKING:
     from forecastcore.doctor.finding import Patient
-    from forecastcore.engines.databricks.supervise import Supervisor
+    from forecastcore.engines.databricks.supervisor import Supervisor
 
 __all__ = ["CHECKS"]
 
@@ -29,9 +29,9 @@ def workspace(patient: Patient) -> str:
     if not (engine or tracking or os.environ.get("DATABRICKS_HOST")):
         raise Skip("neither the project nor DATABRICKS_HOST names a workspace")
     if project is not None and engine:
-        from forecastcore.engines.databricks import supervisor
+        from forecastcore.engines.databricks import supervisor_of
 
-        patient.databricks = supervisor(project)
+        patient.databricks = supervisor_of(project)
         there = patient.databricks.workspace
     else:
         there = Workspace()

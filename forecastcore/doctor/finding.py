@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from forecastcore.api import Source
-    from forecastcore.engines.databricks.supervise import Supervisor
+    from forecastcore.engines.databricks.supervisor import Supervisor
     from forecastcore.frames import History
     from forecastcore.messages import LedgerEntry, ModelVersion
     from forecastcore.project import Project

@@ -14,7 +14,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from forecastcore.engines.pool import Pool
+from forecastcore.engines.pool import Pool, wake
 from forecastcore.frames import offsets, to_panel_arrow
 
 if TYPE_CHECKING:
@@ -57,6 +57,11 @@ class LocalEngine:
                 yield number, work(chunk, unit.order)
             return
         yield from in_pool(work, to_panel_arrow(panel), units, workers=self.workers, timeout=self.timeout)
+
+    def wake(self) -> None:
+        """Begin to start a worker, where there are to be any; the first map need not wait for it so long."""
+        if self.workers > 1:
+            wake()
 
 
 def in_pool(

@@ -12,6 +12,7 @@ from collections import deque
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, replace
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     Call = Callable[[Unit], tuple[Callable[..., Any], *tuple[Any, ...]]]
 
-__all__ = ["Pool", "WorkerLostError"]
+__all__ = ["Pool", "WorkerLostError", "wake"]
 
 T = TypeVar("T")
 
@@ -39,6 +40,8 @@ _IDLE = 300
 _GRACE = 5.0
 #: seconds within which a worker must have started
 _START = 120.0
+#: the number of a unit that flies by itself
+_ALONE = -1
 #: seconds between two looks at the clock
 _TICK = 0.2
 #: seconds between two looks of a worker at its parent
@@ -103,45 +106,45 @@ class Pool(Generic[T]):
     """
 
     #: workers that were started: those that a small map does not need are kept for the next one
-    _alive: ClassVar[int] = 0
+    alive: ClassVar[int] = 0
 
     def __init__(self, workers: int, timeout: float, call: Call, ids: Sequence[str], folder: Path) -> None:
         self._workers, self._timeout, self._call, self._ids, self._folder = workers, timeout, call, tuple(ids), folder
         self._executor: Any = None
+        self._flying: dict[int, _Flight[T]] = {}
         self._sent = 0
 
     def map(self, units: Sequence[Unit]) -> Iterator[tuple[int, T]]:
-        """See `ports.Engine.map`. However it ends early, no worker goes on."""
+        """See `ports.Engine.map`. Where it ends early, no worker goes on; else they wait for the next map."""
         try:
             yield from self._answers(units)
         except BaseException:
-            self._stop()
+            if self._flying:
+                self._stop()
             raise
 
     def _answers(self, units: Sequence[Unit]) -> Iterator[tuple[int, T]]:
         waiting = deque(range(len(units)))
-        flying: dict[int, _Flight[T]] = {}
-        while waiting or flying:
-            self._fill(flying, waiting, units)
-            lost = self._landed(flying.values())
-            there = [n for n, flight in flying.items() if flight.future.done() and not flight.died]
-            landed = {number: flying.pop(number) for number in there}
+        while waiting or self._flying:
+            self._fill(waiting, units)
+            lost = self._landed(self._flying.values())
+            there = [n for n, flight in self._flying.items() if flight.future.done() and not flight.died]
+            landed, suspects = {number: self._flying.pop(number) for number in there}, {}
             if lost:
                 self._stop()
+                suspects, self._flying = self._flying, {}
             else:  # before the answers are handed out: no worker waits for whoever takes them
-                self._fill(flying, waiting, units)
+                self._fill(waiting, units)
             for number, flight in landed.items():
                 yield number, flight.future.result()
-            if lost:
-                suspects, flying = flying, {}
-                for number, flight in suspects.items():
-                    yield number, self._alone(flight.unit, lost.get(flight))
+            for number, flight in suspects.items():
+                yield number, self._alone(flight.unit, lost.get(flight))
 
-    def _fill(self, flying: dict[int, _Flight[T]], waiting: deque[int], units: Sequence[Unit]) -> None:
+    def _fill(self, waiting: deque[int], units: Sequence[Unit]) -> None:
         """Keep every worker busy, and one unit more on the way."""
-        while waiting and len(flying) <= self._workers:
+        while waiting and len(self._flying) <= self._workers:
             number = waiting.popleft()
-            flying[number] = self._send(units[number], self._timeout, self._workers)
+            self._flying[number] = self._send(units[number], self._timeout, self._workers)
 
     def _landed(self, flights: Iterable[_Flight[T]]) -> dict[_Flight[T], str]:
         """Wait until something has happened; the flights that were lost, and how."""
@@ -178,18 +181,16 @@ class Pool(Generic[T]):
 
     def _run(self, unit: Unit, seconds: float) -> T:
         """One unit, nothing beside it."""
-        flight = self._send(unit, seconds, 1)
+        flight = self._flying[_ALONE] = self._send(unit, seconds, 1)
         lost = self._landed([flight])
+        del self._flying[_ALONE]
         if lost:
             self._stop()
             raise WorkerLostError(lost[flight])
         return flight.future.result()
 
     def _send(self, unit: Unit, seconds: float, workers: int) -> _Flight[T]:
-        from joblib.externals.loky import get_reusable_executor
-
-        Pool._alive = max(Pool._alive, workers)
-        self._executor = get_reusable_executor(max_workers=Pool._alive, timeout=_IDLE, env=_ENVIRONMENT)
+        self._executor = _workers(workers)
         self._sent += 1
         marker = self._folder / f"begun-{self._sent}"
         future: Future[T] = self._executor.submit(_begin, str(marker), *self._call(unit))
@@ -198,7 +199,24 @@ class Pool(Generic[T]):
     def _stop(self) -> None:
         if self._executor is not None:
             self._executor.shutdown(wait=True, kill_workers=True)
-            self._executor, Pool._alive = None, 0
+            self._executor, Pool.alive = None, 0
+
+
+def _workers(least: int) -> Any:
+    """The process pool of this process, with so many workers or more."""
+    from joblib.externals.loky import get_reusable_executor
+
+    Pool.alive = max(Pool.alive, least)
+    return get_reusable_executor(max_workers=Pool.alive, timeout=_IDLE, env=_ENVIRONMENT)
+
+
+def wake() -> None:
+    """Start a worker, and let it import what all work needs, while this process does something else."""
+    _workers(1).submit(_import, "forecastcore.package")
+
+
+def _import(module: str) -> None:
+    import_module(module)
 
 
 def _begin(marker: str, function: Callable[..., T], *arguments: Any) -> T:

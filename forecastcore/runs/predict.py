@@ -81,11 +81,10 @@ def predict(
     steps, started = steps or Steps(), time.perf_counter()
     scenarios = known_scenarios(project, scenarios)
     runtime.instant(project, as_of)  # a moment that is none is told first
-    store = runtime.store(project)
+    engine, store = runtime.engine(project, soon=True), runtime.store(project)
     history = runtime.history(project, as_of, steps, source=source)
     served = steps.run("load model", lambda: _served(project, history, store, model))
     version, run = served.version, f"predict {history.origin:%Y-%m-%d %H:%M}"
-    engine = runtime.engine(project)
     with Lenient(store.run(run, tags={"forecastcore.command": "predict"})) as tracked:
         vintages = [_vintage(project, history, served, scenario, engine, steps) for scenario in scenarios]
         steps.run("audit", lambda: _audited(project, history, version, vintages))

@@ -25,10 +25,10 @@ def reconcile(project: Project, *, fix: bool = False) -> list[dict[str, Any]]:
     """
     if project.config.engine.type != "databricks":
         return []
-    from forecastcore.engines.databricks import supervisor
+    from forecastcore.engines.databricks import supervisor_of
     from forecastcore.engines.databricks.reconcile import mend, orphans
 
-    boss = supervisor(project)
+    boss = supervisor_of(project)
     return [
         {
             "kind": orphan.kind,

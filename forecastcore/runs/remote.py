@@ -6,7 +6,6 @@ import functools
 import inspect
 import json
 from datetime import date
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from forecastcore import __version__, runtime
@@ -78,21 +77,14 @@ def request_of(project: Project, command: str, options: Mapping[str, Any]) -> Ru
         hint = "write ${env:NAME}, and under engine.cluster.env NAME: '{{secrets/SCOPE/KEY}}'"
         raise UsageError("a ${block:…} reference cannot be read on Databricks", hint=hint)
     recipe["resolvers"] = {}
-    files = {str(project.root / path): path for path in project.config.plugins.load}
-    files |= {path: path for path in recipe["plugins"]}
     return RunRequest.model_validate(
         {
             "command": command,
             "options": {key: _plain(key, value) for key, value in options.items()},
             "recipe": json.dumps(recipe, sort_keys=True),
-            "files": {name: _text(path) for path, name in files.items()},
             "version": __version__,
         }
     )
-
-
-def _text(path: str) -> str:
-    return Path(path).read_text(encoding="utf-8")
 
 
 def _plain(key: str, value: Any) -> Any:

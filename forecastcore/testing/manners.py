@@ -124,7 +124,8 @@ def a_spark_worker_can_use_it(trial: Guest) -> str | None:
     if importlib.util.find_spec("pyspark") is None:
         raise Skip("pyspark is not installed")
     raise Skip(
-        "run `forecastcore retrain --set engine.type=spark` on a project of yours: no Spark session is started here"
+        "run `forecastcore retrain --set 'engine={type: spark, master: \"local[2]\"}'` on a project of yours:"
+        " no Spark session is started here"
     )
 
 

@@ -14,7 +14,9 @@ from pathlib import Path
 import pytest
 
 from forecastcore.config.engines import DatabricksEngine
-from forecastcore.engines.databricks.supervise import Supervisor
+from forecastcore.engines.databricks.submit import submit
+from forecastcore.engines.databricks.supervise import supervise
+from forecastcore.engines.databricks.supervisor import Supervisor
 from forecastcore.engines.databricks.tickets import Tickets
 from forecastcore.engines.databricks.workspace import Workspace
 from forecastcore.messages import RunRequest
@@ -58,13 +60,14 @@ class Caller:
         return RunRequest(command="predict", options=options, recipe="{}", version="0")
 
     def submit(self, which="a", boss=None):
-        return (boss or self.boss()).submit(f"predict-{which}", self.request(model=str(which)), [])
+        return submit(boss or self.boss(), f"predict-{which}", self.request(model=str(which)), [])
 
     def run(self, which="a", *, boss=None, steps=None):
         """From submission to report; the number of the run."""
-        boss = boss or self.boss()
-        ticket = self.submit(which, boss)
-        return boss.report(ticket, boss.wait(ticket, steps or Steps())).report["run"]
+        request = self.request(model=str(which))
+        report, url = supervise(boss or self.boss(), f"predict-{which}", request, [], steps or Steps())
+        assert url.startswith(self.workspace.url)
+        return report.report["run"]
 
     @property
     def tokens(self):

@@ -1,5 +1,7 @@
 """Whole projects on Databricks: the real wheels run there, and give what they give here; every fault is told once."""
 
+import contextlib
+import io
 import json
 import os
 import shutil
@@ -10,6 +12,7 @@ import pandas as pd
 import pytest
 
 from forecastcore import cluster_main
+from forecastcore.engines.databricks.wait import sign_of_life
 from forecastcore.engines.databricks.wheels import wheel_of, wheels_of
 from forecastcore.testing.databricks import Ended
 from tests.databricks.conftest import REPORT
@@ -76,6 +79,19 @@ def test_retrain_and_predict_there_give_what_they_give_here(make_site, databrick
     assert "waiting" not in told.err
 
 
+@pytest.mark.slow
+def test_the_spark_session_of_the_runtime_gives_what_processes_give_here(make_site, databricks):
+    databricks.bring_spark()
+    there, here = make_site(), make_site()
+    assert there.write(engine=ENGINE).cli("retrain").code == 0
+    assert here.cli("retrain").code == 0
+    reports = list(databricks.volumes.rglob("report.json"))
+    assert [json.loads(report.read_text())["engine"] for report in reports] == ["spark"]
+    assert (there.cli("predict").code, here.cli("predict").code) == (0, 0)
+    same = ["unique_id", "ds", "forecast", "q10", "q90"]
+    pd.testing.assert_frame_equal(there.table()[same], here.table()[same], check_exact=False, rtol=0, atol=1e-9)
+
+
 def test_the_wheels_are_whole_and_the_same_code_gives_the_same_bytes():
     core, *plugins = wheels_of({"forecastcore-baseline"})
     assert [w.name for w in (core, *plugins)] == [
@@ -90,19 +106,18 @@ def test_where_the_projects_folder_is_not_seen_its_files_and_plugins_are_in_the_
     def program(run):
         words = [word.replace("/Volumes/", f"{databricks.volumes}/") for word in run.parameters]
         place = Path(words[1])
-        request = json.loads(place.read_text())
-        recipe = json.loads(request["recipe"])
-        request["recipe"] = json.dumps({**recipe, "path": "/not/seen/forecast.yaml"})
-        place.write_text(json.dumps(request))
-        cluster_main.main(words)
+        place.write_text(place.read_text().replace(str(away.folder), "/not/seen"))
+        with contextlib.redirect_stdout(log):
+            cluster_main.main(words)
 
-    databricks.runs.program = program
+    log, databricks.runs.program = io.StringIO(), program
     away.plugin(PLUGIN, "plugins/own.py").write(models=[{"type": "level"}])
     told = away.cli("--json", "backtest")
     assert told.code == 0, told.out
     home = databricks.volumes / "main/fc/jobs/forecastcore/projects/small"
     assert (home / "history.parquet").read_bytes() == (away.folder / "history.parquet").read_bytes()
-    assert (home / "plugins" / "own.py").read_text() == PLUGIN
+    assert [row["model"] for row in told.document["leaderboard"]] == ["level"], "its plugin, whose file is not there"
+    assert "forecastcore: load" in log.getvalue()
     assert away.cli("backtest").code == 0
     assert len(databricks.asked("projects/small/history.parquet")) == 1, "sent once per content"
 
@@ -303,7 +318,7 @@ def test_reconcile_finds_what_is_left_over_and_nothing_else(away, caller, forks,
     os.kill(child, 9)
     forks.ended()
     watched = caller.submit("watched")
-    caller.boss()._beat(watched)
+    sign_of_life(caller.boss(), watched)
     far = caller.submit("far")  # its owner is on another machine, and was heard of just now
     place = caller.workspace.cluster.place(f"{far.folder}/owner.json")
     place.write_text(json.dumps({"host": "elsewhere", "pid": 1, "at": time.time(), "beat": 30.0}))

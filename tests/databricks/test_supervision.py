@@ -1,6 +1,7 @@
 """A run on Databricks: submitted once, never lost, never left running; each fault in a seeded number of trials."""
 
 import itertools
+import json
 import logging
 import os
 import random
@@ -12,8 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from forecastcore.engines.databricks.fetch import fetch
 from forecastcore.engines.databricks.payload import Order, token
 from forecastcore.engines.databricks.states import read_state
+from forecastcore.engines.databricks.wait import wait
 from forecastcore.errors import DatabricksRunError
 from forecastcore.ports import Steps
 from forecastcore.testing.databricks import Ended
@@ -63,6 +66,15 @@ def test_a_lost_answer_to_a_submission_never_starts_a_second_run(caller, trials)
         assert len(caller.workspace.runs) == before + 1, (trial, kind, how)
         assert len(set(caller.tokens[sent:])) == 1, "the same token on the wire"
     assert no_orphan(caller.workspace)
+
+
+def test_who_may_neither_list_runs_nor_ask_for_a_name_has_the_token(caller):
+    caller.workspace.deny("runs/list")
+    caller.workspace.fault("scim", 404, error_code="ENDPOINT_NOT_FOUND")
+    caller.workspace.fault("HEAD", 501)
+    caller.workspace.reset("runs/submit", after=True, times=2)
+    caller.run()
+    assert len(caller.workspace.runs) == 1
 
 
 def test_an_answer_that_takes_too_long_is_a_lost_one(caller):
@@ -135,13 +147,13 @@ def test_the_run_is_on_the_disk_before_it_is_asked_for(caller):
     seen = []
     caller.workspace.runs.program = caller.program(0.2)
     boss = caller.boss()
-    look = boss._look
+    look = boss.look
 
     def watched(run_id):
         seen.append(boss.tickets.read("predict-a"))
         return look(run_id)
 
-    boss._look = watched
+    boss.look = watched
     number = caller.run(boss=boss)
     assert {ticket.run_id for ticket in seen} == {number}
 
@@ -165,9 +177,15 @@ POINTS = [
 
 @pytest.mark.parametrize("rounds", counts(1, 10))
 def test_a_caller_that_dies_anywhere_finds_its_run_again(caller, forks, rounds):
+    def program(run):
+        run.enter("RUNNING")
+        while run.reads < 5:  # so that the fourth question comes while it goes on, however slow the machine is
+            run.pause(0.02)
+        caller.leave_report(run)
+
+    caller.workspace.runs.program = program
     for trial, (pattern, nth, after) in enumerate(POINTS * rounds):
         before, root = len(caller.workspace.runs), caller.root / f"trial-{trial}"
-        caller.workspace.runs.program = caller.program(0.15)
         caller.workspace.kill(pattern, forks.begin(root, trial), nth, after=after)
         forks.go()
         assert forks.ended() == -signal.SIGKILL, (pattern, nth)
@@ -259,7 +277,7 @@ def test_a_total_outage_is_waited_out(caller):
     ticket = caller.submit(boss=boss)
     rule = caller.workspace.fault(".", 503)
     threading.Timer(2.0, caller.workspace.faults.clear).start()  # a hundred polls long
-    assert boss.report(ticket, boss.wait(ticket, Steps())).report["run"] == ticket.run_id
+    assert fetch(boss, ticket, wait(boss, ticket, Steps())).report["run"] == ticket.run_id
     assert rule.struck >= 2
 
 
@@ -280,7 +298,7 @@ def test_there_is_at_most_one_poll_per_interval_and_little_else_before(caller):
     boss = caller.boss(poll="200ms")
     ticket = caller.submit(boss=boss)
     assert time.monotonic() - started < 1, "overhead of a submission"
-    boss.wait(ticket, Steps())
+    wait(boss, ticket, Steps())
     polls = [request.at for request in caller.workspace.asked("runs/get")]
     assert min(b - a for a, b in itertools.pairwise(polls)) >= 0.2
     assert len(polls) >= 5
@@ -301,16 +319,19 @@ def test_tokens_that_expire_in_the_middle_are_replaced(caller, monkeypatch, tria
     monkeypatch.setenv("DATABRICKS_CLIENT_SECRET", secret)
     caller.workspace.runs.program = caller.program(0.4)
 
-    def work(number):
-        timers = [threading.Timer(0.1 * n, caller.workspace.expire_tokens) for n in (1, 2, 3)]
-        for timer in timers:
-            timer.start()
-        caller.run(number)
-
-    together(work, trials, at_once=6)
+    timers = [threading.Timer(0.1 * n, caller.workspace.expire_tokens) for n in (1, 2, 3)]
+    for timer in timers:
+        timer.start()
+    together(caller.run, trials, at_once=trials)
+    caller.workspace.runs.program = lambda run: (caller.leave_report(run), caller.workspace.expire_tokens())
+    boss = caller.boss()
+    ticket = caller.submit("late", boss)
+    state = wait(boss, ticket, Steps())
+    caller.workspace.expire_tokens()
+    assert fetch(boss, ticket, state).report["run"] == ticket.run_id
     refused = [request for request in caller.workspace.requests if request.status == 401]
-    assert refused
-    assert len(caller.workspace.runs) == trials
+    assert "GET" in {request.method for request in refused if request.path.endswith("report.json")}
+    assert len(caller.workspace.runs) == trials + 1
 
 
 # -- never left running
@@ -348,27 +369,30 @@ def test_an_interrupt_while_nobody_knows_whether_it_was_submitted_cancels_too(ca
 
     boss.workspace.call = interrupted
     with pytest.raises(KeyboardInterrupt):
-        caller.submit(boss=boss)
+        caller.run(boss=boss)
     assert no_orphan(caller.workspace)
     assert [run.result for run in caller.workspace.runs] == (["CANCELED"] if point == "after" else [])
     assert not boss.tickets.read("predict-a").open
 
 
-def test_whatever_else_interrupts_the_waiting_cancels_the_run(caller):
+@pytest.mark.parametrize(("stage", "late"), [("submit", True), ("Databricks run", False)])
+def test_whatever_else_comes_between_cancels_the_run(caller, stage, late):
     class Stopped(BaseException):
         """As Prefect stops a flow."""
 
-    class Watching(Steps):
-        def progress(self, name, done, total):
-            raise Stopped
+    class Stopping(Steps):
+        def run(self, name, work):
+            if name.startswith(stage):
+                if late:
+                    work()
+                raise Stopped
+            return work()
 
     caller.workspace.runs.program = caller.program(60)
-    boss = caller.boss()
-    ticket = caller.submit(boss=boss)
-    caller.workspace.cluster.place(f"{ticket.folder}/progress.json").write_text('{"stage": "s", "done": 1, "total": 2}')
     with pytest.raises(Stopped):
-        boss.wait(ticket, Watching())
+        caller.run(steps=Stopping())
     assert no_orphan(caller.workspace)
+    assert [run.result for run in caller.workspace.runs] == ["CANCELED"]
 
 
 def test_a_job_that_takes_too_long_is_ended_by_databricks_or_by_us(caller):
@@ -386,6 +410,36 @@ def test_a_job_that_takes_too_long_is_ended_by_databricks_or_by_us(caller):
     with pytest.raises(DatabricksRunError, match="takes longer than 1s: cancelled") as told:
         caller.run(boss=caller.boss(timeout="1s"))
     assert (told.value.fault, no_orphan(caller.workspace)) == ("timeout", True)
+
+
+def test_an_interrupt_after_the_run_is_over_loses_no_report(caller):
+    class Interrupted(Steps):
+        def run(self, name, work):
+            if name.startswith("fetch"):
+                raise KeyboardInterrupt
+            return work()
+
+    with pytest.raises(KeyboardInterrupt):
+        caller.run(steps=Interrupted())
+    (run,) = caller.workspace.runs
+    assert (run.result, caller.run()) == ("SUCCESS", run.run_id)
+
+
+def test_progress_of_the_run_is_told_as_it_comes(caller):
+    class Watching(Steps):
+        def progress(self, name, done, total):
+            told.append((name, done, total))
+
+    def program(run):
+        place = caller.workspace.cluster.place(run.parameters[3]).with_name("progress.json")
+        for done in range(3):
+            place.write_text(json.dumps({"stage": "backtest ridge", "done": done, "total": 2}))
+            run.pause(0.15)
+        caller.leave_report(run)
+
+    told, caller.workspace.runs.program = [], program
+    caller.run(steps=Watching())
+    assert set(told) == {("backtest ridge", done, 2) for done in range(3)}
 
 
 def test_a_detached_job_goes_on_and_the_same_command_waits_for_it_again(caller):
@@ -419,5 +473,5 @@ def test_a_run_that_was_deleted_under_way_is_told_and_the_next_one_is_new(caller
     caller.workspace.runs.get(ticket.run_id).done.wait(5)
     caller.workspace.runs.delete(ticket.run_id)
     with pytest.raises(DatabricksRunError, match="is gone"):
-        boss.wait(ticket, Steps())
+        wait(boss, ticket, Steps())
     assert caller.run() != ticket.run_id

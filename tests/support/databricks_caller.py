@@ -11,7 +11,8 @@ import sys
 from pathlib import Path
 
 from forecastcore.config.engines import DatabricksEngine
-from forecastcore.engines.databricks.supervise import Supervisor, interruptible
+from forecastcore.engines.databricks.supervise import interruptible, supervise
+from forecastcore.engines.databricks.supervisor import Supervisor
 from forecastcore.engines.databricks.tickets import Tickets
 from forecastcore.engines.databricks.workspace import Workspace
 from forecastcore.errors import ForecastCoreError
@@ -27,8 +28,7 @@ def call(root, engine, options):
     with interruptible():
         workspace = Workspace(pause=0.02)
         boss = Supervisor(workspace, Tickets(Path(root)), DatabricksEngine(**engine), "small")
-        ticket = boss.submit("predict", request(options), [])
-        return boss.report(ticket, boss.wait(ticket, Steps()))
+        return supervise(boss, "predict", request(options), [], Steps())
 
 
 def forked(asked):

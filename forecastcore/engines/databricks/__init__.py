@@ -12,12 +12,12 @@ from forecastcore.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from forecastcore.engines.databricks.supervise import Supervisor
+    from forecastcore.engines.databricks.supervisor import Supervisor
     from forecastcore.messages import RunReport, RunRequest
     from forecastcore.ports import Steps
     from forecastcore.project import Project
 
-__all__ = ["planned", "send_away", "settings_of", "supervisor"]
+__all__ = ["planned", "send_away", "settings_of", "supervisor_of"]
 
 
 def settings_of(project: Project) -> DatabricksEngine:
@@ -33,7 +33,7 @@ def settings_of(project: Project) -> DatabricksEngine:
     return settings
 
 
-def supervisor(project: Project) -> Supervisor:
+def supervisor_of(project: Project) -> Supervisor:
     """Whoever sends this project's runs away.
 
     Raises:
@@ -41,7 +41,7 @@ def supervisor(project: Project) -> Supervisor:
     """
     from forecastcore.engines.databricks.belongings import belongings
     from forecastcore.engines.databricks.payload import seconds
-    from forecastcore.engines.databricks.supervise import Supervisor
+    from forecastcore.engines.databricks.supervisor import Supervisor
     from forecastcore.engines.databricks.tickets import Tickets
     from forecastcore.engines.databricks.workspace import Workspace
 
@@ -66,16 +66,13 @@ def send_away(project: Project, request: RunRequest, used: Iterable[str], steps:
     Raises:
         DatabricksRunError: with the fault, the run's address, and what to do.
     """
-    from forecastcore.engines.databricks.supervise import interruptible
+    from forecastcore.engines.databricks.supervise import interruptible, supervise
     from forecastcore.engines.databricks.wheels import wheels_of
 
     with interruptible():
+        boss = supervisor_of(project)
         wheels = steps.run("pack wheels", lambda: wheels_of(used))
-        boss = supervisor(project)
-        ticket = steps.run("submit to Databricks", lambda: boss.submit(_key(request), request, wheels))
-        state = steps.run(f"Databricks run {ticket.run_id}", lambda: boss.wait(ticket, steps))
-        report = steps.run("fetch the report", lambda: boss.report(ticket, state))
-    return report, ticket.url
+        return supervise(boss, _key(request), request, wheels, steps)
 
 
 def _key(request: RunRequest) -> str:

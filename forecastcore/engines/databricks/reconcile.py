@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from forecastcore.engines.databricks.payload import nonce_of, run_folder
 from forecastcore.engines.databricks.states import read_state
-from forecastcore.engines.databricks.supervise import BEAT, JOBS
+from forecastcore.engines.databricks.supervisor import BEAT, JOBS
 from forecastcore.engines.databricks.workspace import Refused, Unavailable, patient
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from forecastcore.engines.databricks.supervise import Supervisor
+    from forecastcore.engines.databricks.supervisor import Supervisor
     from forecastcore.engines.databricks.tickets import Ticket
 
 __all__ = ["Orphan", "mend", "orphans"]

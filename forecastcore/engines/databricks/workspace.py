@@ -98,7 +98,7 @@ class Workspace:
 
     Attributes:
         host: address.
-        user: whom the workspace takes us for.
+        user: whom the workspace takes us for; empty where it does not say.
     """
 
     def __init__(self, profile: str | None = None, *, pause: float = 1.0, request: float = REQUEST) -> None:
@@ -162,14 +162,10 @@ class Workspace:
         try:
             said = patient(ask, until=time.monotonic() + REQUEST * _FIRST, pause=pause)
         except Refused as error:
-            raise self.explained(error, "asking who this is") from error
-        if "userName" not in said:
-            raise DatabricksRunError(
-                f"Databricks: {self.host} does not answer like a workspace",
-                fault="unreachable",
-                hint="mend DATABRICKS_HOST",
-            )
-        return str(said["userName"])
+            if error.fault in {"unauthenticated", "forbidden"}:
+                raise self.explained(error, "asking who this is") from error
+            return ""  # it knows us, and not this question
+        return str(said.get("userName", ""))
 
     def call(
         self,
@@ -186,26 +182,8 @@ class Workspace:
             Unavailable: no answer, or one that says to ask again.
             Refused: anything else that is no success.
         """
-        for left in reversed(range(_FIRST)):
-            try:
-                return self._once(method, path, query=query, body=body, data=data)
-            except Refused as error:
-                if error.fault != "unauthenticated" or not left:
-                    raise
-            self._client = self._connect()
-        raise AssertionError  # pragma: no cover - the last attempt answers or raises
-
-    def _once(self, method: str, path: str, **request: Any) -> dict[str, Any]:
-        from databricks.sdk.errors.base import DatabricksError
-
-        content = request.pop("data")
-        sent = {**request, "data": BytesIO(content) if content is not None else None}
-        headers = {"Content-Type": "application/octet-stream"} if content is not None else {}
-        try:
-            answer = self._client.api_client.do(method, path, headers=headers, **sent)
-        except (TimeoutError, DatabricksError, OSError, ValueError) as error:
-            cause = error.__cause__ if isinstance(error, TimeoutError) and error.__cause__ else error
-            raise _meant(cause) from error
+        headers = {} if data is None else {"Content-Type": "application/octet-stream"}
+        answer = self._asked(method, path, query=query, body=body, data=data, headers=headers)
         return dict(answer) if isinstance(answer, dict) else {"items": answer}
 
     def read(self, path: str) -> bytes:
@@ -215,29 +193,44 @@ class Workspace:
             Unavailable: as `call`.
             Refused: as `call`; its fault is `gone` where there is no such file.
         """
+        with self._asked("GET", _file(path), raw=True)["contents"] as stream:
+            try:
+                content: bytes = stream.read()
+            except OSError as error:
+                raise _meant(error) from error
+        return content
+
+    def _asked(self, method: str, path: str, **request: Any) -> Any:
+        for left in reversed(range(_FIRST)):
+            try:
+                return self._once(method, path, **request)
+            except Refused as error:
+                if error.fault != "unauthenticated" or not left:
+                    raise
+            self._client = self._connect()
+        raise AssertionError  # pragma: no cover - the last attempt answers or raises
+
+    def _once(self, method: str, path: str, **request: Any) -> Any:
         from databricks.sdk.errors.base import DatabricksError
 
+        if request.get("data") is not None:
+            request["data"] = BytesIO(request["data"])
         try:
-            answer = self._client.api_client.do("GET", _file(path), raw=True)
-            with answer["contents"] as stream:
-                content: bytes = stream.read()
+            return self._client.api_client.do(method, path, **request)
         except (TimeoutError, DatabricksError, OSError, ValueError) as error:
             cause = error.__cause__ if isinstance(error, TimeoutError) and error.__cause__ else error
             raise _meant(cause) from error
-        return content
 
     def write(self, path: str, content: bytes) -> None:
         """Write a file of a volume, folders too."""
         self.call("PUT", _file(path), query={"overwrite": "true"}, data=content)
 
     def exists(self, path: str) -> bool:
-        """Whether a file of a volume is there."""
+        """Whether a file of a volume is known to be there; where the answer is no answer, it has to be written."""
         try:
             self.call("HEAD", _file(path))
-        except Refused as error:
-            if error.fault == "gone":
-                return False
-            raise
+        except (Refused, Unavailable):
+            return False
         return True
 
     def read_json(self, path: str) -> Any:

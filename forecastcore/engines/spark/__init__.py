@@ -19,9 +19,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
+from uuid import uuid4
 
 from forecastcore import __version__
-from forecastcore.engines.spark.session import check_session, mend, open_session, said
+from forecastcore.engines.spark.session import check_session, interrupt, mend, open_session, said, tagged
 from forecastcore.engines.spark.waves import Wave, waves
 from forecastcore.engines.spark.wire import answer_of, error_of
 from forecastcore.engines.spark.worker import ANSWER, serve
@@ -39,6 +40,8 @@ __all__ = ["SparkEngine", "check_session"]
 
 T = TypeVar("T")
 
+#: found keys, by their number; the hash is part of what Spark promises of its tables, so they hold for any session
+_SLOTS: dict[int, list[int]] = {}
 #: waves under way: while one waits for its last unit the next uses the other cores
 _FLYING = 2
 
@@ -70,26 +73,30 @@ class SparkEngine:
             EngineError: also where no session can be had, Spark gives up, or the work raises.
         """
         spark = open_session(self.master, self.remote, self.conf)
-        worker = partial(serve, work, self.timeout, __version__)
+        tag = f"forecastcore-{uuid4().hex}"
+        fly = partial(_fly, spark, partial(serve, work, self.timeout, __version__), tag)
         flights: deque[Future[list[tuple[int, Any]]]] = deque()
         with ThreadPoolExecutor(_FLYING) as crew:
             try:
                 for wave in waves(panel, units, self.tasks):
                     if len(flights) == _FLYING:
                         yield from flights.popleft().result()
-                    flights.append(crew.submit(_fly, spark, worker, wave))
+                    flights.append(crew.submit(fly, wave))
                 while flights:
                     yield from flights.popleft().result()
             finally:
-                for flight in flights:
-                    flight.cancel()
+                if flights:  # nobody waits for them any more
+                    for flight in flights:
+                        flight.cancel()
+                    interrupt(spark, tag, own=self.master is not None)
 
 
-def _fly(spark: SparkSession, worker: Callable[..., Any], wave: Wave) -> list[tuple[int, Any]]:
+def _fly(spark: SparkSession, worker: Callable[..., Any], tag: str, wave: Wave) -> list[tuple[int, Any]]:
     """The answers of one wave."""
     from pyspark.sql import functions as sql
 
     try:
+        tagged(spark, tag)
         slots = _slots(spark, len(wave.orders))
         asked: list[tuple[int, str | None, str | None]] = []
         for slot, (unit, order) in zip(slots, wave.orders.items(), strict=True):
@@ -112,6 +119,8 @@ def _fly(spark: SparkSession, worker: Callable[..., Any], wave: Wave) -> list[tu
 
 def _slots(spark: SparkSession, count: int) -> list[int]:
     """Keys that Spark's own hash sends to as many different partitions, so that each unit has a task to itself."""
+    if count in _SLOTS:
+        return _SLOTS[count]
     rows = (
         spark.range(32 * count)
         .selectExpr("cast(id as int) as key", f"pmod(hash(cast(id as int)), {count}) as place")
@@ -120,4 +129,5 @@ def _slots(spark: SparkSession, count: int) -> list[int]:
         .collect()
     )
     keys = [int(row[1]) for row in rows]
-    return keys + [-n for n in range(1, count - len(keys) + 1)]
+    _SLOTS[count] = keys + [-n for n in range(1, count - len(keys) + 1)]
+    return _SLOTS[count]

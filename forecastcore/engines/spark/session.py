@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from pyspark.sql import SparkSession
 
-__all__ = ["check_session", "mend", "open_session", "said"]
+__all__ = ["check_session", "interrupt", "mend", "open_session", "said", "tagged"]
 
 #: what is in the environment where a session is there to be had: on Databricks, under spark-submit, with a server named
 _SESSION_THERE = ("DATABRICKS_RUNTIME_VERSION", "PYSPARK_GATEWAY_PORT", "SPARK_REMOTE")
@@ -52,10 +52,10 @@ def open_session(master: str | None, remote: str | None, conf: Mapping[str, Any]
     builder: Any = SparkSession.builder
     local = _is_local(master)
     if local:
-        # Spark's workers would be started with whatever python3 is on the PATH.
-        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     if master is not None:
+        # Spark's workers would be started with whatever python3 is on their PATH.
+        os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
         builder = builder.master(master)
     if remote is not None:
         builder = builder.remote(remote)
@@ -90,6 +90,21 @@ def check_session(master: str | None, remote: str | None) -> None:
 
 def _is_local(master: str | None) -> bool:
     return master is not None and master.startswith("local")
+
+
+def tagged(spark: SparkSession, tag: str) -> None:
+    """Mark what this thread has Spark do from now on, so that it can be interrupted."""
+    if hasattr(spark, "addTag"):  # a session of Spark 3.5 that is not Connect's has none
+        spark.addTag(tag)
+
+
+def interrupt(spark: SparkSession, tag: str, *, own: bool) -> None:
+    """End what is marked and under way; of a session that was made here, all of it.
+
+    In a process with its own Spark a mark is known to the thread that set it, and to no other.
+    """
+    if hasattr(spark, "interruptAll"):
+        spark.interruptAll() if own else spark.interruptTag(tag)
 
 
 def mend(words: str, remote: str | None = None) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import pairwise
@@ -63,7 +64,11 @@ def waves(panel: pd.DataFrame, units: Sequence[Unit], tasks: int) -> Iterator[Wa
     cuts = _cuts([a for a, _ in spans.values()], [row for ranges in wanted for span in ranges for row in span])
     wave = Wave()
     for number, (unit, ranges) in enumerate(zip(units, wanted, strict=True)):
-        mine = [(a, b) for a, b in pairwise(cuts) if any(begin <= a and b <= end for begin, end in ranges)]
+        mine = [
+            piece
+            for begin, end in ranges
+            for piece in pairwise(cuts[bisect_left(cuts, begin) : bisect_right(cuts, end)])
+        ]
         if len(wave.orders) == tasks or wave.size > _WAVE_BYTES:
             yield wave
             wave = Wave()
@@ -71,7 +76,7 @@ def waves(panel: pd.DataFrame, units: Sequence[Unit], tasks: int) -> Iterator[Wa
         for name, (a, b) in names.items():
             if name not in wave.pieces:
                 wave.pieces[name] = stream_of(to_panel_arrow(panel.iloc[a:b].reset_index(drop=True)))
-        files = _parcel(unit.folder) if unit.folder is not None else {}
+        files = _parcel(unit.folder, unit.reads) if unit.folder is not None else {}
         wave.pieces |= files
         wave.needs[number] = [*names, *files]
         about = {"unit": number, "ids": unit.ids, "request": unit.request, "barred": dict(unit.barred)}
@@ -91,7 +96,7 @@ def _cuts(starts: Sequence[int], edges: Sequence[int]) -> list[int]:
 
 
 @lru_cache(maxsize=1)
-def _parcel(folder: Path) -> dict[str, bytes]:
-    data = wrap(folder)
+def _parcel(folder: Path, reads: tuple[str, ...]) -> dict[str, bytes]:
+    data = wrap(folder, reads)
     digest = hashlib.sha256(data).hexdigest()
     return {f"files {digest} {n}": part for n, part in enumerate(parts_of(data))}

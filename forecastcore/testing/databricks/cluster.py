@@ -120,7 +120,7 @@ class Cluster:
                 stderr=err,
                 stdin=subprocess.DEVNULL,
                 cwd=scratch,
-                env={**clean, "DATABRICKS_RUN_ID": str(run.run_id), **self.environment},
+                env={**clean, "PYSPARK_PYTHON": command[0], **self.environment},
                 start_new_session=True,
             )
             try:

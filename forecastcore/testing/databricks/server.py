@@ -140,6 +140,11 @@ class FakeWorkspace:
         """Variables that lead databricks-sdk here."""
         return {"DATABRICKS_HOST": self.url, "DATABRICKS_TOKEN": self.token}
 
+    def bring_spark(self, master: str = "local[2]", runtime: str = "16.4") -> None:
+        """Let tasks find a Spark session, as they do on a Databricks runtime; a local one, so Java has to be there."""
+        session = {"PYSPARK_SUBMIT_ARGS": f"--master {master} --conf spark.ui.enabled=false pyspark-shell"}
+        self.cluster.environment |= {**session, "DATABRICKS_RUNTIME_VERSION": runtime, "SPARK_LOCAL_IP": "127.0.0.1"}
+
     def fault(self, pattern: str, status: int = 503, **how: Any) -> Rule:
         """Answer matching requests with an error; see `Rule`."""
         return self.faults.add(Rule(pattern=pattern, status=status, **how))

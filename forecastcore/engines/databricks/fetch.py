@@ -1,0 +1,84 @@
+"""Fetches what a run that is over has to say: its report, or why there is none."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from forecastcore.engines.databricks.states import HINTS
+from forecastcore.engines.databricks.supervisor import CANCELLING, DOUBTS, JOBS
+from forecastcore.engines.databricks.workspace import Refused, Unavailable
+from forecastcore.messages import RunReport
+
+if TYPE_CHECKING:
+    from forecastcore.engines.databricks.states import State
+    from forecastcore.engines.databricks.supervisor import Supervisor
+    from forecastcore.engines.databricks.tickets import Ticket
+
+__all__ = ["fetch"]
+
+_PATIENCE = 60.0
+_ANSI = re.compile(r"\x1b\[[0-9;]*m")
+_LONGEST = 1000
+
+
+def fetch(boss: Supervisor, ticket: Ticket, state: State) -> RunReport:
+    """What a run that is over has to say; its ticket is closed.
+
+    Raises:
+        DatabricksRunError: it failed, or there is no report.
+    """
+    found = _report(boss, ticket, _PATIENCE if state.good else 4 * boss.pause)
+    if found is not None and found.failure is not None:
+        boss.tickets.write(ticket.having(outcome="failed"))
+        told = boss.error(ticket, found.failure.message, "failed", found.failure.hint)
+        told.code, told.exit_code = found.failure.code, found.failure.exit_code
+        raise told
+    if not state.good:
+        cause = _cause(boss, state)
+        fault = state.fault(cause)
+        boss.tickets.write(ticket.having(outcome=fault))
+        words = f"Databricks run {ticket.run_id} {state.words(cause)}"
+        raise boss.error(ticket, words, fault, HINTS.get(fault, HINTS["failed"]))
+    if found is None or found.report is None:
+        boss.tickets.write(ticket.having(outcome="no-report"))
+        words = f"Databricks run {ticket.run_id} ended well but left no report"
+        raise boss.error(ticket, words, "no-report", f"look for {ticket.folder}/report.json and at the run's log")
+    boss.tickets.write(ticket.having(outcome="success"))
+    return found
+
+
+def _report(boss: Supervisor, ticket: Ticket, patience: float) -> RunReport | None:
+    doubts = itertools.count(1)
+
+    def ask() -> RunReport | None:
+        try:
+            return RunReport.model_validate_json(boss.workspace.read(f"{ticket.folder}/report.json"))
+        except ValidationError as error:
+            raise Unavailable(f"it is not whole: {error.error_count()} faults") from error
+        except Refused as error:
+            if next(doubts) >= DOUBTS:
+                return None
+            raise Unavailable(str(error)) from error
+
+    try:
+        return boss.asked(ask, patience)
+    except Unavailable:
+        return None
+
+
+def _cause(boss: Supervisor, state: State) -> str:
+    """The line of the run's output that says why it failed."""
+    if state.task_run_id is None:
+        return ""
+    query = {"run_id": state.task_run_id}
+    try:
+        said = boss.asked(lambda: boss.workspace.call("GET", f"{JOBS}/get-output", query=query), CANCELLING)
+    except (Refused, Unavailable):
+        return ""
+    trace = [line for line in _ANSI.sub("", str(said.get("error_trace") or "")).splitlines() if line.strip()]
+    error = _ANSI.sub("", str(said.get("error") or "")).strip().splitlines()
+    return (error[:1] or trace[-1:] or [""])[0].strip()[:_LONGEST]

@@ -1,0 +1,172 @@
+"""Sends a run away once: a token, a ticket on the disk, and a look for the run where an answer is lost."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import itertools
+import json
+import logging
+import os
+import secrets
+import time
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from forecastcore.engines.databricks.belongings import bring
+from forecastcore.engines.databricks.payload import Order, home, nonce_of, order_digest, payload, run_folder
+from forecastcore.engines.databricks.supervisor import JOBS
+from forecastcore.engines.databricks.tickets import Ticket
+from forecastcore.engines.databricks.workspace import Refused, Unavailable
+from forecastcore.errors import DatabricksRunError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from forecastcore.engines.databricks.states import State
+    from forecastcore.engines.databricks.supervisor import Supervisor
+    from forecastcore.engines.databricks.wheels import Wheel
+    from forecastcore.messages import RunRequest
+
+__all__ = ["find", "submit"]
+
+_log = logging.getLogger(__name__)
+#: seconds that a run may have been over for, unwatched, and still be the run that is asked for again
+_FRESH = 3600.0
+
+
+def submit(boss: Supervisor, key: str, request: RunRequest, wheels: Sequence[Wheel]) -> Ticket:
+    """Send a run away, or find the one that was sent away for the same and is still of use.
+
+    Args:
+        boss: where to, and what is known.
+        key: names the logical run; the same for the same command with the same options.
+        request: what is run.
+        wheels: what it installs.
+
+    Raises:
+        DatabricksRunError: it could not be submitted.
+    """
+    with boss.tickets.locked(key):
+        known = boss.tickets.read(key)
+        if known and known.open and known.host == boss.workspace.host and (resumed := _resumed(boss, known)):
+            return resumed
+        day = str(request.options.get("as_of") or datetime.now(UTC).date()).replace("/", "-")
+        digest = order_digest(request, boss.settings, wheels)
+        for attempt in itertools.count(known.attempt + 1 if known else 1):
+            order = Order(
+                project=boss.project,
+                command=request.command,
+                day=day,
+                attempt=attempt,
+                digest=digest,
+                nonce=secrets.token_hex(6),
+            )
+            _bring(boss, order, request, wheels)
+            ticket = Ticket(
+                key=key,
+                host=boss.workspace.host,
+                command=order.command,
+                nonce=order.nonce,
+                attempt=attempt,
+                day=day,
+                payload=payload(order, boss.settings, wheels, boss.workspace.host),
+                folder=order.folder(boss.volume),
+            )
+            sent = _sent(boss, boss.tickets.write(ticket))
+            if sent is not None:
+                return sent
+    raise AssertionError  # pragma: no cover - the loop has no end
+
+
+def _bring(boss: Supervisor, order: Order, request: RunRequest, wheels: Sequence[Wheel]) -> None:
+    """Put into the volume what the run needs and is not there yet."""
+    there, content = boss.workspace, json.dumps(request.to_json()).encode()
+
+    def bring_wheel(wheel: Wheel) -> None:
+        if not there.exists(f"{boss.volume}/{wheel.place}"):
+            there.write(f"{boss.volume}/{wheel.place}", wheel.content)
+
+    try:
+        for wheel in wheels:
+            boss.asked(functools.partial(bring_wheel, wheel))
+        boss.asked(lambda: bring(there, boss.files, home(boss.volume, boss.project)))
+        boss.asked(lambda: there.write(f"{order.folder(boss.volume)}/request.json", content))
+    except Refused as error:
+        raise there.explained(error, f"writing to {boss.volume}") from error
+    except Unavailable as error:
+        raise boss.silent(error, "Nothing was submitted") from error
+
+
+def _sent(boss: Supervisor, ticket: Ticket) -> Ticket | None:
+    """The ticket with its run; None where the token belongs to a run that is over, so that another one is due."""
+    try:
+        number = _posted(boss, ticket)
+    except Refused as error:
+        boss.tickets.write(ticket.having(outcome=error.fault))
+        told = boss.workspace.explained(error, "the submission")
+        if "delet" in str(error).lower():
+            told.hint = "the run of this attempt was deleted in the workspace: run it again, as the next attempt"
+        raise told from error
+    except Unavailable as error:
+        hint = "Run the same command again: it looks first whether the run was submitted"
+        raise boss.silent(error, hint) from error
+    ticket = boss.tickets.write(ticket.having(run_id=number))
+    return _recognised(boss, ticket, boss.state(ticket))
+
+
+def _posted(boss: Supervisor, ticket: Ticket) -> int:
+    """Submit; where the answer is lost, look for the run before the same token is sent once more."""
+    sent = itertools.count()
+
+    def post() -> int:
+        if next(sent):
+            with contextlib.suppress(Refused):  # who may not list runs has the token
+                if found := find(boss, ticket):
+                    return found
+        return int(boss.workspace.call("POST", f"{JOBS}/submit", body=ticket.payload)["run_id"])
+
+    return boss.asked(post)
+
+
+def find(boss: Supervisor, ticket: Ticket) -> int | None:
+    """The run of a submission, by the name that only it has."""
+    query = {"run_type": "SUBMIT_RUN", "limit": 25, "start_time_from": int((ticket.at - 3600) * 1000)}
+    while True:
+        said = boss.workspace.call("GET", f"{JOBS}/list", query=query)
+        for run in said.get("runs", ()):
+            if nonce_of(str(run.get("run_name"))) == ticket.nonce:
+                return int(run["run_id"])
+        if not said.get("next_page_token"):
+            return None
+        query["page_token"] = said["next_page_token"]
+
+
+def _recognised(boss: Supervisor, ticket: Ticket, state: State) -> Ticket | None:
+    """Whether the run is of this submission; one of another, with the same token, is joined while it goes on."""
+    nonce = nonce_of(state.name) or ticket.nonce
+    if nonce != ticket.nonce and state.over:
+        boss.tickets.write(ticket.having(outcome="taken"))
+        return None
+    url = state.url or f"{boss.workspace.host}/#job/{ticket.run_id}/run/{ticket.run_id}"
+    return boss.tickets.write(ticket.having(url=url, nonce=nonce, folder=run_folder(boss.volume, nonce)))
+
+
+def _resumed(boss: Supervisor, ticket: Ticket) -> Ticket | None:
+    """A ticket that somebody left open, if its run still is what is asked for."""
+    ticket = ticket.having(pid=os.getpid())
+    if ticket.run_id is None:
+        return _sent(boss, ticket)
+    try:
+        state = boss.state(ticket)
+    except DatabricksRunError as error:
+        if error.fault != "gone":
+            raise
+        return None
+    if state.over and time.time() - (state.ended_at or 0) > _FRESH:
+        boss.tickets.write(ticket.having(outcome="unwatched"))
+        return None
+    known = _recognised(boss, ticket, state)
+    if known is not None:
+        _log.warning("waiting again for Databricks run %s: %s", known.run_id, known.url)
+    return known
