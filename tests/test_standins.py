@@ -59,17 +59,12 @@ def with_spoilt_parameters(site, number):
     file.write_bytes(file.read_bytes()[:-1] + b"x")
 
 
-def without_its_plugin(site, number):
-    assert number == "2"
-    site.write(plugins={"load": []})
-
-
 def forgotten(site, tmp_path, monkeypatch):
     """Another machine: nothing is at hand that was fetched before."""
     monkeypatch.setenv("FORECASTCORE_CACHE", str(tmp_path / "empty"))
 
 
-@pytest.mark.parametrize("broken", [deleted, corrupted, with_spoilt_parameters, without_its_plugin])
+@pytest.mark.parametrize("broken", [deleted, corrupted, with_spoilt_parameters])
 def test_the_champion_before_serves_in_time_and_every_row_says_why(reigning, tmp_path, monkeypatch, broken):
     broken(reigning, "2")
     forgotten(reigning, tmp_path, monkeypatch)
@@ -100,6 +95,14 @@ def test_where_no_champion_can_be_loaded_the_last_season_goes_out(reigning, tmp_
     assert rows.groupby("unique_id")["forecast"].apply(list).to_dict() == last.to_dict()
     assert (rows["q10"] <= rows["forecast"]).all()
     assert reigning.cli("--json", "predict").document["published"][0]["already"]
+
+
+def test_a_champion_without_its_plugin_is_a_fault_of_the_installation(reigning):
+    reigning.write(plugins={"load": []})
+    told = reigning.cli("--json", "predict")
+    assert told.code == 1
+    assert "own.py" in told.document["error"]["message"] + told.document["error"]["hint"]
+    assert "out" not in reigning.written
 
 
 def test_a_version_that_was_asked_for_by_number_is_never_stood_in_for(reigning, tmp_path, monkeypatch):

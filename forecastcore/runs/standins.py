@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 import numpy as np
 
 from forecastcore import guard, runtime
-from forecastcore.errors import PluginError, StateError, TrackingError
+from forecastcore.errors import StateError, TrackingError
 from forecastcore.messages import ModelVersion
 
 if TYPE_CHECKING:
@@ -91,6 +91,10 @@ def whoever_can(
         store: where the versions are.
         champion: looks it up.
         load: makes a version ready to forecast.
+
+    Raises:
+        PluginError: the champion's plugin is missing, or another major version: a fault of the installation, which
+            nobody would mend while something else is served.
     """
     reasons: list[str] = []
     ways: dict[str, Callable[[], ModelVersion | None]] = {
@@ -103,7 +107,7 @@ def whoever_can(
             if version is None:
                 continue
             loaded = load(version)
-        except (StateError, PluginError, TrackingError) as error:
+        except (StateError, TrackingError) as error:
             reasons.append(f"{name} cannot be loaded: {error.message}"[:_WORDS])
             continue
         return Served(version, loaded, _reason(reasons))
