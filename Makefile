@@ -3,7 +3,8 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-PYTEST_ARGS ?= -n auto --dist loadscope
+# One more than processors: a test that waits for a server leaves its own idle.
+PYTEST_ARGS ?= -n $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1) --dist loadscope
 
 BIN := $(VENV)/bin
 UV := $(BIN)/uv

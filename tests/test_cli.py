@@ -292,7 +292,7 @@ def test_a_fault_of_the_project_file_is_placed_by_line_and_column(site):
     assert any(e["line"] == line and e["key"] == "horizn" for e in errors)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_an_interrupted_retrain_ends_with_130_and_leaves_nothing_running(workers, site):
     site.plugin(SLOW).write(models=[{"type": "slow"}], engine={"type": "local", "workers": workers})
     command = [FORECASTCORE, "-p", str(site.folder), "retrain"]

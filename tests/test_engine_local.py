@@ -143,7 +143,7 @@ def test_two_workers_give_the_leaderboard_and_forecasts_of_one(make_site):
     found = []
     for workers in (1, 2):
         site = make_site(
-            models=[{"type": "ridge"}, {"type": "gradient-boosting", "max_iter": 10}, {"type": "seasonal-naive"}],
+            models=[{"type": "ridge"}, {"type": "seasonal-naive"}],
             engine={"type": "local", "workers": workers},
             covariates={"temp": {"assume": "w"}},
             assumptions={"w": {"type": "persistence"}},
@@ -182,6 +182,7 @@ def forecastcore_models():
 """
 
 
+@pytest.mark.slow  # the search for it has quick tests, here and in test_serving
 def test_a_model_that_aborts_on_one_series_costs_that_series_only(make_site):
     site = make_site(models=[{"type": "killer"}], engine={"type": "local", "workers": 2})
     site.plugin(KILLER)

@@ -52,6 +52,7 @@ def test_the_example_is_trained_stored_and_serves(folder):
     assert table[["forecast", "q10", "q90"]].notna().all(axis=None)
 
 
+@pytest.mark.slow
 def test_a_global_example_on_the_toolkit_is_trained_stored_and_serves(folder):
     project = load(folder, "models=[{type: seasonal-naive}, {type: dart, rounds: 20}]", plugin=DART)
     report = fc.retrain(project, "2022-10-01T00:00Z")

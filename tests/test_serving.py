@@ -53,6 +53,7 @@ def test_chunks_forecast_as_the_whole_and_read_only_their_own_parameters(models,
 
 def test_a_unit_needs_no_more_of_the_folder_than_it_says(make_site, tmp_path, monkeypatch):
     monkeypatch.setattr(units, "CHUNK_POINTS", 200)
+    monkeypatch.setattr(serving, "SERVED_POINTS", 200)
     site = make_site(models=ENSEMBLE[2:3], backtest={"folds": 1})
     site.retrain()
     project = site.project()

@@ -259,7 +259,7 @@ def together(work, trials, at_once=16):
     assert errors == []
 
 
-@pytest.mark.parametrize("trials", counts(16, 50))
+@pytest.mark.parametrize("trials", counts(6, 50))
 def test_a_third_of_all_polls_may_fail_and_no_run_does(caller, trials):
     caller.workspace.runs.program = caller.program(0.3)
     for kind in (500, 502, 503, 504):
