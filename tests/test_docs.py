@@ -36,7 +36,9 @@ ROOT = Path(__file__).parents[1]
 DEMO = Path(forecastcore.demo.__file__).parent / "project"
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md")), *sorted(ROOT.glob("plugins/*/README.md"))]
 #: pages of many commands, each a process of its own; what they show has tests elsewhere too
-SLOW = {"docs/first-project.md", "docs/delivery.md", "docs/how-it-works.md", "docs/operations.md"}
+SLOW = {
+    f"docs/{name}.md" for name in ("assumptions", "delivery", "first-project", "how-it-works", "operations", "plugins")
+}
 FENCE = re.compile(r"^(?P<indent> *)(?P<fence>```+|~~~+) *(?P<language>[\w-]*)[^`]*$")
 COMMENT = re.compile(r"^<!-- (?P<kind>not run|file): (?P<text>\S.*?) -->$")
 MAKE = re.compile(r"^make( |$)")
