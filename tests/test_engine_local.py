@@ -139,6 +139,7 @@ def test_what_the_work_raises_comes_through(workers):
         list(LocalEngine(workers).map(raising, PANEL, units(("series-0",), ("series-1",))))
 
 
+@pytest.mark.slow  # units of all kinds in two workers, and Spark against one, have quick tests
 def test_two_workers_give_the_leaderboard_and_forecasts_of_one(make_site):
     found = []
     for workers in (1, 2):

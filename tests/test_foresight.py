@@ -80,6 +80,7 @@ def oracle(site, made: World) -> float:
     return float((rows.losses(assumed) - rows.losses(actual)).mean())
 
 
+@pytest.mark.slow
 def test_the_premium_is_recovered_and_who_learns_from_assumptions_beats_who_learns_from_what_came(site):
     made = world(45, error=1.0)
     placed(site, made)

@@ -208,6 +208,7 @@ LOPSIDED = (
 )
 
 
+@pytest.mark.slow  # the gate's own tests have slices too
 def test_a_challenger_that_fails_a_slice_is_held_and_the_slice_is_named(make_site):
     frame = clean(series=10)
     site = make_site(frame, **settings(models=[{"type": "seasonal-naive"}])).plugin(LOPSIDED)

@@ -26,7 +26,9 @@ def cli(capsys):
     return run
 
 
-@pytest.mark.parametrize("template", TEMPLATES)
+@pytest.mark.parametrize(
+    "template", [pytest.param(t, marks=[pytest.mark.slow] if t == "energy-load" else []) for t in TEMPLATES]
+)
 def test_a_template_validates_retrains_and_predicts_as_it_is_written(template, cli, tmp_path):
     folder = tmp_path / "My Project"
     code, told = cli("init", folder, "--template", template)
