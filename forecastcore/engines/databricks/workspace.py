@@ -27,8 +27,10 @@ T = TypeVar("T")
 #: seconds that one request may take
 REQUEST = 30.0
 _LONGEST = 30.0
-#: how often a host is tried before anything was submitted, and a token replaced: what is wrong is told within seconds
+#: how often a host is tried before anything was submitted: what is wrong is told within seconds
 _FIRST = 3
+#: how many tokens one request is made with: several may expire one after the other
+_TOKENS = 5
 _GONE = ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND")
 
 
@@ -201,7 +203,7 @@ class Workspace:
         return content
 
     def _asked(self, method: str, path: str, **request: Any) -> Any:
-        for left in reversed(range(_FIRST)):
+        for left in reversed(range(_TOKENS)):
             try:
                 return self._once(method, path, **request)
             except Refused as error:
