@@ -182,6 +182,10 @@ class Backtest:
             place=self.place,
         )
 
+    def slices(self, result: Result, levels: Sequence[float]) -> dict[str, dict[str, float]]:
+        """All errors of a result: in all, by quarter of the horizon, by size of the series (see `metrics.by_slice`)."""
+        return metrics.by_slice(self.scored, result.forecast, result.quantiles, levels)
+
     @cached_property
     def scored(self) -> metrics.Scored:
         """What forecasts are scored on, with the slices to tell apart."""
@@ -418,12 +422,10 @@ def _result(candidate: Candidate, frames: Sequence[pd.DataFrame], rows: Backtest
     )
 
 
-def leaderboard_row(result: Result, rows: Backtest, levels: Sequence[float], note: str = "") -> LeaderboardRow:
-    """A candidate's errors in one line."""
-    scores = metrics.score(
-        rows.y, result.forecast, result.quantiles, levels, rows.group, rows.scale.ravel(), rows.scale2.ravel()
-    )
-    slices = metrics.by_slice(rows.scored, result.forecast, result.quantiles, levels)
+def leaderboard_row(
+    result: Result, rows: Backtest, slices: Mapping[str, Mapping[str, float]], note: str = ""
+) -> LeaderboardRow:
+    """A candidate's errors in one line, from its table of `Backtest.slices`."""
     whole = slices["all"]
     able = len(rows.ids) - len(rows.screened)
     status = "ok" if not result.failures else "failed" if result.failed(rows) else "degraded"
@@ -432,18 +434,18 @@ def leaderboard_row(result: Result, rows: Backtest, levels: Sequence[float], not
         if result.failures
         else []
     )
-    skill = 1 - scores.mase / rows.reference if rows.reference > 0 else float("nan")
+    skill = 1 - whole["mase"] / rows.reference if rows.reference > 0 else float("nan")
     return LeaderboardRow(
         name=result.candidate.name,
         model=result.candidate.type,
         params=result.candidate.as_dict()["params"],
         status=status,
         reason="; ".join([*words, *result.remarks, *([note] if note else [])]),
-        mase=scores.mase,
-        rmsse=scores.rmsse,
-        wql=scores.wql,
-        bias=scores.bias,
-        coverage=scores.coverage,
+        mase=whole["mase"],
+        rmsse=whole["rmsse"],
+        wql=whole["wql"],
+        bias=whole["bias"],
+        coverage=whole["coverage"],
         skill=skill,
         smape=whole["smape"],
         skill_gm=whole["skill_gm"],

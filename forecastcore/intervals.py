@@ -50,6 +50,10 @@ _AT_MOST = 3.0
 _LOOKED_AT = 24
 
 
+def _none() -> Floats:
+    return np.zeros(0)
+
+
 @dataclass(frozen=True)
 class Conformal:
     """How far quantiles lie from their base.
@@ -58,10 +62,11 @@ class Conformal:
         levels: quantile levels, ascending.
         offsets: in units of a series' size, shape (horizon, levels); from a model's own quantiles.
         plain: the same, from the point forecast.
-        sizes: mean absolute backtest error by `unique_id`.
         relative: mean absolute error over mean absolute value, for a series that has no size of its own.
-        scales: mean absolute forecast by `unique_id` in the backtest.
-        noise: by `unique_id`, the typical noise before the backtest's origins.
+        ids: series of the backtest.
+        sizes: mean absolute backtest error of each; NaN where it had none.
+        scales: mean absolute forecast of each in the backtest.
+        noise: the typical noise of each before the backtest's origins.
         season: steps.
         place: where in the season most of the backtest's origins stood; None where they had no place in common.
     """
@@ -69,10 +74,11 @@ class Conformal:
     levels: tuple[float, ...]
     offsets: Floats
     plain: Floats
-    sizes: Mapping[str, float]
     relative: float
-    scales: Mapping[str, float] = field(default_factory=dict)
-    noise: Mapping[str, float] = field(default_factory=dict)
+    ids: Sequence[str] = ()
+    sizes: Floats = field(default_factory=_none)
+    scales: Floats = field(default_factory=_none)
+    noise: Floats = field(default_factory=_none)
     season: int = 1
     place: int | None = None
 
@@ -99,11 +105,12 @@ class Conformal:
 
         series, names = pd.factorize(np.asarray(ids, dtype=object))
         now = np.array([(noise or {}).get(uid, np.nan) for uid in names])
-        return self.of_series(names.tolist(), series, steps, forecast, own, now, place)
+        known = pd.Index(np.array(self.ids, dtype=object)).get_indexer(pd.Index(names))
+        return self.of_series(known, series, steps, forecast, own, now, place)
 
     def of_series(
         self,
-        ids: Sequence[str],
+        known: Ints,
         series: Ints,
         steps: Ints,
         forecast: Floats,
@@ -111,11 +118,19 @@ class Conformal:
         noise: Floats,
         place: int | None,
     ) -> Floats:
-        """The same for rows of one origin whose series are numbers of `ids`; `noise` has one value for each of them."""
-        sizes, scales, usual = (
-            np.array([kept.get(uid, np.nan) for uid in ids]) for kept in (self.sizes, self.scales, self.noise)
-        )
-        growth = _change(group_mean(np.abs(forecast), series, len(ids)), scales)
+        """The same for rows of one origin.
+
+        Args:
+            known: number in `ids` of each series asked for; -1 for one that is not there.
+            series: number in `known` of each row's series.
+            steps: 1 … horizon.
+            forecast: point forecasts.
+            own: the model's quantiles, shape (rows, levels); NaN in rows that have none.
+            noise: before the origin, of each series asked for.
+            place: where in the season the origin stands.
+        """
+        sizes, scales, usual = (np.append(kept, np.nan)[known] for kept in (self.sizes, self.scales, self.noise))
+        growth = _change(group_mean(np.abs(forecast), series, len(known)), scales)
         size = (sizes * np.sqrt(growth * _change(noise, usual, growth)))[series]
         size = np.where(np.isfinite(size), size, self.relative * np.abs(forecast))[:, None]
         rows = self._alike(np.minimum(np.asarray(steps), len(self.offsets)), place) - 1
@@ -273,18 +288,18 @@ class Errors:
     place: Ints
 
     def take(self, rows: npt.NDArray[np.bool_]) -> Errors:
-        """Some of the rows."""
-        if rows.all():
-            return self
+        """Some of the rows; not copied where they are neighbours, as those of an origin are."""
+        first, count = int(rows.argmax()) if len(rows) else 0, int(rows.sum())
+        hit = slice(first, first + count) if rows[first : first + count].all() else rows
         return replace(
             self,
-            y=self.y[rows],
-            forecast=self.forecast[rows],
-            own=self.own[rows],
-            made=self.made[rows],
-            step=self.step[rows],
-            series=self.series[rows],
-            fold=self.fold[rows],
+            y=self.y[hit],
+            forecast=self.forecast[hit],
+            own=self.own[hit],
+            made=self.made[hit],
+            step=self.step[hit],
+            series=self.series[hit],
+            fold=self.fold[hit],
         )
 
     def joined(self, more: Errors) -> Errors:
@@ -310,23 +325,25 @@ def calibrate(errors: Errors, horizon: int, levels: Sequence[float]) -> Conforma
     usual = np.exp(group_mean(np.log(seen).ravel(), np.tile(np.arange(seen.shape[1]), len(seen)), seen.shape[1]))
     unrest = np.sqrt(_change(errors.noise, usual))[fine.fold, fine.series]
     scales = group_mean(np.abs(fine.forecast), fine.series, len(errors.ids))
-    sizes, typical = _sizes((fine.y - fine.forecast) / unrest, fine.series, level_of)
-    size = (unrest * sizes[fine.series])[:, None]
-    plain = np.broadcast_to((fine.y - fine.forecast)[:, None] / size, (len(size), len(levels)))
+    calm = (fine.y - fine.forecast) / unrest
+    sizes, typical = _sizes(calm, fine.series, level_of)
+    size = sizes[fine.series]
+    plain = np.broadcast_to((calm / size)[:, None], (len(size), len(levels)))
     native = np.isfinite(fine.own).all(axis=1)
-    moved = (fine.y[native, None] - fine.own[native]) / size[native]
+    moved = (fine.y[native, None] - fine.own[native]) / (unrest * size)[native, None]
     # A series without an error of its own has no size: the level of its forecasts says how wide its band is.
-    known = np.isin(np.arange(len(errors.ids)), fine.series)
+    known = np.bincount(fine.series, minlength=len(errors.ids)) > 0
     return Conformal(
-        tuple(levels),
-        _shape(moved, fine.step[native], fine.fold[native], horizon, levels),
-        _shape(plain, fine.step, fine.fold, horizon, levels),
-        {uid: size for uid, size, has in zip(errors.ids, sizes.tolist(), known, strict=True) if has},
-        typical,
-        {uid: scale for uid, scale in zip(errors.ids, scales.tolist(), strict=True) if scale > 0},
-        {uid: value for uid, value in zip(errors.ids, usual.tolist(), strict=True) if np.isfinite(value)},
-        errors.season,
-        int(places.argmax()) if 2 * places.max(initial=0) > places.sum() else None,
+        levels=tuple(levels),
+        offsets=_shape(moved, fine.step[native], fine.fold[native], horizon, levels),
+        plain=_shape(plain, fine.step, fine.fold, horizon, levels),
+        relative=typical,
+        ids=errors.ids,
+        sizes=np.where(known, sizes, np.nan),
+        scales=scales,
+        noise=usual,
+        season=errors.season,
+        place=int(places.argmax()) if 2 * places.max(initial=0) > places.sum() else None,
     )
 
 
@@ -337,10 +354,11 @@ def leave_one_fold_out(errors: Errors, levels: Sequence[float]) -> Floats:
     """
     out = np.full((len(errors.y), len(levels)), np.nan)
     horizon = int(errors.step.max()) if len(errors.step) else 0
+    known = np.arange(len(errors.ids))
     for number in np.unique(errors.fold):
         here = errors.fold == number
         learned = calibrate(errors.take(~here if (~here).any() else here), horizon, levels)
         asked = errors.take(here)
         now, place = errors.noise[number], int(errors.place[number])
-        out[here] = learned.of_series(errors.ids, asked.series, asked.step, asked.forecast, asked.own, now, place)
+        out[here] = learned.of_series(known, asked.series, asked.step, asked.forecast, asked.own, now, place)
     return out

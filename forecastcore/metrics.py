@@ -26,13 +26,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Scored",
-    "Scores",
     "by_slice",
     "coverage",
     "group_mean",
     "naive_scale",
     "pinball",
-    "score",
     "size_classes",
     "smape",
     "step_buckets",
@@ -43,25 +41,6 @@ _QUARTERS = 4
 _TENTH = 10
 #: a single relative error counts for no more than this, and for no less
 _CLIP = (0.01, 100.0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scores:
-    """Errors of one candidate over all scored rows; NaN where nothing could be scored.
-
-    Attributes:
-        mase: mean over (series, origin) of the mean absolute error over the in-sample seasonal naive error.
-        rmsse: the same, squared and rooted.
-        wql: twice the pinball loss over the sum of absolute actuals, mean over quantiles.
-        bias: sum of errors over sum of absolute actuals.
-        coverage: share of actuals within the outermost quantiles.
-    """
-
-    mase: float
-    rmsse: float
-    wql: float
-    bias: float
-    coverage: float
 
 
 def group_mean(values: Floats, group: Ints, groups: int) -> Floats:
@@ -191,10 +170,13 @@ def by_slice(rows: Scored, forecast: Floats, quantiles: Floats, levels: Sequence
         levels: ascending.
 
     Returns:
-        By name of a slice: `mase, rmsse, smape, wql, bias, coverage, skill, skill_gm, win_rate`. `skill` is 1 - the
-        ratio of MASE to the seasonal naive's; `skill_gm` is 1 - the geometric mean over pairs of that ratio, clipped to
-        0.01 … 100; `win_rate` is the share of pairs with the smaller error, a tie being half a win (both as in
-        fev-bench, Shchur et al. 2025).
+        By name of a slice: `mase, rmsse, smape, wql, bias, coverage, skill, skill_gm, win_rate`. `mase` and `rmsse`
+        are means over pairs of the error over the scale; `wql` is twice the pinball loss over the sum of absolute
+        actuals, mean over quantiles; `bias` the sum of errors over that sum; `coverage` the share of actuals within the
+        outermost quantiles. The losses of `all` are infinite where a row that can be scored has no forecast. `skill` is
+        1 - the ratio of MASE to the seasonal naive's; `skill_gm` is 1 - the geometric mean over pairs of that ratio,
+        clipped to 0.01 … 100; `win_rate` is the share of pairs with the smaller error, a tie being half a win (both as
+        in fev-bench, Shchur et al. 2025).
     """
     pairs, buckets = len(rows.scale), step_buckets(rows.step)
     bucket = np.zeros(len(rows.y), dtype=np.intp)
@@ -223,10 +205,14 @@ def by_slice(rows: Scored, forecast: Floats, quantiles: Floats, levels: Sequence
         }.items()
     }
     everything = slice(None)
-    slices: dict[str, tuple[_Pairs, slice]] = {"all": (everything, slice(None))}
-    slices |= {name: (everything, slice(number, number + 1)) for number, name in enumerate(buckets)}
-    slices |= {name: (hit, slice(None)) for name, hit in rows.size_class.items()}
-    return {name: _of_slice(rows, totals, hit, part) for name, (hit, part) in slices.items()}
+    whole = {name: np.einsum("spb->sp", values) for name, values in totals.items()}
+    table = {"all": _of_slice(rows, whole, everything)}
+    for number, name in enumerate(buckets):
+        table[name] = _of_slice(rows, {key: values[:, :, number] for key, values in totals.items()}, everything)
+    table |= {name: _of_slice(rows, whole, hit) for name, hit in rows.size_class.items()}
+    if (np.isfinite(rows.y) & ~np.isfinite(forecast) & np.isfinite(rows.scale)[rows.group]).any():
+        table["all"] |= dict.fromkeys(("mase", "rmsse", "wql"), np.inf)
+    return table
 
 
 def _sums(values: Floats, cell: Ints, full: Floats) -> Floats:
@@ -238,10 +224,9 @@ def _sums(values: Floats, cell: Ints, full: Floats) -> Floats:
     return np.stack([total, full - np.bincount(cell[~fine], minlength=len(full))])
 
 
-def _of_slice(rows: Scored, totals: Mapping[str, Floats], hit: _Pairs, part: slice) -> dict[str, float]:
-    """The errors of some pairs in some step buckets, from sums by pair and bucket."""
-    both = {name: np.einsum("spb->sp", values[:, hit, part]) for name, values in totals.items()}
-    sums, counts = ({name: values[kind] for name, values in both.items()} for kind in (0, 1))
+def _of_slice(rows: Scored, totals: Mapping[str, Floats], hit: _Pairs) -> dict[str, float]:
+    """The errors of some pairs, from their sums and numbers."""
+    sums, counts = ({name: values[kind, hit] for name, values in totals.items()} for kind in (0, 1))
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = {name: sums[name] / counts[name] for name in ("absolute", "squared", "naive")}
         ours, theirs = mean["absolute"] / rows.scale[hit], mean["naive"] / rows.scale[hit]
@@ -267,42 +252,6 @@ def _of_slice(rows: Scored, totals: Mapping[str, Floats], hit: _Pairs, part: sli
 
 def _ratio(one: float, other: float) -> float:
     return one / other if other else float("nan")
-
-
-def score(
-    y: Floats, forecast: Floats, quantiles: Floats, levels: Sequence[float], group: Ints, scale: Floats, scale2: Floats
-) -> Scores:
-    """All errors of one candidate; infinite where a row that can be scored has no forecast.
-
-    Args:
-        y: actuals, shape (rows,).
-        forecast: shape (rows,).
-        quantiles: shape (rows, levels).
-        levels: ascending.
-        group: (series, origin) pair of each row, 0 … groups - 1.
-        scale: in-sample seasonal naive error of each group, mean absolute.
-        scale2: the same, mean squared.
-    """
-    error = forecast - y
-    groups = len(scale)
-    if (np.isfinite(y) & np.isfinite(scale[group]) & ~np.isfinite(forecast)).any():
-        return Scores(mase=np.inf, rmsse=np.inf, wql=np.inf, bias=np.nan, coverage=np.nan)
-    fine = np.isfinite(error)
-    size = float(np.abs(y[fine]).sum())
-    losses = pinball(y, quantiles, levels)
-    scored = np.isfinite(losses @ np.ones(len(levels)))
-    with np.errstate(invalid="ignore"):
-        mase = group_mean(np.abs(error), group, groups) / scale
-        rmsse = np.sqrt(group_mean(error**2, group, groups) / scale2)
-    return Scores(
-        mase=_mean(mase),
-        rmsse=_mean(rmsse),
-        wql=float(2 * losses[scored].sum(axis=0).mean() / np.abs(y[scored]).sum())
-        if scored.any() and size
-        else float("nan"),
-        bias=float(error[fine].sum() / size) if size else float("nan"),
-        coverage=coverage(y, quantiles[:, 0], quantiles[:, -1]),
-    )
 
 
 def _mean(values: Floats) -> float:

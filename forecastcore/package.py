@@ -152,33 +152,28 @@ def _conformal_bytes(conformal: Conformal) -> bytes:
         levels=np.asarray(conformal.levels),
         offsets=conformal.offsets,
         plain=conformal.plain,
-        ids=np.asarray(list(conformal.sizes), dtype=np.str_),
-        sizes=np.asarray(list(conformal.sizes.values()), dtype=float),
         relative=np.asarray(conformal.relative),
-        scaled=np.asarray(list(conformal.scales), dtype=np.str_),
-        scales=np.asarray(list(conformal.scales.values()), dtype=float),
+        ids=np.asarray(conformal.ids, dtype=np.str_),
+        sizes=conformal.sizes,
+        scales=conformal.scales,
+        noise=conformal.noise,
         season=np.asarray(conformal.season),
         place=np.asarray(-1 if conformal.place is None else conformal.place),
-        heard=np.asarray(list(conformal.noise), dtype=np.str_),
-        noise=np.asarray(list(conformal.noise.values()), dtype=float),
     )
     return out.getvalue()
 
 
 def _conformal_from(data: bytes) -> Conformal:
     with np.load(io.BytesIO(data), allow_pickle=False) as kept:
-
-        def by_id(ids: str, values: str) -> dict[str, float]:
-            return dict(zip(kept[ids].tolist(), kept[values].tolist(), strict=True))
-
         return Conformal(
             levels=tuple(kept["levels"].tolist()),
             offsets=kept["offsets"],
             plain=kept["plain"],
-            sizes=by_id("ids", "sizes"),
             relative=float(kept["relative"]),
-            scales=by_id("scaled", "scales"),
-            noise=by_id("heard", "noise"),
+            ids=kept["ids"].tolist(),
+            sizes=kept["sizes"],
+            scales=kept["scales"],
+            noise=kept["noise"],
             season=int(kept["season"]),
             place=int(kept["place"]) if kept["place"] >= 0 else None,
         )

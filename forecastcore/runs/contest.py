@@ -45,6 +45,7 @@ class Contest:
         rows: what they were scored on.
         results: their forecasts.
         leaderboard: their errors, best first.
+        slices: their errors by slice (see `metrics.by_slice`), by name.
         best: the winner.
         assumption_errors: how far from what came the covariates were assumed at its origins.
         choices: all that could have won, the trials of searches among them.
@@ -54,6 +55,7 @@ class Contest:
     rows: Backtest
     results: list[Result]
     leaderboard: list[LeaderboardRow]
+    slices: Mapping[str, Mapping[str, Mapping[str, float]]]
     best: Result
     choices: list[Result]
     searched: Mapping[str, Searched]
@@ -107,7 +109,10 @@ def hold_contest(
     if champion:
         field.invite(champion)
     results, levels, metric = list(field.found.values()), project.config.quantiles, project.config.backtest.metric
-    board = [leaderboard_row(r, rows, levels, runtime.unused_by(project, r.candidate)) for r in results]
+    slices = {r.candidate.name: rows.slices(r, levels) for r in results}
+    board = [
+        leaderboard_row(r, rows, slices[r.candidate.name], runtime.unused_by(project, r.candidate)) for r in results
+    ]
     best = min(range(len(own)), key=lambda i: loss(board[i], metric))
     if not np.isfinite(loss(board[best], metric)):
         raise DataError(
@@ -121,6 +126,7 @@ def hold_contest(
         rows=rows,
         results=results,
         leaderboard=sorted(board, key=lambda row: loss(row, metric)),
+        slices=slices,
         best=results[best],
         choices=[choice for result in able for choice in field.choices(result)],
         searched=field.searched,

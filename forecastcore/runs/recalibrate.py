@@ -88,7 +88,7 @@ def _errors(project: Project, history: History, package: Package, rows: Backtest
     levels = project.config.quantiles
     # Without offsets a row's quantiles are the model's own, or its point forecast where it has none.
     flat = np.zeros((project.config.horizon, len(levels)))
-    bare = replace(package, conformal=Conformal(tuple(levels), flat, flat, {}, 0.0))
+    bare = replace(package, conformal=Conformal(tuple(levels), flat, flat, 0.0))
     assumed, blocks = runtime.assumptions(project), []
     for number, origin in enumerate(rows.origins):
         past = history.panel[history.panel["ds"] <= origin].reset_index(drop=True)

@@ -11,7 +11,7 @@ import pandas as pd
 from forecastcore import __version__, runtime
 from forecastcore.foresight import error_table
 from forecastcore.frames import data_digest
-from forecastcore.metrics import by_slice, group_mean
+from forecastcore.metrics import group_mean
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,12 +71,12 @@ def log_setting(tracked: Run, project: Project, history: History, folds: list[pd
     tracked.dataset(history.panel, name=config.name, source=config.source.type, context="retrain")
 
 
-def log_contest(tracked: Run, contest: Contest, levels: Sequence[float]) -> None:
+def log_contest(tracked: Run, contest: Contest) -> None:
     """A child run per candidate, and the winner's numbers on the parent."""
     lines = {row.name: row for row in contest.leaderboard}
     for result in contest.results:
         name = result.candidate.name
-        _log_candidate(tracked, contest, result, lines[name], levels)
+        _log_candidate(tracked, contest, result, lines[name])
     tracked.metrics({f"best_{name}": value for name, value in _numbers(contest.winner).items()})
     if contest.assumption_errors:
         _log_assumptions(tracked, contest.assumption_errors)
@@ -93,9 +93,7 @@ def _log_assumptions(tracked: Run, errors: Sequence[AssumptionError]) -> None:
     tracked.metrics({name: value for name, value in short.items() if value is not None})
 
 
-def _log_candidate(
-    tracked: Run, contest: Contest, result: Result, line: LeaderboardRow, levels: Sequence[float]
-) -> None:
+def _log_candidate(tracked: Run, contest: Contest, result: Result, line: LeaderboardRow) -> None:
     rows, searched = contest.rows, contest.searched.get(line.name)
     with tracked.child(line.name) as child:
         child.params({"model": line.model, **{f"param.{name}": value for name, value in line.params.items()}})
@@ -103,8 +101,8 @@ def _log_candidate(
         child.metrics(_numbers(line))
         for fold, loss in enumerate(rows.origin_losses(result.forecast), 1):
             child.metrics({"fold_mase": float(loss)}, step=fold)
-        slices = by_slice(rows.scored, result.forecast, result.quantiles, levels)
-        child.table("metrics.parquet", pd.DataFrame([{"slice": name, **one} for name, one in slices.items()]))
+        slices = contest.slices[line.name].items()
+        child.table("metrics.parquet", pd.DataFrame([{"slice": name, **one} for name, one in slices]))
         child.table("series.parquet", _per_series(rows, result, rows.losses(result.forecast)))
         if result.blend is not None:
             _log_weights(child, result.candidate, result.blend)

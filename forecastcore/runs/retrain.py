@@ -91,7 +91,7 @@ def retrain(
             if record.verdict == "promote" and not not_applied:
                 champion = demote(store, record, champion, run_id=tracked.run_id)
         contest = hold_contest(project, history, engine, steps, champion=recipe_of(champion, project, store))
-        log_contest(tracked, contest, project.config.quantiles)
+        log_contest(tracked, contest)
         folder = Path(scratch) / "model"
         steps.run(f"refit {contest.winner.name}", lambda: _refit(project, history, contest, engine, folder))
         example = example_of(project, history, folder)

@@ -105,7 +105,7 @@ def search(
             errors.append(error)
             trial = Trial(params=params, loss=np.inf, reason=str(error), seconds=time.perf_counter() - started)
         else:
-            row = backtest.leaderboard_row(result, rows, levels)
+            row = backtest.leaderboard_row(result, rows, rows.slices(result, levels))
             value, seconds = loss(row, metric), time.perf_counter() - started
             trial = Trial(params=params, loss=value, reason=row.reason, seconds=seconds, result=result, row=row)
         trials.append(trial)
