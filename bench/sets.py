@@ -82,7 +82,7 @@ def _project(folder: Path, which: DataSet, frame: pd.DataFrame, settings: dict[s
         "frequency": which.frequency,
         "horizon": which.horizon,
         "backtest": {"folds": which.folds},
-        "engine": {"type": "local", "workers": 1},
+        "engine": {"type": "local", "workers": 0},
         **settings,
     }
     (folder / "forecast.yaml").write_text(yaml.safe_dump(document), encoding="utf-8")

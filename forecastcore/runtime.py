@@ -270,7 +270,7 @@ def engine(project: Project, *, soon: bool = False) -> Engine:
         from forecastcore.engines.local import LocalEngine
 
         here = settings.LocalEngine.model_validate(params)
-        made = LocalEngine(here.workers or threads(), _seconds(here.timeout))
+        made = LocalEngine(threads() if here.workers is None else here.workers, _seconds(here.timeout))
         if soon:
             made.wake()
         return made

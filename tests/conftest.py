@@ -30,7 +30,7 @@ SETTINGS: dict[str, Any] = {
     "horizon": 6,
     "models": [{"type": "seasonal-naive"}, {"type": "naive"}],
     "backtest": {"folds": 2},
-    "engine": {"type": "local", "workers": 1},
+    "engine": {"type": "local", "workers": 0},
     "sinks": [{"type": "parquet", "path": "out/forecasts"}],
 }
 

@@ -405,7 +405,7 @@ def test_the_digest_follows_what_shapes_a_forecast_and_nothing_else(write):
     for same in (
         "name=other",
         "sinks=[{type: csv}]",
-        "engine.workers=1",
+        "engine.workers=0",
         "promotion.mode=off",
         "tracking.experiment=y",
     ):

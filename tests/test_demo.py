@@ -12,7 +12,7 @@ from forecastcore.demo import closing, run_demo, tour
 from forecastcore.errors import UsageError
 from forecastcore.ports import Steps
 
-QUICK = ("models=[{type: seasonal-naive}, {type: naive}]", "backtest.folds=2", "engine.workers=1")
+QUICK = ("models=[{type: seasonal-naive}, {type: naive}]", "backtest.folds=2", "engine.workers=0")
 
 
 class Seen(Steps):

@@ -38,7 +38,7 @@ SETTING: dict[str, Any] = {
     "covariates": {"temp": {"assume": "weather"}, "promo": {"known": True}},
     "assumptions": {"weather": {"type": "persistence"}},
     "backtest": {"folds": 2},
-    "engine": {"type": "local", "workers": 1},
+    "engine": {"type": "local", "workers": 0},
 }
 ORIGIN = "2024-05-05"  # ten days of the 76 come after it
 

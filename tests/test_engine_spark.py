@@ -242,7 +242,7 @@ def assert_same(table, other):
 
 def test_retrain_and_predict_on_spark_are_those_of_this_machine(engine, make_site, monkeypatch):
     found = []
-    for kind in ({"type": "local", "workers": 1}, ENGINE):
+    for kind in ({"type": "local", "workers": 0}, ENGINE):
         site = of_project(make_site)
         site.write(engine=kind)
         report = site.retrain()

@@ -25,7 +25,7 @@ def folder(tmp_path):
 
 
 def load(folder, *overrides, plugin=EXAMPLE):
-    return fc.Project.load(folder, overrides=("engine.workers=1", "backtest.folds=2", *overrides), plugins=[plugin])
+    return fc.Project.load(folder, overrides=("engine.workers=0", "backtest.folds=2", *overrides), plugins=[plugin])
 
 
 @pytest.mark.parametrize(("example", "page"), [(EXAMPLE, "README.md"), (DART, "docs/plugins.md")])

@@ -62,7 +62,7 @@ def make_project():
             "models": [{"type": "seasonal-naive"}, {"type": "theta"}],
             "backtest": {"folds": 2, "season": 24},
             "sinks": [{"type": "parquet", "path": "out"}],
-            "engine": {"type": "local", "workers": 1},
+            "engine": {"type": "local", "workers": 0},
             **changes,
         }
         path = folder / "forecast.yaml"

@@ -23,7 +23,7 @@ class Counting:
 
     def map(self, work, panel, units):
         self.asked.append([unit.ids for unit in units])
-        return LocalEngine(1).map(work, panel, units)
+        return LocalEngine(0).map(work, panel, units)
 
 
 class Told(Steps):
@@ -49,7 +49,7 @@ def test_all_candidates_are_one_queue_the_whole_panel_first_and_answer_in_any_or
         got = {c.name: race.result(c) for c in reversed(project.candidates())}
     assert engine.asked == [[None, None, ("a", "b", "c"), ("a", "b", "c")]]
     for candidate in project.candidates():
-        (alone,) = run(project, history, [candidate], LocalEngine(1), rows)
+        (alone,) = run(project, history, [candidate], LocalEngine(0), rows)
         assert np.array_equal(got[candidate.name].forecast, alone.forecast)
         assert np.array_equal(got[candidate.name].quantiles, alone.quantiles, equal_nan=True)
 

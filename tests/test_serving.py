@@ -43,7 +43,7 @@ def test_chunks_forecast_as_the_whole_and_read_only_their_own_parameters(models,
     if models == ENSEMBLE[2:3]:
         assert min(map(len, parts)) < len(set().union(*parts))
     told = []
-    got = serve(project, stored, history, future, LocalEngine(1), lambda done, total: told.append((done, total)))
+    got = serve(project, stored, history, future, LocalEngine(0), lambda done, total: told.append((done, total)))
     expected = Package.load(folder, project.host).forecast(history.panel, future, history.origin)
     numbers = expected.columns.drop(["unique_id", "ds", "step", "model", "status", "reason"])
     assert got.drop(columns=numbers).equals(expected.drop(columns=numbers))
@@ -67,7 +67,7 @@ def test_a_unit_needs_no_more_of_the_folder_than_it_says(make_site, tmp_path, mo
         unwrap(wrap(folder, unit.reads), tmp_path / str(number))
         assert len(list((tmp_path / str(number) / "state").iterdir())) == 1
         moved = replace(unit, folder=tmp_path / str(number))
-        (_, here), (_, there) = LocalEngine(1).map(units.package_unit, history.panel, [unit, moved])
+        (_, here), (_, there) = LocalEngine(0).map(units.package_unit, history.panel, [unit, moved])
         assert here.equals(there)
 
 

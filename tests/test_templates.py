@@ -14,7 +14,7 @@ from forecastcore.cli import main
 from forecastcore.errors import UsageError
 from forecastcore.templates import TEMPLATES, data, write
 
-LOCAL = ("--set", "engine={type: local, workers: 1}")
+LOCAL = ("--set", "engine={type: local, workers: 0}")
 
 
 @pytest.fixture

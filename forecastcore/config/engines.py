@@ -16,8 +16,9 @@ __all__ = ["ENGINES", "Autoscale", "ClusterConfig", "DatabricksEngine", "LocalEn
 class LocalEngine(Config):
     """Processes of this machine."""
 
-    workers: Count | None = None
-    """Number of processes; as many as there are processors where it is left out. 1 works in this process."""
+    workers: Annotated[Int, Field(ge=0)] | None = None
+    """Number of processes; as many as there are processors where it is left out. 0 works in this process, where a model
+    that ends its process ends the run."""
     timeout: Span = "1h"
     """How long a chunk of series may take; the series that holds it up is then found, and left to the fallback."""
 

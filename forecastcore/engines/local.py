@@ -39,18 +39,18 @@ class LocalEngine:
     """Processes on this machine.
 
     Attributes:
-        workers: how many; 1 works in this process.
+        workers: how many; 0 works in this process.
         timeout: seconds that a unit may take in a pool.
     """
 
-    workers: int = 1
+    workers: int = 0
     timeout: float = 3600.0
 
     def map(
         self, work: Callable[[pd.DataFrame, str], T], panel: pd.DataFrame, units: Sequence[Unit]
     ) -> Iterator[tuple[int, T]]:
         """See `ports.Engine.map`. In this process nothing can be barred: what ends the work ends the run."""
-        if self.workers <= 1:
+        if not self.workers:
             spans = spans_by_series(panel)
             for number, unit in enumerate(units):
                 chunk = panel if unit.ids is None else _cut(panel, spans_of(unit, spans))
@@ -60,7 +60,7 @@ class LocalEngine:
 
     def wake(self) -> None:
         """Begin to start a worker, where there are to be any; the first map need not wait for it so long."""
-        if self.workers > 1:
+        if self.workers:
             wake()
 
 
