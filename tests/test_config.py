@@ -459,7 +459,7 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTEST_FOLDER", str(tmp_path))
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.dictionaries(keys, values, max_size=6))
 def test_random_data_is_a_project_or_a_config_error(folder, data):
     only_config_errors(yaml.safe_dump({**yaml.safe_load(GOOD), **data}, allow_unicode=True).encode("utf-8", "replace"))

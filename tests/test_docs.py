@@ -37,7 +37,18 @@ DEMO = Path(forecastcore.demo.__file__).parent / "project"
 PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md")), *sorted(ROOT.glob("plugins/*/README.md"))]
 #: pages of many commands, each a process of its own; what they show has tests elsewhere too
 SLOW = {
-    f"docs/{name}.md" for name in ("assumptions", "delivery", "first-project", "how-it-works", "operations", "plugins")
+    f"docs/{name}.md"
+    for name in (
+        "assumptions",
+        "databricks",
+        "delivery",
+        "ensembles-and-search",
+        "first-project",
+        "how-it-works",
+        "operations",
+        "plugins",
+        "table",
+    )
 }
 FENCE = re.compile(r"^(?P<indent> *)(?P<fence>```+|~~~+) *(?P<language>[\w-]*)[^`]*$")
 COMMENT = re.compile(r"^<!-- (?P<kind>not run|file): (?P<text>\S.*?) -->$")

@@ -140,7 +140,10 @@ def test_what_happens_after_the_origin_does_not_even_change_the_run_key(model, r
     same(table, table_then)
 
 
-@pytest.mark.parametrize("model", MODELS)
+HEAVY = {"sarimax", "unobserved-components", "random-forest"}
+
+
+@pytest.mark.parametrize("model", [pytest.param(m, marks=[pytest.mark.slow] if m in HEAVY else []) for m in MODELS])
 def test_neither_broken_neighbours_nor_another_future_change_a_good_series(model, run, clean):
     frame = pd.concat([planted(), another_future()]).sample(frac=1, random_state=2)
     learned, served, table = run(model, frame)

@@ -515,6 +515,7 @@ def test_schedules_keep_to_the_local_clock_through_two_years_of_clock_changes(de
         assert gaps == {days[name]}
 
 
+@pytest.mark.slow
 def test_a_flow_file_run_as_a_script_reports_to_the_server_that_the_settings_name(server, trained):
     done = server.run("flows/predict.py", "--project", trained, "--as-of", "2024-01-29T23:00Z")
     assert done.returncode == 0, done.stderr

@@ -172,8 +172,11 @@ CHAIN = {
 
 @pytest.mark.parametrize(
     ("assumptions", "seed"),
-    [(CHAIN, 0), ({"weather": CHAIN["guess"]}, 1), ({"weather": CHAIN["kept"]}, 2)],
-    ids=["chain", "model", "archive"],
+    [
+        pytest.param(CHAIN, 0, id="chain", marks=pytest.mark.slow),
+        pytest.param({"weather": CHAIN["guess"]}, 1, id="model", marks=pytest.mark.slow),
+        pytest.param({"weather": CHAIN["kept"]}, 2, id="archive"),
+    ],
 )
 def test_nothing_later_than_the_origin_reaches_a_fold_or_its_training(site, assumptions, seed):
     """Targets, covariates and issues after an origin are changed; its fold stays bit for bit what it was."""

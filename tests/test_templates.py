@@ -26,8 +26,11 @@ def cli(capsys):
     return run
 
 
+QUICK = {"minimal", "retail-demand"}
+
+
 @pytest.mark.parametrize(
-    "template", [pytest.param(t, marks=[pytest.mark.slow] if t == "energy-load" else []) for t in TEMPLATES]
+    "template", [pytest.param(t, marks=[] if t in QUICK else [pytest.mark.slow]) for t in TEMPLATES]
 )
 def test_a_template_validates_retrains_and_predicts_as_it_is_written(template, cli, tmp_path):
     folder = tmp_path / "My Project"

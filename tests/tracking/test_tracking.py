@@ -83,6 +83,7 @@ class TestOpening:
         assert json.loads(stored.read_text()) == {"verdict": "first"}
         assert client.get_experiment_by_name("vic").artifact_location == (home / "mlartifacts").as_uri()
 
+    @pytest.mark.slow
     def test_four_processes_may_begin_at_once_on_a_database_that_is_not_there(self, tmp_path):
         code = """
             import sys, pathlib
