@@ -20,11 +20,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 from sets import options, projects
 
 from forecastcore import runtime
-from forecastcore.backtest import rows_of, run_package
+from forecastcore.backtest import rows_of
 from forecastcore.errors import DataError
 from forecastcore.metrics import step_buckets
 from forecastcore.ports import Steps
 from forecastcore.project import Project
+from forecastcore.race import run_package
 from forecastcore.runs.contest import hold_contest
 from forecastcore.runs.retrain import _refit as pack
 

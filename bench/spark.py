@@ -17,7 +17,7 @@ from pathlib import Path
 import yaml
 
 import forecastcore as fc
-from forecastcore import backtest, runtime
+from forecastcore import backtest, race, runtime
 from forecastcore.engines.local import LocalEngine
 from forecastcore.engines.spark import SparkEngine
 from forecastcore.testing import sample_history
@@ -39,7 +39,7 @@ def seconds(engine: LocalEngine | SparkEngine, project: fc.Project, series: int)
     history = runtime.history(project)
     rows = backtest.rows_of(project, history, backtest.fold_origins(history, project))
     began = time.perf_counter()
-    backtest.run(project, history, project.candidates(), engine, rows)
+    race.run(project, history, project.candidates(), engine, rows)
     return time.perf_counter() - began
 
 

@@ -1,49 +1,37 @@
-"""Rolling-origin evaluation that uses only what was known at each origin.
+"""Rolling-origin evaluation that uses only what was known at each origin: origins, rows, and what they are scored by.
 
 For every fold a candidate is fitted on the rows up to the fold's origin; covariates after it are what would have been
-assumed there. Work is cut into units, which an engine runs wherever it runs them (see `units`).
+assumed there (see `race`).
 """
 
 from __future__ import annotations
 
-import json
-from collections import Counter
-from collections.abc import Generator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from forecastcore import guard, intervals, metrics, runtime
-from forecastcore.api import quantile_column
-from forecastcore.errors import DataError, EngineError
+from forecastcore.errors import DataError
 from forecastcore.frames import offsets
-from forecastcore.messages import LeaderboardRow
 from forecastcore.naive import repeat_season
-from forecastcore.package import Package
-from forecastcore.parcel import unwrap
-from forecastcore.ports import Unit
-from forecastcore.serving import Stored, serve_origins
-from forecastcore.units import backtest_unit, chunks, fit_unit, request_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Mapping, Sequence
 
     import numpy.typing as npt
+    import pandas as pd
 
     from forecastcore.api import Task
     from forecastcore.ensemble import Blend
     from forecastcore.frames import History
-    from forecastcore.ports import Engine
     from forecastcore.project import Candidate, Project
 
     Floats = npt.NDArray[np.float64]
     Ints = npt.NDArray[np.intp]
 
-__all__ = ["Backtest", "Race", "Result", "fit_all", "fold_origins", "rows_of", "run", "run_package"]
+__all__ = ["Backtest", "Result", "fold_origins", "rows_of"]
 
 
 def fold_origins(history: History, project: Project) -> list[pd.Timestamp]:
@@ -202,24 +190,6 @@ class Backtest:
         )
 
 
-def _units(
-    project: Project,
-    history: History,
-    candidate: Candidate,
-    rows: Backtest,
-    fitted_at: pd.Timestamp | None,
-) -> list[Unit]:
-    request, barred = request_of(project, history.grid, candidate=candidate.as_dict()), {}
-    if fitted_at is not None:
-        request["fitted_at"] = fitted_at.isoformat()
-        barred = dict(rows.screened)  # what no model is given today was given to none of then
-    stamped = [(number, origin.isoformat()) for number, origin in enumerate(rows.origins)]
-    if project.host.offer("model", candidate.type).spec.capabilities.scope == "global":
-        parts = [stamped] if fitted_at is not None else [[one] for one in stamped]
-        return [Unit(None, json.dumps({**request, "origins": part}), barred) for part in parts]
-    return [Unit(ids, json.dumps({**request, "origins": stamped}), barred) for ids in chunks(history.panel)]
-
-
 def rows_of(project: Project, history: History, origins: list[pd.Timestamp]) -> Backtest:
     """The rows to score on, their actuals and scales, and the seasonal naive yardstick; NaN for what has not come."""
     panel, grid = history.panel, history.grid
@@ -287,204 +257,3 @@ def _yardstick(
             with np.errstate(divide="ignore", invalid="ignore"):
                 best, naive, error = mean, forecast, (actual - forecast) / np.abs(forecast)
     return best, naive, error[np.isfinite(error)]
-
-
-class Race:
-    """Backtests of several candidates whose units share the workers; their results are taken one by one.
-
-    A context manager: what is still under way at its end is ended.
-
-    Args:
-        project: whose assumptions and quality rules apply.
-        history: checked history; its covariates are complete.
-        candidates: what to try.
-        engine: where to run.
-        rows: as `rows_of` gives them.
-        fitted_at: fit each once, as of here, and not at each origin anew.
-    """
-
-    def __init__(
-        self,
-        project: Project,
-        history: History,
-        candidates: Sequence[Candidate],
-        engine: Engine,
-        rows: Backtest,
-        fitted_at: pd.Timestamp | None = None,
-    ) -> None:
-        jobs = [(c.name, unit) for c in candidates for unit in _units(project, history, c, rows, fitted_at)]
-        jobs.sort(key=lambda job: job[1].ids is not None)  # the longest first: those of the whole panel
-        self._rows, self._levels = rows, tuple(project.config.quantiles)
-        self._runner = [name for name, _ in jobs]
-        self._total = Counter(self._runner)
-        self._got: dict[str, list[pd.DataFrame]] = {c.name: [] for c in candidates}
-        self._stream = engine.map(backtest_unit, history.panel, [unit for _, unit in jobs])
-
-    def __enter__(self) -> Self:
-        """Nothing is begun before the first result is asked for."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """End what is under way."""
-        if isinstance(self._stream, Generator):
-            self._stream.close()
-
-    def result(self, candidate: Candidate, progress: Callable[[int, int], None] | None = None) -> Result:
-        """One candidate's forecasts, once all its units are done; those of others that come meanwhile are kept.
-
-        Args:
-            candidate: one of those that run.
-            progress: told (its units done, its units in all).
-        """
-        mine, total = self._got[candidate.name], self._total[candidate.name]
-        while True:
-            if progress is not None:
-                progress(len(mine), total)
-            if len(mine) == total:
-                return _result(candidate, mine, self._rows, self._levels)
-            told = len(mine)
-            while len(mine) == told:
-                number, frame = next(self._stream)
-                self._got[self._runner[number]].append(frame)
-
-
-def run(
-    project: Project,
-    history: History,
-    candidates: Sequence[Candidate],
-    engine: Engine,
-    rows: Backtest,
-    *,
-    fitted_at: pd.Timestamp | None = None,
-) -> list[Result]:
-    """The results of a `Race`, whose arguments these are."""
-    with Race(project, history, candidates, engine, rows, fitted_at) as race:
-        return [race.result(candidate) for candidate in candidates]
-
-
-def run_package(
-    project: Project,
-    history: History,
-    folder: Path,
-    engine: Engine,
-    rows: Backtest,
-    folds: Sequence[int],
-    *,
-    actual: bool = False,
-) -> tuple[Floats, Floats]:
-    """Point forecasts and quantiles of a stored model for the rows of some folds; NaN elsewhere.
-
-    Args:
-        project: whose assumptions.
-        history: checked history.
-        folder: of the stored model.
-        engine: where to run.
-        rows: as `rows_of` gives them.
-        folds: numbers of origins.
-        actual: with the covariates that came instead of those assumed.
-    """
-    stored = Stored(Package.outline(folder, project.host), folder)
-    origins = [(n, rows.origins[n]) for n in folds]
-    forecast, quantiles = serve_origins(project, stored, history, engine, origins, actual=actual)
-    values = np.full((len(rows.y), 1 + quantiles.shape[1]), np.nan)
-    values[np.isin(rows.fold, list(folds))] = np.column_stack([forecast, quantiles])
-    return values[:, 0], values[:, 1:]
-
-
-def _in_order(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame.sort_values(["fold", "unique_id", "step"], kind="stable", ignore_index=True)
-
-
-def _result(candidate: Candidate, frames: Sequence[pd.DataFrame], rows: Backtest, levels: tuple[float, ...]) -> Result:
-    frame = _in_order(pd.concat([part for part in frames if len(part)], ignore_index=True))
-    if len(frame) != len(rows.y):
-        raise EngineError(f"{candidate.name}: the backtest gave {len(frame)} rows, {len(rows.y)} were asked for")
-    forecast = frame["forecast"].to_numpy(dtype=float)
-    own = frame[[quantile_column(q) for q in levels]].to_numpy(dtype=float)
-    errors = rows.errors(forecast, own, (frame["reason"] == "").to_numpy(dtype=bool))
-    failed = frame.loc[(frame["reason"] != "") & (frame["step"] == 1), ["unique_id", "reason"]]
-    failures = {
-        uid: reason
-        for uid, reason in zip(failed["unique_id"], failed["reason"], strict=True)
-        if uid not in rows.screened
-    }
-    foresight = frame["foresight"].to_numpy(dtype=float)
-    carried = Counter(reason for part in frames for reason in part.attrs["carried"])
-    return Result(
-        candidate=candidate,
-        forecast=forecast,
-        quantiles=intervals.leave_one_fold_out(errors, levels),
-        errors=errors,
-        failures=failures,
-        seconds=sum(float(part.attrs["seconds"]) for part in frames),
-        foresight=foresight if np.isfinite(foresight).any() else None,
-        remarks=tuple(f"covariates carried on from the last season: {reason}" for reason, _ in carried.most_common(1)),
-    )
-
-
-def leaderboard_row(
-    result: Result, rows: Backtest, slices: Mapping[str, Mapping[str, float]], note: str = ""
-) -> LeaderboardRow:
-    """A candidate's errors in one line, from its table of `Backtest.slices`."""
-    whole = slices["all"]
-    able = len(rows.ids) - len(rows.screened)
-    status = "ok" if not result.failures else "failed" if result.failed(rows) else "degraded"
-    words = (
-        [f"{len(result.failures)} of {able} series served by the fallback: {_commonest(result.failures)}"]
-        if result.failures
-        else []
-    )
-    skill = 1 - whole["mase"] / rows.reference if rows.reference > 0 else float("nan")
-    return LeaderboardRow(
-        name=result.candidate.name,
-        model=result.candidate.type,
-        params=result.candidate.as_dict()["params"],
-        status=status,
-        reason="; ".join([*words, *result.remarks, *([note] if note else [])]),
-        mase=whole["mase"],
-        rmsse=whole["rmsse"],
-        wql=whole["wql"],
-        bias=whole["bias"],
-        coverage=whole["coverage"],
-        skill=skill,
-        smape=whole["smape"],
-        skill_gm=whole["skill_gm"],
-        win_rate=whole["win_rate"],
-        coverage_by_step={name: one["coverage"] for name, one in slices.items() if name.startswith("steps ")},
-        seconds=result.seconds,
-        premium=_premium(result, rows),
-    )
-
-
-def _premium(result: Result, rows: Backtest) -> float | None:
-    """What the same models would have gained by knowing the covariates' future, in units of mase."""
-    if result.foresight is None:
-        return None
-    gain = rows.losses(result.forecast) - rows.losses(result.foresight)
-    return float(gain[np.isfinite(gain)].mean()) if np.isfinite(gain).any() else None
-
-
-def _commonest(failures: Mapping[str, str]) -> str:
-    reason, count = pd.Series(list(failures.values())).value_counts().head(1).items().__iter__().__next__()
-    example = next(uid for uid, why in failures.items() if why == reason)
-    return f"{reason} ({count} series, such as {example!r})"
-
-
-def fit_all(
-    project: Project, history: History, candidate: Candidate, engine: Engine, folder: Path, prefix: str = ""
-) -> list[str]:
-    """Fit a candidate on all history and write its parts below `folder/state`; the parts' names, all with `prefix`."""
-    whole = project.host.offer("model", candidate.type).spec.capabilities.scope == "global"
-    parts: list[tuple[str, ...] | None] = [None] if whole else [*chunks(history.panel)]
-    names = [f"{prefix}{number:05d}" for number in range(len(parts))]
-    request = request_of(
-        project,
-        history.grid,
-        candidate=candidate.as_dict(),
-        origin=history.origin.isoformat(),
-        threads=runtime.threads() if whole else 1,
-    )
-    order = json.dumps(request)
-    for number, parcel in engine.map(fit_unit, history.panel, [Unit(ids, order) for ids in parts]):
-        unwrap(parcel, folder / "state" / names[number])
-    return names

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from forecastcore import runtime
-from forecastcore.backtest import Race, fold_origins, rows_of, run
+from forecastcore.backtest import fold_origins, rows_of
 from forecastcore.engines.local import LocalEngine
 from forecastcore.ports import Steps
+from forecastcore.race import Race, run
 from forecastcore.runs.contest import hold_contest
 
 MODELS = [{"type": "naive"}, {"type": "ridge"}, {"type": "seasonal-naive"}]

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from forecastcore.backtest import rows_of, run
+from forecastcore.backtest import rows_of
+from forecastcore.race import run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from forecastcore import runtime
-from forecastcore.backtest import Race, fold_origins, leaderboard_row, rows_of
+from forecastcore.backtest import fold_origins, rows_of
 from forecastcore.errors import DataError
 from forecastcore.foresight import assumption_errors
 from forecastcore.messages import BacktestReport, SeriesCount
 from forecastcore.ports import Steps
+from forecastcore.race import Race
 from forecastcore.runs.blending import as_chosen, blended
+from forecastcore.runs.leaderboard import leaderboard_row
 from forecastcore.runs.remote import anywhere
 from forecastcore.runs.searching import loss, search
 from forecastcore.search import require_optuna

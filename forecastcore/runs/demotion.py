@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from forecastcore import runtime
-from forecastcore.backtest import fold_origins, rows_of, run_package
+from forecastcore.backtest import fold_origins, rows_of
 from forecastcore.compare import demotion
 from forecastcore.errors import PluginError, StateError
 from forecastcore.package import Package
+from forecastcore.race import run_package
 from forecastcore.runs.gate import origins_after_training, rules_of, training_data
 
 if TYPE_CHECKING:

@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 
 from forecastcore import continuity, runtime, state
-from forecastcore.backtest import run_package
 from forecastcore.compare import Evidence, Rules, decide, unopposed
 from forecastcore.errors import ForecastCoreError, PluginError, StateError
 from forecastcore.messages import Decision, Guard
@@ -21,6 +20,7 @@ from forecastcore.metrics import group_mean, size_classes, step_buckets
 from forecastcore.package import Manifest, Package
 from forecastcore.profile import PROFILE, Profile
 from forecastcore.project import Candidate
+from forecastcore.race import run_package
 from forecastcore.runs.blending import as_chosen
 
 if TYPE_CHECKING:

@@ -17,12 +17,13 @@ import numpy as np
 import pandas as pd
 
 from forecastcore import runtime, state
-from forecastcore.backtest import rows_of, run_package
+from forecastcore.backtest import rows_of
 from forecastcore.errors import ForecastCoreError, StateError, UsageError
 from forecastcore.foresight import assumption_errors
 from forecastcore.package import Package
 from forecastcore.ports import Steps
 from forecastcore.profile import window_length
+from forecastcore.race import run_package
 from forecastcore.runs.delivered import listed, newest_vintages, rows_of_vintages
 from forecastcore.vintages import utc
 from forecastcore.watching.drift import INPUTS, Inputs, drift

@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from forecastcore import __version__, runtime
-from forecastcore.backtest import fit_all, fold_origins
+from forecastcore.backtest import fold_origins
 from forecastcore.intervals import calibrate
 from forecastcore.messages import RetrainReport, VersionRef
 from forecastcore.package import Manifest, MemberStamp, Package, PluginStamp
 from forecastcore.ports import Steps
 from forecastcore.profile import PROFILE, profile
+from forecastcore.race import fit_all
 from forecastcore.runs.calibrating import calibration_errors
 from forecastcore.runs.contest import hold_contest
 from forecastcore.runs.demotion import review

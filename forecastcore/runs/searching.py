@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from forecastcore import backtest
 from forecastcore.errors import ForecastCoreError
+from forecastcore.race import run
+from forecastcore.runs.leaderboard import leaderboard_row
 from forecastcore.search import explore
 
 if TYPE_CHECKING:
@@ -100,12 +101,12 @@ def search(
         started = time.perf_counter()
         tried = replace(candidate, params={**candidate.params, **params})
         try:
-            (result,) = backtest.run(project, history, [tried], engine, rows)
+            (result,) = run(project, history, [tried], engine, rows)
         except ForecastCoreError as error:  # parameters that do not go together
             errors.append(error)
             trial = Trial(params=params, loss=np.inf, reason=str(error), seconds=time.perf_counter() - started)
         else:
-            row = backtest.leaderboard_row(result, rows, rows.slices(result, levels))
+            row = leaderboard_row(result, rows, rows.slices(result, levels))
             value, seconds = loss(row, metric), time.perf_counter() - started
             trial = Trial(params=params, loss=value, reason=row.reason, seconds=seconds, result=result, row=row)
         trials.append(trial)
