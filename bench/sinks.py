@@ -1,34 +1,36 @@
-"""What a sink takes to write a vintage of a million rows, beside its library alone: `python bench/sinks.py`.
+"""What a sink takes to write a vintage of a million rows, beside its library alone: `python bench/sinks.py [NAME]...`.
 
-The two alternate in one run, so that a slow moment of the machine hits both; the ratio is of the medians. The sink's
-second vintage counts: then there is a `forecast_latest` to be merged with.
+The two take turns in one run, so that a slow moment of the machine hits both; the ratio is the median of the turns'.
+Counted from the second vintage on: then there is a `forecast_latest` to be brought up to date, which is ours alone.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import io
-import statistics
+import math
 import sys
 import tempfile
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.csv as pacsv
 import pyarrow.parquet as pq
-from measure import seconds
+from measure import Row, compared, keep, seconds, show
 
 from forecastcore.testing import sample_vintage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
 ROWS = 1_000_000
 HORIZON = 100
-RUNS = 3
+RUNS = 5
 START = datetime(2024, 1, 1, tzinfo=UTC)
 
 
@@ -38,44 +40,50 @@ def vintage(number: int) -> pa.Table:
     return sample_vintage(issued_at=START + timedelta(days=number), series=ids, horizon=HORIZON)
 
 
-def contest(name: str, sink: Any, bare: Callable[[pa.Table, int], Any]) -> None:
-    """Let both write the same vintages in turn."""
-    ours, theirs = [], []
+def contest(name: str, against: str, sink: Any, bare: Callable[[pa.Table, int], Any], most: float) -> Row:
+    """Let both write the same vintages in turn; who goes first changes."""
+    mine, theirs = [], []
     for number in range(RUNS + 1):
         table = vintage(number)
         key = table["run_key"][0].as_py()
-        ours.append(seconds(lambda table=table, key=key: sink.publish(table, key)))
-        theirs.append(seconds(lambda table=table, number=number: bare(table, number)))
-    one, other = statistics.median(ours[1:]), statistics.median(theirs[1:])
-    print(f"{name:<10} {one:6.2f} s, bare {other:6.2f} s, ratio {one / other:.2f}", flush=True)
+        first = number % 2 == 0
+        for ours_now in (first, not first):
+            work = partial(sink.publish, table, key) if ours_now else partial(bare, table, number)
+            (mine if ours_now else theirs).append(seconds(work))
+    what = f"sink {name}: a vintage of {ROWS:,} rows with its forecast_latest, against {against}"
+    return compared(what, f"python bench/sinks.py {name}", mine[1:], theirs[1:], most=most)
 
 
-def delta(folder: Path) -> None:
+def delta(folder: Path) -> Row:
     """Beside `write_deltalake`."""
     from deltalake import write_deltalake
     from forecastcore_delta import DeltaSink
 
     bare = folder / "bare"
-    contest("delta", DeltaSink(folder / "ours" / "forecasts"), lambda t, _: write_deltalake(bare, t, mode="append"))
+    sink = DeltaSink(folder / "ours" / "forecasts")
+    return contest("delta", "write_deltalake", sink, lambda t, _: write_deltalake(bare, t, mode="append"), 1.5)
 
 
-def parquet(folder: Path) -> None:
+def parquet(folder: Path) -> Row:
     """Beside `pyarrow.parquet.write_table`."""
     from forecastcore_files import ParquetSink
 
     folder.mkdir()
-    contest("parquet", ParquetSink(folder / "forecasts"), lambda t, n: pq.write_table(t, folder / f"{n}.parquet"))
+    sink = ParquetSink(folder / "forecasts")
+    row = contest("parquet", "pyarrow", sink, lambda t, n: pq.write_table(t, folder / f"{n}.parquet"), math.inf)
+    return replace(row, reach="none set")
 
 
-def csv(folder: Path) -> None:
+def csv(folder: Path) -> Row:
     """Beside `pyarrow.csv.write_csv`."""
     from forecastcore_files import CsvSink
 
     folder.mkdir()
-    contest("csv", CsvSink(folder / "forecasts"), lambda t, n: pacsv.write_csv(t, folder / f"{n}.csv"))
+    sink = CsvSink(folder / "forecasts")
+    return contest("csv", "pyarrow.csv", sink, lambda t, n: pacsv.write_csv(t, folder / f"{n}.csv"), 1.5)
 
 
-def sql(url: str) -> None:
+def sql(url: str) -> Row:
     """Beside COPY of the same CSV into a table of the same columns."""
     import psycopg
     from forecastcore_sql import SqlSink
@@ -92,7 +100,7 @@ def sql(url: str) -> None:
             with connection.cursor() as cursor, cursor.copy("COPY bare FROM STDIN (FORMAT csv)") as stream:
                 stream.write(text.getvalue())
 
-        contest("sql", sink, copy)
+        return contest("sql", "COPY", sink, copy, 1.5)
 
 
 def postgres() -> Any:
@@ -106,17 +114,14 @@ def postgres() -> Any:
     return module.running()
 
 
-def main(wanted: list[str]) -> None:
-    """Run those that are named, or all."""
+def rows(wanted: Sequence[str] = (), *, full: bool = False) -> Iterator[Row]:  # noqa: ARG001 - called like the others
+    """A row for each sink that is named, or for all."""
+    files = {"delta": delta, "parquet": parquet, "csv": csv}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        files = {"delta": delta, "parquet": parquet, "csv": csv}
         for name in wanted or [*files, "sql"]:
-            if name == "sql":
-                sql(stack.enter_context(postgres()))
-            else:
-                files[name](folder / name)
+            yield sql(stack.enter_context(postgres())) if name == "sql" else files[name](folder / name)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    keep("sinks", show(rows(sys.argv[1:])))

@@ -14,9 +14,10 @@ import metrics
 import overhead
 import predict
 import retrain
+import sinks
 from measure import keep, show
 
-SCRIPTS = (metrics, predict, boosting, retrain, growth, overhead)
+SCRIPTS = (metrics, predict, boosting, retrain, growth, sinks, overhead)
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -28,6 +28,7 @@ __all__ = [
     "VintageRef",
     "check_run_key",
     "check_vintage",
+    "compact",
     "dictionary",
     "empty_vintage",
     "expired",
@@ -121,9 +122,8 @@ def check_vintage(vintage: pa.Table, run_key: str) -> pa.Table:
     if blank:
         raise SinkError(f"the vintage has rows without {', '.join(blank)}")
     for name in _ONE_VALUE:
-        values = pc.unique(plain[name]).to_pylist()
-        if len(values) > 1 or (name == "run_key" and values != [run_key]):
-            shown = ", ".join(map(str, values[:3]))
+        if not _is_one(plain[name]) or (name == "run_key" and plain[name][0].as_py() != run_key):
+            shown = ", ".join(map(str, pc.unique(plain[name]).to_pylist()[:3]))
             raise SinkError(
                 f"not the vintage of run key {run_key}: its {name} is {shown}", hint="publish one at a time"
             )
@@ -262,6 +262,26 @@ def _ranks(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.int64], int]:
     return ranks[np.concatenate([np.asarray(chunk.indices) for chunk in encoded.chunks])], len(values)
 
 
+def compact(table: pa.Table) -> pa.Table:
+    """The same table, with text that is one value throughout held once: a writer of Parquet need not look at each row.
+
+    Written with `store_schema=False` the file is the same to its readers.
+    """
+    return pa.table([_compact(column) for column in table.columns], names=table.column_names)
+
+
+def _compact(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    if not pa.types.is_string(column.type) or not len(column) or column.null_count or not _is_one(column):
+        return column
+    indices = pa.array(np.zeros(len(column), dtype=np.int32))
+    return pa.chunked_array([pa.DictionaryArray.from_arrays(indices, pa.array([column[0].as_py()], column.type))])
+
+
+def _is_one(column: pa.ChunkedArray) -> bool:
+    """Whether a column without nulls has one value throughout."""
+    return bool(pc.all(pc.equal(column, column[0])).as_py())
+
+
 def _plain(table: pa.Table) -> pa.Table:
     """Text as plain strings, NaN as null, no metadata."""
     arrays = [_plain_column(column) for column in table.columns]
@@ -271,7 +291,7 @@ def _plain(table: pa.Table) -> pa.Table:
 def _plain_column(column: pa.ChunkedArray) -> pa.ChunkedArray:
     kind = column.type.value_type if pa.types.is_dictionary(column.type) else column.type
     if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return column.cast(pa.string())
+        return column if column.type == pa.string() else column.cast(pa.string())
     if pa.types.is_floating(kind) and pc.any(pc.is_nan(column)).as_py():
         return pc.if_else(pc.is_nan(column), None, column)
     return column

@@ -1,18 +1,16 @@
 """Forecasts as a Delta table, each vintage in one transaction.
 
-A vintage is written to a file in the table's folder, flushed, read back and hashed. The transaction that makes it part
-of the table carries the run key as its application id, so that Delta itself refuses it a second time. What a killed run
-leaves is a file that no version names; `vacuum` removes it.
+A vintage is written to a file in the table's folder, flushed, read back and compared. The transaction that makes it
+part of the table carries the run key as its application id, so that Delta itself refuses it a second time. What a
+killed run leaves is a file that no version names; `vacuum` removes it.
 """
 
 from __future__ import annotations
 
-import json
 import random
-import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path  # noqa: TC003 - the host reads the annotation
 from typing import TYPE_CHECKING, Any
 
@@ -22,13 +20,16 @@ import pyarrow.compute as pc
 from forecastcore.api import Published
 from forecastcore.errors import SinkError
 from forecastcore.vintages import VintageRef, check_run_key, check_vintage, dictionary, empty_vintage, utc
-from forecastcore_delta.latest import check_owner, refresh
+from forecastcore_delta.latest import Fresh, check_owner, foreseen, refresh
 from forecastcore_delta.location import Location, fresh_name, locate
+from forecastcore_delta.staged import Staged, stage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from datetime import datetime
 
     from deltalake import DeltaTable
+    from deltalake.transaction import AddAction, RemoveAction
 
 __all__ = ["DeltaSink"]
 
@@ -102,7 +103,7 @@ class DeltaSink:
             told = CommitProperties(custom_metadata={"forecastcore.withdrawn": reason or "withdrawn"})
             keys = ", ".join(f"'{key}'" for key in gone)  # hex digits, as checked
             place.table().delete(f"run_key IN ({keys})", commit_properties=told)
-            refresh(place, {})
+            refresh(place)
         return len(gone)
 
     def _place(self) -> Location:
@@ -115,12 +116,14 @@ class DeltaSink:
         check_owner(place)
         delta = place.existing() or _created(place, table.schema)
         already = delta.transaction_version(run_key) is not None
-        fresh: dict[str, pa.Table] = {}
+        fresh = None
         if not already:
             _check_columns(delta, table, place)
-            name = fresh_name(run_key)
-            already = not _append(place, name, table, run_key)
-            fresh = {name: table}
+            with ThreadPoolExecutor(1) as pool:
+                ahead = pool.submit(foreseen, place, table)
+                staged = _append(place, table, run_key)
+            already = staged is None
+            fresh = None if staged is None else Fresh(staged, ahead.result())
         refresh(place, fresh)
         rows = _rows(place, table, run_key) if already else table.num_rows
         return Published(location=place.uri, rows=rows, already=already)
@@ -180,32 +183,31 @@ def _type_name(kind: pa.DataType) -> str:
     return "string" if text else str(kind)
 
 
-def _append(place: Location, name: str, table: pa.Table, run_key: str) -> bool:
-    """Stage the file, then make it part of the table; False if another process was first with this run key."""
-    mine = False
+def _append(place: Location, table: pa.Table, run_key: str) -> Staged | None:
+    """Stage the file, then make it part of the table; None if another process was first with this run key."""
+    name, mine = fresh_name(run_key), False
     try:
-        size = place.stage(name, table)
-        mine = _commit(place, name, size, table, run_key)
+        staged = stage(place, name, table)
+        mine = _commit(place, staged, run_key)
     finally:
         # an error may come after the commit, such as of a lost answer: a file that the table names must stay
         if not mine and not _names(place, name):
             place.remove(name)
-    return mine
+    return staged if mine else None
 
 
-def _commit(place: Location, name: str, size: int, table: pa.Table, run_key: str) -> bool:
+def _commit(place: Location, staged: Staged, run_key: str) -> bool:
     from deltalake import CommitProperties, Transaction
     from deltalake.exceptions import CommitFailedError
-    from deltalake.transaction import AddAction
 
-    action = AddAction(name, size, {}, int(time.time() * 1000), True, _statistics(table))  # noqa: FBT003 - its order
     once = CommitProperties(app_transactions=[Transaction(run_key, 1)], max_commit_retries=_COMMIT_RETRIES)
     for attempt in range(_ATTEMPTS):
         delta = place.table()
         if delta.transaction_version(run_key) is not None:
-            return _names(place, name)
+            return _names(place, staged.name)
         try:
-            delta.create_write_transaction([action], mode="append", schema=delta.schema(), commit_properties=once)
+            actions: list[AddAction | RemoveAction] = [staged.action()]
+            delta.create_write_transaction(actions, mode="append", schema=delta.schema(), commit_properties=once)
         except CommitFailedError:
             if attempt == _ATTEMPTS - 1:
                 raise
@@ -219,33 +221,6 @@ def _names(place: Location, name: str) -> bool:
     """Whether the table holds that file."""
     delta = place.existing()
     return delta is not None and any(uri.endswith(name) for uri in delta.file_uris())
-
-
-def _statistics(table: pa.Table) -> str:
-    """What lets readers leave the file out: rows, bounds, nulls, of every column.
-
-    Every one, because delta-rs takes a column without bounds for one without values, and a filter on it finds nothing.
-    """
-    bounds = {name: pc.min_max(table[name]).as_py() for name in table.column_names}
-    known = {name: bound for name, bound in bounds.items() if bound["min"] is not None}
-    return json.dumps(
-        {
-            "numRecords": table.num_rows,
-            "minValues": {name: _bound(bound["min"]) for name, bound in known.items()},
-            "maxValues": {name: _bound(bound["max"]) for name, bound in known.items()},
-            "nullCount": {name: table[name].null_count for name in table.column_names},
-        },
-        allow_nan=False,
-    )
-
-
-def _bound(value: Any) -> Any:
-    """A value as Delta's statistics write it; infinity, which JSON lacks, as the largest number."""
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    if isinstance(value, float):
-        return min(max(value, -sys.float_info.max), sys.float_info.max)
-    return value
 
 
 def _issued(instant: datetime) -> Any:

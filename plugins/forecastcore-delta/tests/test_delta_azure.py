@@ -13,6 +13,7 @@ from forecastcore.errors import DataError, SinkError
 from forecastcore.testing import sample_vintage
 from forecastcore.vintages import newest
 
+COMMIT = "deltalake:DeltaTable.create_write_transaction"
 SINK = "forecastcore_delta:DeltaSink"
 
 
@@ -60,10 +61,9 @@ def test_a_vintage_is_published_once_and_read_back_value_for_value(sink):
 @pytest.mark.parametrize("nth", [1, 2])
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_kill_at_either_transaction_loses_and_doubles_nothing(sink, params, publisher, tmp_path, when, nth):
-    calls = {1: "deltalake:DeltaTable.create_write_transaction", 2: "deltalake:write_deltalake"}
     one, two, three = (publisher.vintage(number) for number in (1, 2, 3))
     publish(sink, one)
-    child = publisher.start(SINK, tmp_path / "x", [2], kill=f"{calls[nth]}:{when}:1", params=params)
+    child = publisher.start(SINK, tmp_path / "x", [2], kill=f"{COMMIT}:{when}:{nth}", params=params)
     assert child.was_killed()
     there = sink.read().num_rows > one.num_rows
     assert there == ((nth, when) != (1, "before"))

@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING, ClassVar
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from forecastcore.vintages import REF_COLUMNS, ref_of
+from forecastcore.vintages import REF_COLUMNS, compact, ref_of
 from forecastcore_files.folder import VintageFolder
 
 if TYPE_CHECKING:
@@ -55,7 +55,8 @@ class _Parquet:
     suffix: ClassVar[str] = ".parquet"
 
     def write(self, table: pa.Table, handle: IO[bytes]) -> None:
-        pq.write_table(table, handle)
+        few = [field.name for field in table.schema if not pa.types.is_floating(field.type)]  # forecasts seldom repeat
+        pq.write_table(compact(table), handle, use_dictionary=few, store_schema=False)
 
     def read(self, path: Path) -> pa.Table:
         with pq.ParquetFile(path) as file:

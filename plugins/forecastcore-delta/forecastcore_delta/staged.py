@@ -1,0 +1,99 @@
+"""A file that lies in a table's folder and waits for the transaction that makes it part of the table."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from forecastcore.errors import SinkError
+from forecastcore.vintages import compact
+
+if TYPE_CHECKING:
+    from deltalake.transaction import AddAction
+
+    from forecastcore_delta.location import Location
+
+__all__ = ["Staged", "stage"]
+
+
+@dataclass(frozen=True)
+class Staged:
+    """A file that no version of the table names yet.
+
+    Attributes:
+        name: of the file.
+        size: in bytes.
+        statistics: what the transaction says of its columns, as JSON.
+        table: what it holds.
+    """
+
+    name: str
+    size: int
+    statistics: str
+    table: pa.Table
+
+    def action(self) -> AddAction:
+        """What makes it part of a table."""
+        from deltalake.transaction import AddAction
+
+        return AddAction(self.name, self.size, {}, int(time.time() * 1000), True, self.statistics)  # noqa: FBT003
+
+
+def stage(place: Location, name: str, table: pa.Table) -> Staged:
+    """Write a new Parquet file, flush it, and see that it holds what was written.
+
+    Raises:
+        SinkError: it does not.
+    """
+    buffer = pa.BufferOutputStream()
+    few = [field.name for field in table.schema if not pa.types.is_floating(field.type)]  # forecasts seldom repeat
+    pq.write_table(compact(table), buffer, use_dictionary=few, store_schema=False)
+    content = buffer.getvalue()
+    there = pa.py_buffer(place.written(name, content))
+    if not there.equals(content) or (told := pq.read_metadata(pa.BufferReader(there))).num_rows != table.num_rows:
+        raise SinkError(f"what is stored at {place.uri}/{name} is not what was written", hint="check the store")
+    return Staged(name, int(content.size), _statistics(table, told), table)
+
+
+def _statistics(table: pa.Table, told: pq.FileMetaData) -> str:
+    """What lets readers leave the file out: rows, bounds, nulls, of every column.
+
+    Every one, because delta-rs takes a column without bounds for one without values, and a filter on it finds nothing.
+    """
+    bounds = {name: _bounds(table[name], told, place) for place, name in enumerate(table.column_names)}
+    known = {name: bound for name, bound in bounds.items() if bound is not None}
+    return json.dumps(
+        {
+            "numRecords": table.num_rows,
+            "minValues": {name: _said(low) for name, (low, _) in known.items()},
+            "maxValues": {name: _said(high) for name, (_, high) in known.items()},
+            "nullCount": {name: table[name].null_count for name in table.column_names},
+        },
+        allow_nan=False,
+    )
+
+
+def _bounds(column: pa.ChunkedArray, told: pq.FileMetaData, place: int) -> tuple[Any, Any] | None:
+    """Least and greatest value: Parquet's writer has found them, but for long text and what is null throughout."""
+    groups = [told.row_group(number).column(place).statistics for number in range(told.num_row_groups)]
+    if all(group is not None and group.has_min_max for group in groups):
+        return min(group.min for group in groups), max(group.max for group in groups)
+    bound = pc.min_max(column).as_py()
+    return None if bound["min"] is None else (bound["min"], bound["max"])
+
+
+def _said(value: Any) -> Any:
+    """A value as Delta's statistics write it; infinity, which JSON lacks, as the largest number."""
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    if isinstance(value, float):
+        return min(max(value, -sys.float_info.max), sys.float_info.max)
+    return value
