@@ -233,7 +233,8 @@ def _wrapped_faults(host: Host, data: Mapping[str, Any], entries: Sequence[_Entr
         for path, target in targets.items():
             if target not in known:
                 hint = did_you_mean(target, known)
-                yield Fault(path=(*entry.path, *path), message=f"no assumption is called {target!r}", hint=hint)
+                message = f"no assumption is called {target!r}; there are {', '.join(known)}"
+                yield Fault(path=(*entry.path, *path), message=message, hint=hint)
         if entry.kind == "assumption" and entry.path[0] == "assumptions":
             of[str(entry.path[-1])] = list(targets.values())
             key[str(entry.path[-1])] = next(iter(targets), ("of",))[0]

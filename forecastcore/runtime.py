@@ -320,7 +320,7 @@ def glance(project: Project) -> Glance:
 
 def _whereabouts(project: Project) -> dict[str, Any]:
     name, tracking = project.config.name, project.tracking()
-    uri = tracking.uri or f"sqlite:///{project.root / 'mlflow.db'}"
+    uri = tracking.uri or f"sqlite:///{(project.root / 'mlflow.db').as_posix()}"
     return {"project": name, "uri": uri, "experiment": tracking.experiment or name, "root": project.root}
 
 

@@ -239,7 +239,7 @@ MISTAKES = [
     ("  mode: slow", "  port: '13'", "5:9: source.port: expected a whole number, got '13' (write 13 without quotes)"),
     ("days: 10", "days: 1.5", "11:30: assumptions.sky.days: expected a whole number, got 1.5"),
     ("type: weather, days: 10", "type: wether", "11:15: assumptions.sky.type: no plugin offers assumption 'wether'"),
-    ("of: sky, add: 2}", "of: skye}", "12:28: assumptions.warmer.of: no assumption is called 'skye' (did you mean 'sky'?)"),
+    ("of: sky, add: 2}", "of: skye}", "12:28: assumptions.warmer.of: no assumption is called 'skye'; there are sky, warmer (did you mean 'sky'?)"),
     ("  - {type: tree, rate: 0.1}", "  - {type: tree, rate: 0.1}\n  - {type: ensembel}", "17:12: models.1.type: no plugin offers model 'ensembel'; there are seasonal-naive, tree (did you mean 'ensemble'?)"),
     ("  - {type: tree, rate: 0.1}", "  - {type: ensemble, methd: mean}", "16:22: models.0.methd: is no parameter; there are method, members (did you mean 'method'?)"),
     ("  - {type: tree, rate: 0.1}", "  - {type: ensemble, method: men}", "16:30: models.0.method: expected one of mean, median, greedy, per-series; got 'men' (did you mean 'mean'?)"),

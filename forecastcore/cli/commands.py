@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +34,7 @@ def run(options: Namespace) -> tuple[Document, int]:
 def _project(options: Namespace) -> Project:
     from forecastcore.project import Project
 
-    path = options.project or Project.find()
+    path = options.project or os.path.relpath(Project.find())  # errors name the file as one would type it
     overrides = [*_engine(path, getattr(options, "on", None)), *(options.overrides or ())]
     return Project.load(path, overrides=overrides, plugins=options.plugin or ())
 

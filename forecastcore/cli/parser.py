@@ -46,7 +46,26 @@ class _Parser(argparse.ArgumentParser):
             near = difflib.get_close_matches(typed, names, n=1)
             message = f"{typed!r} is none of {', '.join(names)}"
             hint = f"did you mean {near[0]!r}?" if near else hint
+        elif message.endswith(("required: COMMAND", "required: ACTION")):
+            names = [name for action in self._actions if action.choices for name in action.choices]
+            message = f"which one? There are {', '.join(names)}"
+        elif "unrecognized arguments: -" in message:
+            typed = message.partition("unrecognized arguments: ")[2].split()[0].partition("=")[0]
+            near = difflib.get_close_matches(typed, sorted(_options(self)), n=1)
+            hint = f"did you mean {near[0]!r}?" if near else hint
         raise UsageError(message, hint=hint)
+
+
+def _options(parser: argparse.ArgumentParser) -> set[str]:
+    """The options of a command and of all below it."""
+    inner = [
+        child
+        for action in parser._actions  # noqa: SLF001 - argparse has no other way to ask
+        if isinstance(action.choices, dict)
+        for child in action.choices.values()
+    ]
+    own = {text for action in parser._actions for text in action.option_strings}  # noqa: SLF001 - the same
+    return own.union(*(_options(child) for child in inner))
 
 
 def _shared(*, top: bool) -> argparse.ArgumentParser:

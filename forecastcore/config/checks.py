@@ -70,7 +70,10 @@ def _scenarios(data: Mapping[str, Any]) -> Iterator[Fault]:
                 path=path, message="'base' always exists and is what `assumptions` says", hint="rename it", at_key=True
             )
         elif not re.fullmatch(r"[A-Za-z0-9_-]{1,100}", scenario):
-            yield Fault(path=path, message="expected letters, digits, dashes and underscores in the name", at_key=True)
+            better = re.sub(r"[^A-Za-z0-9_]+", "-", scenario[:100]).strip("-")
+            hint = f"did you mean {better!r}?" if better else None
+            words = "expected letters, digits, dashes and underscores in the name"
+            yield Fault(path=path, message=words, hint=hint, at_key=True)
         for name in _mapping(changes):
             if name not in assumptions:
                 hint = did_you_mean(name, assumptions)

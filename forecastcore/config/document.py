@@ -25,6 +25,7 @@ __all__ = ["MAX_BYTES", "Document", "Place", "apply_overrides", "key_of", "parse
 #: more than any hand-written project needs; the parser reads about 100 kB a second
 MAX_BYTES = 64 * 1024
 _MAX_DEPTH = 24
+_OPENED = re.compile("flow sequence|flow mapping|quoted scalar")
 _MAX_NODES = 10_000
 _MAX_PROBLEMS = 50
 
@@ -221,6 +222,8 @@ def _syntax(error: Exception, text: str, file: str) -> Problem:
         hint = "put text that holds ': ' in quotes, and check the indentation"
     elif "single document" in words or "found another document" in words:
         hint = "keep one project in a file"
+    elif _OPENED.search(str(getattr(error, "context", ""))) and (opened := getattr(error, "context_mark", None)):
+        hint = f"is what opens at {opened.line + 1}:{opened.column + 1} closed?"
     return Problem(message=f"is not valid YAML: {words}", file=file, line=line, column=column, hint=hint)
 
 

@@ -11,7 +11,14 @@ from pydantic import BaseModel, ValidationError
 
 from forecastcore.config.checks import cross_check
 from forecastcore.config.document import MAX_BYTES, Document, apply_overrides, parse
-from forecastcore.config.models import EngineConfig, ModelConfig, PluginConfig, ProjectConfig, SourceConfig
+from forecastcore.config.models import (
+    CovariateConfig,
+    EngineConfig,
+    ModelConfig,
+    PluginConfig,
+    ProjectConfig,
+    SourceConfig,
+)
 from forecastcore.config.references import has_reference
 from forecastcore.config.words import Fault, did_you_mean, explain
 from forecastcore.errors import ConfigError, Problem
@@ -22,6 +29,14 @@ if TYPE_CHECKING:
 __all__ = ["FILE_NAME", "Reading", "absolute_uri", "load", "read"]
 
 FILE_NAME = "forecast.yaml"
+#: what a required key may say
+_EXAMPLES: dict[tuple[str | int, ...], str] = {
+    ("name",): "such as name: my-project",
+    ("source",): "such as source: {type: csv, path: sales.csv}",
+    ("source", "type"): "such as type: csv",
+    ("frequency",): "such as frequency: h",
+    ("horizon",): "such as horizon: 24",
+}
 
 
 @dataclass(frozen=True)
@@ -117,6 +132,16 @@ def _unknown_key(path: tuple[str | int, ...]) -> Fault:
     return Fault(path=path, message=f"is not a known key; expected one of {', '.join(valid)}", hint=hint, at_key=True)
 
 
+def _written_out(word: str, section: type[BaseModel]) -> str | None:
+    """How the one word that stands where keys belong may have been meant."""
+    if section is CovariateConfig:
+        return f"write {{assume: {word}}}"
+    if section is SourceConfig and set(word) & {".", "/"}:
+        kind = Path(word).suffix.removeprefix(".")
+        return f"write {{type: {kind if kind in {'csv', 'parquet'} else 'TYPE'}, path: {word}}}"
+    return f"write {{type: {word}}}" if issubclass(section, PluginConfig) else None
+
+
 def _fault(error: Mapping[str, Any]) -> Fault:
     path = tuple(part for part in error["loc"] if part != "[key]")
     if error["type"] == "extra_forbidden":
@@ -124,7 +149,11 @@ def _fault(error: Mapping[str, Any]) -> Fault:
     message, hint = explain(error)
     section = _model_at(path)
     if error["type"] in {"model_type", "dict_type"} and isinstance(error["input"], str) and section:
-        hint = f"write {{type: {error['input'][:60]}}}" if issubclass(section, PluginConfig) else hint
+        hint = _written_out(error["input"][:60], section) or hint
+    if error["type"] == "missing":
+        hint = _EXAMPLES.get(path)
+    if path == ("horizon",) and error["type"] == "int_type":
+        hint = hint or "it counts steps of `frequency`"
     return Fault(path=path, message=message, hint=hint, at_key=error["type"] == "missing")
 
 

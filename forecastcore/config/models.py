@@ -51,13 +51,29 @@ def _named(text: str) -> str:
     return text
 
 
+#: aliases of what people write instead, without its ending
+_IN_WORDS = {
+    "minute": "min",
+    "hour": "h",
+    "dai": "D",
+    "day": "D",
+    "week": "W",
+    "month": "MS",
+    "quarter": "QS",
+    "year": "YS",
+    "annual": "YS",
+}
+
+
 def _frequency(text: str) -> str:
     from forecastcore.timegrid import parse_frequency
 
     try:
         parse_frequency(text)
     except (ValueError, OverflowError, TypeError, KeyError):
-        raise custom_error(f"expected a pandas alias such as 30min, h, D, W-MON, MS or QS, got {text[:60]!r}") from None
+        words = f"expected a pandas alias such as 30min, h, D, W-MON, MS or QS, got {text[:60]!r}"
+        meant = _IN_WORDS.get(re.sub(r"^1 ?|ly$|s$", "", text.strip().lower()))
+        raise custom_error(words, f"did you mean {meant!r}?" if meant else None) from None
     return text
 
 
@@ -66,7 +82,8 @@ def _timezone(text: str) -> str:
         ZoneInfo(text)
     except (LookupError, ValueError, OSError):
         words = f"expected an IANA time zone such as Europe/Berlin, got {text[:60]!r}"
-        raise custom_error(words, did_you_mean(text, available_timezones())) from None
+        places = (zone for zone in available_timezones() if "/" in zone)  # CEST is near EST, and far from it
+        raise custom_error(words, did_you_mean(text, places)) from None
     return text
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["Fault", "custom_error", "did_you_mean", "explain", "is_secret", "nearest", "shown", "without_value"]
 
 _SHOWN = 60
+_PERCENT = 100
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,6 +55,8 @@ def did_you_mean(name: str, valid: Iterable[str]) -> str | None:
 
 def shown(value: Any) -> str:
     """A value as the reader wrote it, cut to a few words."""
+    if value is None:
+        return "nothing"
     text = json.dumps(value, ensure_ascii=False, default=str) if not isinstance(value, str) else repr(value)
     return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"
 
@@ -105,11 +108,21 @@ def _choice(value: Any, context: Mapping[str, Any]) -> tuple[str, str | None]:
 
 def _mapping(value: Any, _: Mapping[str, Any]) -> tuple[str, str | None]:
     hint = "leave the key out to get the defaults" if value is None else None
-    return "expected keys with values, got " + ("nothing" if value is None else shown(value)), hint
+    return f"expected keys with values, got {shown(value)}", hint
+
+
+def _listed(value: Any, _: Mapping[str, Any]) -> tuple[str, str | None]:
+    hint = f"write [{value}]" if isinstance(value, str | int | float) and len(str(value)) <= _SHOWN else None
+    return f"expected a list, got {shown(value)}", "begin each entry with a dash" if isinstance(value, dict) else hint
 
 
 def _bound(words: str, name: str) -> Any:
-    return lambda value, context: (f"must be {words} {context[name]:g}, got {shown(value)}", None)
+    def said(value: Any, context: Mapping[str, Any]) -> tuple[str, str | None]:
+        share = context[name] == 1 and name in {"le", "lt"} and 1 < value < _PERCENT
+        hint = f"did you mean {value / _PERCENT:g}?" if share else None
+        return f"must be {words} {context[name]:g}, got {shown(value)}", hint
+
+    return said
 
 
 _BY_TYPE: dict[str, Any] = {
@@ -129,9 +142,9 @@ _BY_TYPE: dict[str, Any] = {
     "greater_than": _bound("above", "gt"),
     "less_than_equal": _bound("at most", "le"),
     "less_than": _bound("below", "lt"),
-    "tuple_type": _wanted("a list"),
-    "list_type": _wanted("a list"),
-    "set_type": _wanted("a list"),
+    "tuple_type": _listed,
+    "list_type": _listed,
+    "set_type": _listed,
     "dict_type": _mapping,
     "model_type": _mapping,
     "model_attributes_type": _mapping,
