@@ -274,6 +274,12 @@ def _schema(options: Namespace) -> tuple[Document, int]:
     return json_schema(Host.discover(files=options.plugin or ())), OK
 
 
+def _completion(options: Namespace) -> tuple[Document, int]:
+    from forecastcore.cli.completion import SCRIPTS
+
+    return {**_head("completion"), "shell": options.shell, "script": SCRIPTS[options.shell]}, OK
+
+
 def _host(options: Namespace) -> tuple[Host, str]:
     """The project's plugins and its name; without a project, or with a broken one, all that is installed.
 
@@ -373,6 +379,7 @@ def _models_history(options: Namespace) -> tuple[Document, int]:
 _COMMANDS: dict[str, Callable[[Any], tuple[Document, int]]] = {
     "backfill": _backfill,
     "backtest": _backtest,
+    "completion": _completion,
     "demo": _demo,
     "diff": _diff,
     "doctor": _doctor,

@@ -28,14 +28,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         0 ok, 1 failed, 2 usage or project file, 3 delivered but degraded, 4 held, 130 interrupted.
     """
+    from forecastcore.cli import completion
     from forecastcore.cli.parser import build
 
     words = list(sys.argv[1:] if arguments is None else arguments)
     as_json, verbose, command = "--json" in words, "-v" in words or "--verbose" in words, ""
     try:
-        options = build().parse_args(words)
-        command = " ".join(part for part in (options.command, getattr(options, "action", None)) if part)
-        return _run(options)
+        options = build().parse_args(words) if words[:1] != [completion.ASKED] else None
+        command = " ".join(filter(None, (getattr(options, name, None) for name in ("command", "action"))))
+        return _run(options) if options else completion.answer(build(), words[1:])
     except SystemExit as end:  # argparse's --help and --version
         return int(end.code or 0)
     except KeyboardInterrupt:

@@ -32,6 +32,7 @@ exit codes: 0 ok, 1 failed, 2 usage or project file, 3 delivered but degraded, 4
 _TEMPLATES = ("minimal", "energy-load", "retail-demand", "databricks", "plugin-team")
 _ENGINES = ("local", "spark", "databricks")
 _DRILLS = ("weather-outage", "registry-loss", "sink-outage")
+_SHELLS = ("bash", "zsh", "fish", "powershell")
 _KINDS = ("model", "assumption", "sink", "source")
 
 
@@ -48,7 +49,7 @@ class _Parser(argparse.ArgumentParser):
             hint = f"did you mean {near[0]!r}?" if near else hint
         elif message.endswith(("required: COMMAND", "required: ACTION")):
             names = [name for action in self._actions if action.choices for name in action.choices]
-            message = f"which one? There are {', '.join(names)}"
+            message = f"{message.split()[-1]} is missing: there are {', '.join(names)}"
         elif "unrecognized arguments: -" in message:
             typed = message.partition("unrecognized arguments: ")[2].split()[0].partition("=")[0]
             near = difflib.get_close_matches(typed, sorted(_options(self)), n=1)
@@ -198,6 +199,13 @@ def build() -> argparse.ArgumentParser:
     )
     reconcile.add_argument("--fix", action="store_true", help="cancel and forget what is found (default: only tell)")
 
+    completion = _command(
+        commands,
+        "completion",
+        "what a shell reads to complete commands and options with the tabulator key",
+        ("completion bash > ~/.forecastcore-completion", "completion powershell > forecastcore.ps1"),
+    )
+    completion.add_argument("shell", choices=_SHELLS, metavar="SHELL", help=", ".join(_SHELLS))
     _command(
         commands,
         "schema",

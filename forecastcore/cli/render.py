@@ -318,6 +318,10 @@ def _init(document: Document) -> str:
     )
 
 
+def _completion(document: Document) -> str:
+    return str(document["script"])
+
+
 def _demo(document: Document) -> str:
     return "\n".join(document["lines"])
 
@@ -385,6 +389,7 @@ def _monitor(document: Document) -> str:
 _RENDER = {
     "backfill": _backfill,
     "backtest": _backtest,
+    "completion": _completion,
     "demo": _demo,
     "diff": _diff,
     "doctor": _doctor,
