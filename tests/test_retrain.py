@@ -262,3 +262,11 @@ def test_the_gate_compares_by_the_metric_that_chooses(metric, site):
     report = site.write(models=[{"type": "seasonal-naive"}], **settings).retrain()
     challenger, champion = (getattr(row, metric) for row in report.leaderboard)
     assert report.decision.gain == pytest.approx(1 - challenger / champion, rel=1e-9)
+
+
+def test_a_moment_long_after_the_data_is_told_before_anything_is_fitted(site):
+    told = site.cli("retrain", "--as-of", "2031-01-01")
+    assert told.code == 4
+    assert "no value to compare forecasts with" in told.err
+    assert "the newest is of 2024-03-10 23:00:00" in told.err
+    assert "backtest naive" not in told.err

@@ -97,6 +97,8 @@ def hold_contest(
     if searches:
         require_optuna()
     rows = rows_of(project, history, fold_origins(history, project))
+    if not np.isfinite(rows.y).any():
+        raise _nothing_to_score(history, rows)
     field = _Field(project, history, engine, steps, rows)
     models = [candidate for candidate in candidates if not candidate.members]
     field.race([candidate for candidate in models if candidate.name not in searches])
@@ -133,6 +135,15 @@ def hold_contest(
         choices=[choice for result in able for choice in field.choices(result)],
         searched=field.searched,
         assumption_errors=errors,
+    )
+
+
+def _nothing_to_score(history: History, rows: Backtest) -> DataError:
+    there = history.panel.loc[np.isfinite(history.panel["y"]), "ds"]
+    newest = f"the newest is of {there.max()}" if len(there) else "there is none"
+    return DataError(
+        f"no value to compare forecasts with after {rows.origins[0]}, where the backtest begins: {newest}",
+        hint="retrain as of an earlier moment, or bring newer history",
     )
 
 
