@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
 from dataclasses import dataclass, field
@@ -124,15 +125,26 @@ class Site:
 
 
 @pytest.fixture(scope="session")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An MLflow database with its tables made: making them takes longer than a retrain."""
+def empty_store(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """An MLflow database with its tables made, once for all processes: it takes longer than a retrain."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own if worker_id == "master" else own.parent) / "empty-store"
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "made").exists():
+            _make_store(folder)
+    return folder / "mlflow.db"
+
+
+def _make_store(folder: Path) -> None:
     from forecastcore.tracking import open_store
 
-    folder = tmp_path_factory.mktemp("store")
-    open_store(project="none", uri="sqlite:///mlflow.db", experiment="none", root=folder).ledger()
-    with open_store(project="none", uri="sqlite:///mlflow.db", experiment="none", root=folder).run("made", tags={}):
+    folder.mkdir()
+    store = open_store(project="none", uri="sqlite:///mlflow.db", experiment="none", root=folder)
+    store.ledger()
+    with store.run("made", tags={}):
         pass
-    return folder / "mlflow.db"
+    (folder / "made").touch()
 
 
 @pytest.fixture(scope="session")
