@@ -21,6 +21,7 @@ from forecastcore.ports import Steps
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from forecastcore.messages import Message
     from forecastcore.project import Project
 
 __all__ = ["main"]
@@ -51,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     asked = parser.parse_args(arguments)
     started = time.perf_counter()
+    asked.report.parent.mkdir(parents=True, exist_ok=True)  # a job of a bundle has a new folder for each run
     engine = _engine()
 
     def tell(**outcome: Any) -> None:
@@ -117,9 +119,19 @@ def _carry_out(request: RunRequest, project: Project, steps: Steps) -> dict[str,
         "predict": fc.predict,
         "backfill": fc.backfill,
         "backtest": backtest,
+        "monitor": _watched,
     }
     done: dict[str, Any] = works[request.command](project, **request.options, steps=steps).to_json()
     return done
+
+
+def _watched(project: Project, *, steps: Steps) -> Message:
+    """Monitor, and do what the policies ask for, as the flow does."""
+    from forecastcore.runs.acting import act
+    from forecastcore.runs.monitor import monitor
+
+    report = monitor(project, steps=steps)
+    return act(project, report, steps=steps) if report.advice else report
 
 
 def _project(request: RunRequest, engine: str, home: Path) -> Project:

@@ -351,14 +351,14 @@ class RunRequest(Message):
     """What a run elsewhere is asked to do; crosses to a cluster as JSON, never with a secret in it.
 
     Attributes:
-        command: `retrain`, `predict`, `backfill` or `backtest`.
+        command: `retrain`, `predict`, `backfill`, `backtest` or `monitor`.
         options: arguments of the use case of that name, beside the project.
         recipe: see `Project.recipe`; the text of the project file and of plugins that are single files.
         version: of the forecastcore that asks.
     """
 
     schema_: Literal["forecastcore/run-request/1"] = Field("forecastcore/run-request/1", alias="schema")
-    command: Literal["retrain", "predict", "backfill", "backtest"]
+    command: Literal["retrain", "predict", "backfill", "backtest", "monitor"]
     options: dict[str, Any] = Field(default_factory=dict)
     recipe: str
     version: str

@@ -266,6 +266,14 @@ def _reconcile(options: Namespace) -> tuple[Document, int]:
     return {**head, "fix": options.fix, "orphans": found, "left": left}, FAILED if left else OK
 
 
+def _bundle(options: Namespace) -> tuple[Document, int]:
+    from forecastcore.runs.bundle import bundle
+
+    project = _project(options)
+    told = bundle(project, Path(options.folder).absolute() if options.folder else None)
+    return {**_head("bundle", project.config.name), **told}, OK
+
+
 def _schema(options: Namespace) -> tuple[Document, int]:
     from forecastcore.host import Host
     from forecastcore.schema import json_schema
@@ -379,6 +387,7 @@ def _models_history(options: Namespace) -> tuple[Document, int]:
 _COMMANDS: dict[str, Callable[[Any], tuple[Document, int]]] = {
     "backfill": _backfill,
     "backtest": _backtest,
+    "bundle": _bundle,
     "completion": _completion,
     "demo": _demo,
     "diff": _diff,

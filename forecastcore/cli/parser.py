@@ -199,6 +199,14 @@ def build() -> argparse.ArgumentParser:
     )
     reconcile.add_argument("--fix", action="store_true", help="cancel and forget what is found (default: only tell)")
 
+    bundle = _command(
+        commands,
+        "bundle",
+        "write databricks.yml, an asset bundle: retrain, predict and monitor as jobs that Databricks itself starts",
+        ("bundle", "bundle deploy/databricks"),
+    )
+    bundle.add_argument("folder", nargs="?", metavar="DIR", help="where to (default: bundle beside the project file)")
+
     completion = _command(
         commands,
         "completion",
@@ -206,6 +214,7 @@ def build() -> argparse.ArgumentParser:
         ("completion bash > ~/.forecastcore-completion", "completion powershell > forecastcore.ps1"),
     )
     completion.add_argument("shell", choices=_SHELLS, metavar="SHELL", help=", ".join(_SHELLS))
+
     _command(
         commands,
         "schema",

@@ -302,6 +302,22 @@ def _reconcile(document: Document) -> str:
     return "\n".join(lines or ["nothing is left over"]) + rest
 
 
+def _bundle(document: Document) -> str:
+    jobs = [
+        f"  {name}: {said['quartz_cron_expression']} {said['timezone_id']}" if said else f"  {name}: no schedule"
+        for name, said in document["jobs"].items()
+    ]
+    return "\n".join(
+        [
+            f"written to {document['folder']}: {len(document['files'])} files, for {', '.join(document['targets'])}",
+            f"jobs, on the schedules of {document['schedules'] or 'every day and every week'}:",
+            *jobs,
+            *(f"note: {note}" for note in document["notes"]),
+            f"next: cd {shlex.quote(document['folder'])} && databricks bundle validate && databricks bundle deploy",
+        ]
+    )
+
+
 def _init(document: Document) -> str:
     folder = document["folder"]
     there = shlex.quote(folder)
@@ -389,6 +405,7 @@ def _monitor(document: Document) -> str:
 _RENDER = {
     "backfill": _backfill,
     "backtest": _backtest,
+    "bundle": _bundle,
     "completion": _completion,
     "demo": _demo,
     "diff": _diff,

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from forecastcore.project import Project
 
-__all__ = ["REPORTS", "anywhere", "planned", "request_of"]
+__all__ = ["REPORTS", "anywhere", "planned", "request_of", "used_distributions"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -54,11 +54,11 @@ def anywhere(work: Callable[P, R]) -> Callable[P, R]:
 def _away(project: Project, command: str, options: Mapping[str, Any], steps: Steps) -> Any:
     from forecastcore.engines.databricks import send_away
 
-    report, url = send_away(project, request_of(project, command, options), _used(project), steps)
+    report, url = send_away(project, request_of(project, command, options), used_distributions(project), steps)
     return REPORTS[command].model_validate({**(report.report or {}), "where": url})
 
 
-def _used(project: Project) -> list[str]:
+def used_distributions(project: Project) -> list[str]:
     """The distributions that the project's plugins come from."""
     sinks = [project.host.offer("sink", sink.type) for sink in project.config.sinks]
     return [offer.distribution for offer in (*runtime.used_offers(project), *sinks) if offer.source == "installed"]
@@ -102,4 +102,4 @@ def planned(project: Project, command: str, options: Mapping[str, Any]) -> dict[
     """What would be submitted to Databricks."""
     from forecastcore.engines.databricks import planned as submitted
 
-    return submitted(project, request_of(project, command, options), _used(project))
+    return submitted(project, request_of(project, command, options), used_distributions(project))

@@ -17,7 +17,19 @@ if TYPE_CHECKING:
     from forecastcore.engines.databricks.wheels import Wheel
     from forecastcore.messages import RunRequest
 
-__all__ = ["Order", "home", "nonce_of", "order_digest", "payload", "seconds", "token"]
+__all__ = [
+    "MARK",
+    "Order",
+    "home",
+    "nonce_of",
+    "order_digest",
+    "payload",
+    "placed_on",
+    "run_limit",
+    "seconds",
+    "task_of",
+    "token",
+]
 
 #: what a run's name begins with: the mark by which runs of ours are known
 MARK = "forecastcore"
@@ -100,37 +112,71 @@ def payload(order: Order, settings: DatabricksEngine, wheels: Sequence[Wheel], h
         wheels: what the run installs.
         host: address of the workspace; it tells the cloud, which names its spare machines in its own way.
     """
-    volume, limit = str(settings.volume), seconds(settings.timeout)
-    limit = int(limit if settings.on_timeout == "cancel" else limit * _DETACHED) or 1
-    folder = order.folder(volume)
+    volume = str(settings.volume)
+    folder, limit = order.folder(volume), run_limit(settings)
+    task = task_of(order.command, folder, home(volume, order.project), limit)
     files = [f"{volume}/{wheel.place}" for wheel in wheels]
-    task: dict[str, Any] = {
-        "task_key": order.command,
+    placed = placed_on(settings, task, files, order.project, host)
+    return {"run_name": order.name, "idempotency_token": token(order), "timeout_seconds": limit, **placed}
+
+
+def run_limit(settings: DatabricksEngine) -> int:
+    """Seconds after which Databricks itself ends a run."""
+    limit = seconds(settings.timeout)
+    return int(limit if settings.on_timeout == "cancel" else limit * _DETACHED) or 1
+
+
+def task_of(command: str, folder: str, start: str, limit: int, request: str = "") -> dict[str, Any]:
+    """The one task of a run.
+
+    Args:
+        command: what is run.
+        folder: where its report is left.
+        start: where relative paths start.
+        limit: see `run_limit`.
+        request: file that says what to do; default: the one in `folder`.
+    """
+    return {
+        "task_key": command,
         "python_wheel_task": {
             "package_name": MARK,
             "entry_point": _ENTRY,
             "parameters": [
-                *("--request", f"{folder}/request.json"),
+                *("--request", request or f"{folder}/request.json"),
                 *("--report", f"{folder}/report.json"),
-                *("--home", home(volume, order.project)),
+                *("--home", start),
             ],
         },
         "timeout_seconds": limit,
         "max_retries": 0,
     }
-    body: dict[str, Any] = {"run_name": order.name, "idempotency_token": token(order), "timeout_seconds": limit}
+
+
+def placed_on(
+    settings: DatabricksEngine, task: dict[str, Any], files: Sequence[str], project: str, host: str
+) -> dict[str, Any]:
+    """The task with the machines it runs on and the wheels it installs: `tasks`, and `environments` where serverless.
+
+    Args:
+        settings: which machines.
+        task: see `task_of`.
+        files: the wheels.
+        project: its name, a tag of the machines.
+        host: see `payload`.
+    """
     if settings.serverless:
         spec = {"environment_version": _ENVIRONMENT, "dependencies": [*files, *settings.packages]}
-        body["environments"] = [{"environment_key": MARK, "spec": spec}]
-        return {**body, "tasks": [{**task, "environment_key": MARK}]}
-    task["libraries"] = [*({"whl": path} for path in files), *({"pypi": {"package": p}} for p in settings.packages)]
+        environments = [{"environment_key": MARK, "spec": spec}]
+        return {"environments": environments, "tasks": [{**task, "environment_key": MARK}]}
+    libraries = [*({"whl": path} for path in files), *({"pypi": {"package": p}} for p in settings.packages)]
+    task = {**task, "libraries": libraries}
     if settings.existing_cluster:
-        return {**body, "tasks": [{**task, "existing_cluster_id": settings.existing_cluster}]}
+        return {"tasks": [{**task, "existing_cluster_id": settings.existing_cluster}]}
     assert settings.cluster is not None  # noqa: S101 - the project file was checked for exactly one of the three
-    return {**body, "tasks": [{**task, "new_cluster": _cluster(settings.cluster, order, host)}]}
+    return {"tasks": [{**task, "new_cluster": _cluster(settings.cluster, project, host)}]}
 
 
-def _cluster(cluster: ClusterConfig, order: Order, host: str) -> dict[str, Any]:
+def _cluster(cluster: ClusterConfig, project: str, host: str) -> dict[str, Any]:
     conf, tags = {k: str(v) for k, v in cluster.conf.items()}, dict(cluster.tags)
     size: dict[str, Any] = {"num_workers": cluster.workers}
     if cluster.autoscale:
@@ -150,7 +196,7 @@ def _cluster(cluster: ClusterConfig, order: Order, host: str) -> dict[str, Any]:
         "node_type_id": cluster.node_type,
         **size,
         "data_security_mode": "SINGLE_USER",
-        "custom_tags": {**tags, MARK: order.project},
+        "custom_tags": {**tags, MARK: project},
         **{key: value for key, value in optional.items() if value},
     }
 
