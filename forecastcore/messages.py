@@ -16,6 +16,7 @@ __all__ = [
     "AssumptionNote",
     "BackfillOrigin",
     "BackfillReport",
+    "Cost",
     "Decision",
     "Guard",
     "LeaderboardRow",
@@ -50,6 +51,30 @@ class Message(BaseModel):
     def to_json(self) -> dict[str, Any]:
         """Plain data for `json.dumps`, with `schema` and `command` first where they exist."""
         return self.model_dump(mode="json", by_alias=True)
+
+
+class Cost(Message):
+    """What a run took, or may take at most, on machines that were made for it; null where it is not known.
+
+    Attributes:
+        seconds: from its start to its end.
+        nodes: machines, the driver too; the most there may be where the cluster grows.
+        spot_share: share of them that was asked for from spare capacity.
+        node_hours: hours, times nodes.
+        dbu: estimated with `cost.dbu_per_node_hour`.
+        amount: estimated with the prices under `cost`.
+        currency: of `amount`.
+        per_1000_series: `amount` for a thousand series.
+    """
+
+    seconds: float
+    nodes: int | None = None
+    spot_share: Number = None
+    node_hours: Number = None
+    dbu: Number = None
+    amount: Number = None
+    currency: str = ""
+    per_1000_series: Number = None
 
 
 class SeriesCount(Message):
@@ -249,6 +274,7 @@ class RetrainReport(Message):
     notes: tuple[str, ...] = ()
     seconds: float
     where: str = ""  # address of the run where it was done elsewhere, such as on Databricks
+    cost: Cost | None = None  # of that run
 
 
 class BacktestReport(Message):
@@ -266,6 +292,7 @@ class BacktestReport(Message):
     notes: tuple[str, ...] = ()
     seconds: float
     where: str = ""  # address of the run where it was done elsewhere, such as on Databricks
+    cost: Cost | None = None  # of that run
 
 
 class PredictReport(Message):
@@ -290,6 +317,7 @@ class PredictReport(Message):
     notes: tuple[str, ...] = ()
     seconds: float
     where: str = ""  # address of the run where it was done elsewhere, such as on Databricks
+    cost: Cost | None = None  # of that run
 
 
 class BackfillOrigin(Message):
@@ -323,6 +351,7 @@ class BackfillReport(Message):
     failed: int
     seconds: float
     where: str = ""  # address of the run where it was done elsewhere, such as on Databricks
+    cost: Cost | None = None  # of that run
 
 
 class Withdrawal(Message):

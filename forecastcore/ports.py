@@ -136,6 +136,10 @@ class ModelStore(Protocol):
         """
         ...
 
+    def book(self, run_id: str, numbers: Mapping[str, float], tags: Mapping[str, str]) -> None:
+        """Add metrics and tags to a run that is over."""
+        ...
+
     def parameter(self, run_id: str, name: str) -> str | None:
         """A parameter of a run; None where there is no such run or parameter."""
         ...

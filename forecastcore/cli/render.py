@@ -21,7 +21,20 @@ def text(document: Document) -> str:
     """A command's document in words."""
     render: Callable[[Document], str] = _RENDER.get(document.get("command", ""), _plain)
     where = [f"ran on Databricks: {document['where']}"] if document.get("where") else []
-    return "\n".join([render(document), *where])
+    took = [f"took {_cost(document['cost'])}"] if document.get("cost") else []
+    return "\n".join([render(document), *where, *took])
+
+
+def _cost(cost: Document) -> str:
+    """What a run took, as far as it is known."""
+    words = [f"{cost['seconds']:.0f} s"]
+    if cost["nodes"]:
+        spot = f", {cost['spot_share']:.0%} spot" if cost["spot_share"] else ""
+        words = [f"{words[0]} of {cost['nodes']} nodes{spot}: {cost['node_hours']:.3g} node hours"]
+    words += [f"about {cost['dbu']:.3g} DBU"] if cost["dbu"] is not None else []
+    words += [f"about {cost['amount']:.4g} {cost['currency']}".strip()] if cost["amount"] is not None else []
+    each = cost["per_1000_series"]
+    return ", ".join(words) + (f" ({each:.4g} for 1,000 series)" if each is not None else "")
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
@@ -276,6 +289,7 @@ def _plan(document: Document) -> str:
         lines += [f"         wheels {wheels}", *(f"         {line}" for line in _indented(submits["payload"]))]
     seconds = "" if costs["seconds"] is None else f"{costs['seconds']:.1f} s, "
     lines.append(f"costs    {seconds}{costs['note']}")
+    lines += [f"         at most {_cost(costs['at_most'])}"] if "at_most" in costs else []
     return "\n".join(lines)
 
 

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 from forecastcore.config.models import Bool, Config, Count, Int, Span, Text
 from forecastcore.config.words import custom_error
 
-__all__ = ["ENGINES", "Autoscale", "ClusterConfig", "DatabricksEngine", "LocalEngine", "SparkEngine"]
+__all__ = ["ENGINES", "Autoscale", "Budget", "ClusterConfig", "DatabricksEngine", "LocalEngine", "Rates", "SparkEngine"]
 
 
 class LocalEngine(Config):
@@ -90,6 +90,39 @@ def _volume(text: str) -> str:
     return text.rstrip("/")
 
 
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+class Rates(Config):
+    """What machines cost, as your contract says; nothing is assumed that is left out."""
+
+    dbu_per_node_hour: Rate | None = None
+    """DBU that a node of the cluster takes in an hour."""
+    currency_per_dbu: Rate | None = None
+    """Price of a DBU."""
+    currency_per_node_hour: Rate | None = None
+    """Price of the machine itself, where the cloud bills it apart."""
+    currency: Text | None = None
+    """What prices are in, such as EUR."""
+
+
+class Budget(Config):
+    """What one run may take at most; exactly one of the three."""
+
+    node_hours: Rate | None = None
+    """Hours, times nodes."""
+    dbu: Rate | None = None
+    """DBU; needs `cost.dbu_per_node_hour`."""
+    currency: Rate | None = None
+    """Money; needs prices under `cost`."""
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if sum(value is not None for value in (self.node_hours, self.dbu, self.currency)) != 1:
+            raise custom_error("expected exactly one of node_hours, dbu and currency", "write node_hours: 10")
+        return self
+
+
 class DatabricksEngine(Config):
     """A one-time job run: exactly one of `cluster`, `existing_cluster` and `serverless`."""
 
@@ -109,6 +142,10 @@ class DatabricksEngine(Config):
     """What becomes of a job that takes longer: it is cancelled, or goes on and the same command waits for it again."""
     poll: Span = "15s"
     """How often the job is asked how it is."""
+    cost: Rates = Field(default_factory=Rates)
+    """Rates that costs are estimated with: dbu_per_node_hour, currency_per_dbu, currency_per_node_hour, currency."""
+    budget: Budget | None = None
+    """What a run may take; it is cancelled before it takes more."""
     profile: Text | None = None
     """Profile of the Databricks configuration; the environment decides where it is left out."""
 

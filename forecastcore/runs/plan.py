@@ -181,11 +181,12 @@ def _work(project: Project, lasted: float | None, command: str, options: Documen
     engine = project.config.engine.type
     given = {key: value for key, value in options.items() if value is not None}
     sent = remote.planned(project, command, given) if engine == "databricks" else {}
+    at_most = sent.pop("at_most", None)
     seconds = lasted if engine == "local" else None
     words = (
         "as long as the run before" if seconds is not None else "not known: no earlier run of this kind is on record"
     )
     return {
         "submits": {"engine": engine, "jobs": 1 if sent else 0, **sent},
-        "costs": {"seconds": seconds, "note": words},
+        "costs": {"seconds": seconds, "note": words, **({"at_most": at_most} if at_most else {})},
     }

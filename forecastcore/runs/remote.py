@@ -5,21 +5,24 @@ from __future__ import annotations
 import functools
 import inspect
 import json
+import logging
 from datetime import date
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from forecastcore import __version__, runtime
-from forecastcore.errors import UsageError
+from forecastcore.errors import TrackingError, UsageError
 from forecastcore.messages import BackfillReport, BacktestReport, PredictReport, RetrainReport, RunRequest
 from forecastcore.ports import Steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from forecastcore.messages import Cost
     from forecastcore.project import Project
 
 __all__ = ["REPORTS", "anywhere", "planned", "request_of", "used_distributions"]
 
+_log = logging.getLogger(__name__)
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -54,8 +57,20 @@ def anywhere(work: Callable[P, R]) -> Callable[P, R]:
 def _away(project: Project, command: str, options: Mapping[str, Any], steps: Steps) -> Any:
     from forecastcore.engines.databricks import send_away
 
-    report, url = send_away(project, request_of(project, command, options), used_distributions(project), steps)
-    return REPORTS[command].model_validate({**(report.report or {}), "where": url})
+    report, url, cost = send_away(project, request_of(project, command, options), used_distributions(project), steps)
+    told = {**(report.report or {}), "where": url, "cost": cost}
+    if run_id := told.get("run_id"):
+        _book(project, str(run_id), cost)
+    return REPORTS[command].model_validate(told)
+
+
+def _book(project: Project, run_id: str, cost: Cost) -> None:
+    """Put what a run took on its MLflow run; what has been delivered stays so where that fails."""
+    numbers = {f"cost.{k}": float(v) for k, v in cost.to_json().items() if isinstance(v, int | float)}
+    try:
+        runtime.store(project).book(run_id, numbers, {"forecastcore.cost.currency": cost.currency})
+    except TrackingError as error:
+        _log.warning("what the run took is not on its MLflow run: %s", error)
 
 
 def used_distributions(project: Project) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+import time
 from typing import TYPE_CHECKING, Final, Self
 
 from forecastcore.errors import StateError, TrackingError, UsageError
@@ -163,6 +164,15 @@ class MlflowStore:
             return (runs[0].info.end_time - runs[0].info.start_time) / 1000 if runs else None
 
         return self._connection.call("look up earlier runs", newest)
+
+    def book(self, run_id: str, numbers: Mapping[str, float], tags: Mapping[str, str]) -> None:
+        """Add metrics and tags to a run that is over."""
+        from mlflow.entities import Metric, RunTag
+
+        now = int(time.time() * 1000)
+        metrics = [Metric(key, value, now, 0) for key, value in numbers.items()]
+        named = [RunTag(key, value) for key, value in tags.items() if value]
+        self._connection.call("record costs", lambda client: client.log_batch(run_id, metrics=metrics, tags=named))
 
     def parameter(self, run_id: str, name: str) -> str | None:
         """A parameter of a run; None where there is no such run or parameter."""

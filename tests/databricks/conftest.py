@@ -65,8 +65,9 @@ class Caller:
     def run(self, which="a", *, boss=None, steps=None):
         """From submission to report; the number of the run."""
         request = self.request(model=str(which))
-        report, url = supervise(boss or self.boss(), f"predict-{which}", request, [], steps or Steps())
+        report, url, took = supervise(boss or self.boss(), f"predict-{which}", request, [], steps or Steps())
         assert url.startswith(self.workspace.url)
+        assert took >= 0
         return report.report["run"]
 
     @property

@@ -7,13 +7,14 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from forecastcore.config.engines import DatabricksEngine
+from forecastcore.engines.databricks.cost import affordable, cost_of
 from forecastcore.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from forecastcore.engines.databricks.supervisor import Supervisor
-    from forecastcore.messages import RunReport, RunRequest
+    from forecastcore.messages import Cost, RunReport, RunRequest
     from forecastcore.ports import Steps
     from forecastcore.project import Project
 
@@ -24,12 +25,13 @@ def settings_of(project: Project) -> DatabricksEngine:
     """What `engine:` says, references read.
 
     Raises:
-        UsageError: it names no volume.
+        UsageError: it names no volume, or a budget that cannot be kept.
     """
     settings = DatabricksEngine.model_validate(project.engine_params())
     if settings.volume is None:
         hint = "write volume: /Volumes/catalog/schema/volume under engine:"
         raise UsageError("engine.volume is missing: wheels, requests and reports pass through it", hint=hint)
+    affordable(settings)  # a budget that cannot be kept is told before anything is sent
     return settings
 
 
@@ -51,7 +53,7 @@ def supervisor_of(project: Project) -> Supervisor:
     return Supervisor(workspace, Tickets(project.root), settings, project.config.name, files)
 
 
-def send_away(project: Project, request: RunRequest, used: Iterable[str], steps: Steps) -> tuple[RunReport, str]:
+def send_away(project: Project, request: RunRequest, used: Iterable[str], steps: Steps) -> tuple[RunReport, str, Cost]:
     """Run a use case on Databricks and wait for it.
 
     Args:
@@ -61,7 +63,7 @@ def send_away(project: Project, request: RunRequest, used: Iterable[str], steps:
         steps: how to run and watch the stages.
 
     Returns:
-        What the run reports, and its address.
+        What the run reports, its address, and what it took.
 
     Raises:
         DatabricksRunError: with the fault, the run's address, and what to do.
@@ -72,7 +74,9 @@ def send_away(project: Project, request: RunRequest, used: Iterable[str], steps:
     with interruptible():
         boss = supervisor_of(project)
         wheels = steps.run("pack wheels", lambda: wheels_of(used))
-        return supervise(boss, _key(request), request, wheels, steps)
+        report, url, took = supervise(boss, _key(request), request, wheels, steps)
+    series = ((report.report or {}).get("series") or {}).get("total")
+    return report, url, cost_of(boss.settings, took, series)
 
 
 def _key(request: RunRequest) -> str:
@@ -85,7 +89,7 @@ def planned(project: Project, request: RunRequest, used: Iterable[str]) -> dict[
     """What would be submitted, without asking anybody: the payload, but for the run's own name and folder."""
     import os
 
-    from forecastcore.engines.databricks.payload import Order, order_digest, payload
+    from forecastcore.engines.databricks.payload import Order, order_digest, payload, run_limit
     from forecastcore.engines.databricks.wheels import wheels_of
 
     settings, wheels = settings_of(project), wheels_of(used)
@@ -99,4 +103,4 @@ def planned(project: Project, request: RunRequest, used: Iterable[str]) -> dict[
     )
     body = payload(order, settings, wheels, os.environ.get("DATABRICKS_HOST", ""))
     sizes = [{"wheel": wheel.name, "bytes": len(wheel.content), "sha256": wheel.digest} for wheel in wheels]
-    return {"payload": body, "wheels": sizes}
+    return {"payload": body, "wheels": sizes, "at_most": cost_of(settings, run_limit(settings)).to_json()}

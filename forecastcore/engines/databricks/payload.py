@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from forecastcore.engines.databricks.cost import affordable
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -121,9 +123,10 @@ def payload(order: Order, settings: DatabricksEngine, wheels: Sequence[Wheel], h
 
 
 def run_limit(settings: DatabricksEngine) -> int:
-    """Seconds after which Databricks itself ends a run."""
+    """Seconds after which Databricks itself ends a run: its time or its budget is over."""
     limit = seconds(settings.timeout)
-    return int(limit if settings.on_timeout == "cancel" else limit * _DETACHED) or 1
+    limit = limit if settings.on_timeout == "cancel" else limit * _DETACHED
+    return int(min(limit, affordable(settings))) or 1
 
 
 def task_of(command: str, folder: str, start: str, limit: int, request: str = "") -> dict[str, Any]:

@@ -20,6 +20,7 @@ _MEMORY = ("memory", "oom", "exit code 137", "driver has stopped unexpectedly")
 #: what to do, by fault
 HINTS = {
     "cancelled": "somebody or something cancelled it; run it again",
+    "budget": "raise engine.budget, or ask for less",
     "cluster": "look at engine.cluster: node_type, spark_version, policy_id, quota; then run it again",
     "failed": "the run's page shows the whole log",
     "forbidden": "ask an administrator for the permission",
@@ -64,6 +65,7 @@ class State:
         name: its run name.
         task_run_id: of its only task.
         ended_at: seconds since 1970; None while it goes on.
+        started_at: seconds since 1970.
     """
 
     life: str
@@ -74,6 +76,7 @@ class State:
     name: str = ""
     task_run_id: int | None = None
     ended_at: float | None = None
+    started_at: float | None = None
 
     @property
     def known(self) -> bool:
@@ -133,4 +136,5 @@ def read_state(run: Mapping[str, Any]) -> State:
         name=str(run.get("run_name") or ""),
         task_run_id=tasks[0].get("run_id"),
         ended_at=(run.get("end_time") or 0) / 1000 or None,
+        started_at=(run.get("start_time") or 0) / 1000 or None,
     )

@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import threading
+import time
 from typing import TYPE_CHECKING
 
 from forecastcore.engines.databricks.fetch import fetch
@@ -31,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 def supervise(
     boss: Supervisor, key: str, request: RunRequest, wheels: Sequence[Wheel], steps: Steps
-) -> tuple[RunReport, str]:
+) -> tuple[RunReport, str, float]:
     """Submit, wait, fetch.
 
     Args:
@@ -42,7 +43,7 @@ def supervise(
         steps: how to run and watch the three stages.
 
     Returns:
-        The report, and the address of the run.
+        The report, the address of the run, and the seconds that it took.
 
     Raises:
         DatabricksRunError: with the fault, the run's address, and what to do.
@@ -50,7 +51,9 @@ def supervise(
     try:
         ticket = steps.run("submit to Databricks", lambda: submit(boss, key, request, wheels))
         state = steps.run(f"Databricks run {ticket.run_id}", lambda: wait(boss, ticket, steps))
-        return steps.run("fetch the report", lambda: fetch(boss, ticket, state)), ticket.url
+        report = steps.run("fetch the report", lambda: fetch(boss, ticket, state))
+        took = (state.ended_at or time.time()) - (state.started_at or ticket.at)
+        return report, ticket.url, max(took, 0.0)
     except DatabricksRunError:
         raise  # where contact is lost the ticket stays open: the same command finds the run again
     except BaseException:

@@ -11,6 +11,7 @@ import socket
 import time
 from typing import TYPE_CHECKING
 
+from forecastcore.engines.databricks.cost import affordable
 from forecastcore.engines.databricks.payload import seconds
 from forecastcore.engines.databricks.states import HINTS
 from forecastcore.engines.databricks.supervisor import BEAT, DOUBTS
@@ -42,6 +43,7 @@ def wait(boss: Supervisor, ticket: Ticket, steps: Steps) -> State:
         DatabricksRunError: it takes too long, is gone, or cannot be asked for any more.
     """
     deadline, doubts, beat, warned = _deadline(boss, ticket), 0, 0.0, set[str]()
+    afforded = ticket.at + affordable(boss.settings) - 2 * boss.interval  # before the next look would be too late
     while True:
         if time.monotonic() >= beat:
             beat = time.monotonic() + max(BEAT, boss.interval)
@@ -57,6 +59,8 @@ def wait(boss: Supervisor, ticket: Ticket, steps: Steps) -> State:
             doubts += 1
             if doubts >= DOUBTS:
                 raise boss.lost(ticket, error) from error
+        if time.time() > afforded:
+            raise _too_dear(boss, ticket)
         if time.time() > deadline:
             raise _late(boss, ticket)
 
@@ -92,6 +96,12 @@ def _late(boss: Supervisor, ticket: Ticket) -> DatabricksRunError:
         return boss.error(ticket, f"{words}: not waited for any more", "timeout", hint)
     boss.cancel(ticket, "timeout")
     return boss.error(ticket, f"{words}: cancelled", "timeout", HINTS["timeout"])
+
+
+def _too_dear(boss: Supervisor, ticket: Ticket) -> DatabricksRunError:
+    boss.cancel(ticket, "budget")
+    words = f"Databricks run {ticket.run_id} was cancelled before it would pass engine.budget"
+    return boss.error(ticket, words, "budget", HINTS["budget"])
 
 
 def sign_of_life(boss: Supervisor, ticket: Ticket, *, detached: bool = False) -> None:
