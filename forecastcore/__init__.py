@@ -18,21 +18,34 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from forecastcore.project import Project
     from forecastcore.runs.backfill import backfill
+    from forecastcore.runs.backup import backup, restore
     from forecastcore.runs.monitor import monitor
     from forecastcore.runs.predict import forecasts, predict
     from forecastcore.runs.retrain import retrain
     from forecastcore.runs.shelves import rollback_vintage
 
-__all__ = ["Project", "backfill", "forecasts", "monitor", "predict", "retrain", "rollback_vintage"]
+__all__ = [
+    "Project",
+    "backfill",
+    "backup",
+    "forecasts",
+    "monitor",
+    "predict",
+    "restore",
+    "retrain",
+    "rollback_vintage",
+]
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Project": "forecastcore.project",
     "backfill": "forecastcore.runs.backfill",
+    "backup": "forecastcore.runs.backup",
     "forecasts": "forecastcore.runs.predict",
     "monitor": "forecastcore.runs.monitor",
     "predict": "forecastcore.runs.predict",
+    "restore": "forecastcore.runs.backup",
     "retrain": "forecastcore.runs.retrain",
     "rollback_vintage": "forecastcore.runs.shelves",
 }

@@ -12,6 +12,7 @@ ForecastCoreError            code, hint, exit code
 │   ├── HistoryTooShort      a model's own word for "I need more rows" (1)
 │   └── AssumptionUnavailable an assumption's source is down (1)
 ├── StateError               a stored model is not what was stored (1)
+│   └── BackupError          an archive is not what `backup` wrote (1)
 ├── TrackingError            MLflow or the registry failed (1)
 │   └── LedgerConflict       somebody else decided in between (1)
 ├── EngineError              workers died or ran out of time (1)
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AssumptionUnavailable",
+    "BackupError",
     "ConfigError",
     "DataError",
     "DatabricksRunError",
@@ -219,6 +221,12 @@ class StateError(ForecastCoreError):
     """A stored model is not what was stored, or holds what must not be loaded."""
 
     code = "state"
+
+
+class BackupError(StateError):
+    """An archive is not what `backup` wrote; nothing was restored from it."""
+
+    code = "backup"
 
 
 class TrackingError(ForecastCoreError):

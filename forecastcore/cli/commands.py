@@ -176,6 +176,21 @@ def _backfill(options: Namespace) -> tuple[Document, int]:
     return report.to_json(), FAILED if report.failed else DEGRADED if degraded else OK
 
 
+def _backup(options: Namespace) -> tuple[Document, int]:
+    from forecastcore.runs.backup import backup
+
+    project = _project(options)
+    return {**_head("backup", project.config.name), **backup(project, options.archive, Progress())}, OK
+
+
+def _restore(options: Namespace) -> tuple[Document, int]:
+    from forecastcore.runs.backup import restore
+
+    project = _project(options)
+    told = restore(project, options.archive, digest=options.digest, yes=options.yes, steps=Progress())
+    return {**_head("restore", project.config.name), **told}, OK
+
+
 def _rollback_vintage(options: Namespace) -> tuple[Document, int]:
     from forecastcore.runs.shelves import rollback_vintage
 
@@ -387,6 +402,7 @@ def _models_history(options: Namespace) -> tuple[Document, int]:
 _COMMANDS: dict[str, Callable[[Any], tuple[Document, int]]] = {
     "backfill": _backfill,
     "backtest": _backtest,
+    "backup": _backup,
     "bundle": _bundle,
     "completion": _completion,
     "demo": _demo,
@@ -409,6 +425,7 @@ _COMMANDS: dict[str, Callable[[Any], tuple[Document, int]]] = {
     "plugins_new": _plugins_new,
     "predict": _predict,
     "reconcile": _reconcile,
+    "restore": _restore,
     "retrain": _retrain,
     "rollback-vintage": _rollback_vintage,
     "schema": _schema,

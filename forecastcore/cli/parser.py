@@ -186,6 +186,7 @@ def build() -> argparse.ArgumentParser:
 
     _plan(commands)
     _delivery(commands)
+    _safekeeping(commands)
     _watch(commands)
     _models(commands)
 
@@ -288,6 +289,32 @@ def _delivery(commands: Any) -> None:
     rollback.add_argument("--issued-at", metavar="T", help="the origin to take back (default: the newest)")
     rollback.add_argument("--scenario", metavar="NAME", help="only this one (default: all of the origin)")
     rollback.add_argument("--reason", default="rolled back by hand", help="kept where the sink has a place for it")
+
+
+def _safekeeping(commands: Any) -> None:
+    backup = _command(
+        commands,
+        "backup",
+        "ledger, registered versions and delivered vintages in one archive, with a digest to keep elsewhere",
+        ("backup", "backup /mnt/safe/vic.zip"),
+    )
+    backup.add_argument(
+        "archive",
+        nargs="?",
+        metavar="FILE",
+        help="not there yet (default: backups/PROJECT-NOW.zip by the project file)",
+    )
+    restore = _command(
+        commands,
+        "restore",
+        "play an archive back into registry, ledger and sinks; it is checked whole before anything is written",
+        ("restore backups/vic-20261126T120000Z.zip", "restore /mnt/safe/vic.zip --yes"),
+    )
+    restore.add_argument("archive", metavar="FILE", help="what backup wrote")
+    restore.add_argument("--digest", metavar="SHA256", help="what backup told; another archive is refused")
+    restore.add_argument(
+        "--yes", action="store_true", help="replace versions and decisions that the archive does not know"
+    )
 
 
 def _watch(commands: Any) -> None:

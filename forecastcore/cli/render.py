@@ -115,6 +115,19 @@ def _rollback_vintage(document: Document) -> str:
     return "\n".join(["taken back:", *gone, "latest now:", *now, *document["notes"]])
 
 
+def _kept(document: Document) -> str:
+    return f"{document['versions']} versions, {document['decisions']} decisions, {document['vintages']} vintages"
+
+
+def _backup(document: Document) -> str:
+    return f"{document['archive']}: {_kept(document)}\nkeep its digest elsewhere: {document['digest']}"
+
+
+def _restore(document: Document) -> str:
+    lines = [f"restored: {_kept(document)}", f"champion: {_version(document['champion'])}"]
+    return "\n".join([*lines, *document["notes"]])
+
+
 def _backtest(document: Document) -> str:
     head = f"{document['project']} as of {document['as_of']}, {document['folds']} folds, {_series(document['series'])}"
     return "\n".join([head, *_quality(document), "", leaderboard(document["leaderboard"])])
@@ -419,6 +432,7 @@ def _monitor(document: Document) -> str:
 _RENDER = {
     "backfill": _backfill,
     "backtest": _backtest,
+    "backup": _backup,
     "bundle": _bundle,
     "completion": _completion,
     "demo": _demo,
@@ -436,6 +450,7 @@ _RENDER = {
     "monitor": _monitor,
     "plan predict": _plan,
     "plan retrain": _plan,
+    "restore": _restore,
     "plugins check": _plugins_check,
     "plugins list": _plugins_list,
     "plugins new": _plugins_new,

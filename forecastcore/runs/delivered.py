@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from forecastcore.project import Project
 
-__all__ = ["Shelf", "listed", "newest_vintages", "only_tells", "readable", "rows_of_vintages"]
+__all__ = ["Shelf", "listed", "newest_vintages", "only_tells", "readable", "refs_of", "rows_of_vintages"]
 
 
 def only_tells(sink: Any) -> bool:
@@ -62,11 +62,15 @@ def listed(project: Project, scenario: str = "base", *, all_made: bool = False) 
         all_made: those of one origin that were made before it too.
     """
     label, sink = readable(project)
-    look = getattr(sink, "vintages", None)
-    found = look() if callable(look) else _refs(sink.read(None).to_pandas())
-    mine = sorted(ref for ref in found if ref.project == project.config.name and ref.scenario == scenario)
+    mine = sorted(ref for ref in refs_of(sink) if ref.project == project.config.name and ref.scenario == scenario)
     last = mine if all_made else {utc(ref.issued_at): ref for ref in mine}.values()
     return Shelf(label, sink, tuple(last))
+
+
+def refs_of(sink: Any) -> Sequence[VintageRef]:
+    """All vintages of a sink, of whatever project, without their rows."""
+    look = getattr(sink, "vintages", None)
+    return list(look() if callable(look) else _refs(sink.read(None).to_pandas()))
 
 
 def newest_vintages(shelf: Shelf, count: int, until: datetime | None = None) -> Sequence[VintageRef]:

@@ -31,6 +31,8 @@ ARTIFACT: Final = "model"
 PREFIX: Final = "forecastcore_"  # Unity Catalog takes no dots in a tag's name
 #: Unity Catalog's limit for a tag's value.
 TAG_CHARS: Final = 1000
+#: the digest of a version that only uses its number up
+USED_UP: Final = "used-up"
 SERVED: Final = Path(__file__).with_name("served.py")
 
 
@@ -49,17 +51,76 @@ class Registry:
         Raises:
             StateError: the folder is not sealed, or is not what was sealed.
         """
+        given, forecast = example
         with _staged(folder) as (packed, digest):
-            about = _about(packed)
-            saved = packed.parent / "mlflow"
-            model_id = self._connection.call("create the model", lambda client: _announce(client, run_id))
-            _save(saved, packed, example, model_id, run_id, about)
-            self._connection.call("store the model", lambda client: _upload(client, model_id, saved))
-        tags = _tags(digest, about, metrics)
+            tags = _tags(digest, _about(packed), metrics)
+            return self._registered(run_id, packed, given, _signature(given, forecast), tags)
+
+    def add_again(self, run_id: str, folder: Path, shape: Mapping[str, Any], was: ModelVersion) -> ModelVersion:
+        """Register a packed folder that was registered before, elsewhere; it gets the next number.
+
+        Args:
+            run_id: the run that stores it now.
+            folder: the packed folder.
+            shape: what `shape` gave.
+            was: the version as it was; it keeps its digest, its run's id and its birth.
+
+        Raises:
+            StateError: the folder is not what was registered.
+        """
+        import pandas as pd
+        from mlflow.models import ModelSignature
+
+        given = pd.DataFrame(shape["example"]["data"], columns=shape["example"]["columns"])
+        signature = ModelSignature.from_dict(shape["signature"])
+        with _staged(folder) as (packed, digest):
+            if digest != was.digest:
+                raise StateError(f"the files of version {was.version} are not those that were registered")
+            tags = _tags(digest, _about(packed), was.metrics)
+            kept = {PREFIX + "run": was.run_id, PREFIX + "created_at": was.created_at.isoformat()}
+            return self._registered(run_id, packed, given, signature, {**tags, **kept})
+
+    def shape(self, version: ModelVersion, into: Path) -> dict[str, Any]:
+        """Signature and input example of a version, as JSON takes them."""
+        got = self._connection.call(
+            f"fetch version {version.version}", lambda client: self._got(client, version, into, "")
+        )
+        from mlflow.models import Model
+
+        model = Model.load(got)
+        about: Any = model.saved_input_example_info
+        text = (Path(got) / about["artifact_path"]).read_text(encoding="utf-8")
+        example = json.loads(text, parse_constant=lambda _: None)  # MLflow writes NaN, which is no JSON
+        return {"signature": model.signature.to_dict() if model.signature else {}, "example": example}
+
+    def use_up(self, run_id: str) -> None:
+        """Give the next number to nothing, as one has that was deleted; it is seen until it is dropped."""
+
+        def used(client: MlflowClient) -> None:
+            source = str(client.get_run(run_id).info.artifact_uri)
+            client.create_model_version(self.model, source, run_id=run_id, tags={PREFIX + "digest": USED_UP})
+
+        self._connection.call("use a number up", used)
+
+    def drop(self, number: str) -> None:
+        """Delete one version; its number is not given again."""
+        self._asked("delete a version", lambda client: client.delete_model_version(self.model, number))
+
+    def forget(self) -> None:
+        """Delete the registered model with all its versions; their files stay where they are."""
+        self._asked("delete the registered model", lambda client: client.delete_registered_model(self.model))
+
+    def _registered(
+        self, run_id: str, packed: Path, given: pd.DataFrame, signature: ModelSignature, tags: Mapping[str, str]
+    ) -> ModelVersion:
+        saved = packed.parent / "mlflow"
+        model_id = self._connection.call("create the model", lambda client: _announce(client, run_id))
+        _save(saved, packed, given, signature, model_id, run_id)
+        self._connection.call("store the model", lambda client: _upload(client, model_id, saved))
         made = self._connection.call(
             "register the model",
             lambda client: client.create_model_version(
-                self.model, self._source(client, model_id), run_id=run_id, tags=tags, model_id=model_id
+                self.model, self._source(client, model_id), run_id=run_id, tags=dict(tags), model_id=model_id
             ),
         )
         return self._version(made)
@@ -105,14 +166,16 @@ class Registry:
             raise StateError(f"version {version.version} of {self.model} holds no packed model", hint="retrain")
         return Path(got)
 
-    def _got(self, client: MlflowClient, version: ModelVersion, into: Path) -> str:
+    def _got(
+        self, client: MlflowClient, version: ModelVersion, into: Path, part: str = f"/artifacts/{ARTIFACT}"
+    ) -> str:
         from mlflow.artifacts import download_artifacts
 
         place = f"models:/{self.model}/{version.version}"
         if not self._connection.databricks:  # elsewhere MLflow would look a `models:/` place up in its global store
             place = client.get_model_version_download_uri(self.model, version.version)
         return download_artifacts(
-            f"{place.rstrip('/')}/artifacts/{ARTIFACT}",
+            f"{place.rstrip('/')}{part}",
             dst_path=str(into),
             tracking_uri=self._connection.uri,
             registry_uri=self._connection.registry,
@@ -144,9 +207,10 @@ class Registry:
             version=str(found.version),
             model=tags.get("model", ""),
             params=_json_object(tags.get("params", "{}")),
-            created_at=datetime.fromtimestamp((found.creation_timestamp or 0) / 1000, UTC),
+            created_at=_instant(tags.get("created_at"))
+            or datetime.fromtimestamp((found.creation_timestamp or 0) / 1000, UTC),
             metrics=_numbers(_json_object(tags.get("metrics", "{}"))),
-            run_id=found.run_id or tags.get("run", ""),
+            run_id=tags.get("run") or found.run_id or "",
             digest=tags.get("digest", ""),
             trained_until=_instant(tags.get("trained_until")),
         )
@@ -181,15 +245,15 @@ def _announce(client: MlflowClient, run_id: str) -> str:
 def _save(
     saved: Path,
     packed: Path,
-    example: tuple[pd.DataFrame, pd.DataFrame],
+    given: pd.DataFrame,
+    signature: ModelSignature,
     model_id: str,
     run_id: str,
-    about: Mapping[str, Any],
 ) -> None:
     """Write the models-from-code folder. MLflow's own `log_model` would go through its global state and guess."""
-    given, forecast = example
+    requirements = map(str, _about(packed).get("requirements", ()))
     with warnings.catch_warnings():
-        # advice on integer columns, and on type hints in MLflow's own modules
+        # advice on type hints in MLflow's own modules
         warnings.simplefilter("ignore", UserWarning)
         from mlflow.models import Model
         from mlflow.pyfunc import save_model
@@ -198,9 +262,9 @@ def _save(
             str(saved),
             python_model=str(SERVED),
             artifacts={ARTIFACT: str(packed)},
-            signature=_signature(given, forecast),
+            signature=signature,
             input_example=given,
-            pip_requirements=[f"forecastcore=={__version__}", *map(str, about.get("requirements", ()))],
+            pip_requirements=[f"forecastcore=={__version__}", *requirements],
             mlflow_model=Model(run_id=run_id, model_id=model_id, model_uuid=model_id),
         )
 
@@ -210,7 +274,9 @@ def _signature(given: pd.DataFrame, forecast: pd.DataFrame) -> ModelSignature:
     from mlflow.models import ModelSignature, infer_signature
     from mlflow.types.schema import AnyType, ColSpec, Schema
 
-    inferred = infer_signature(given, forecast)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # advice on integer columns
+        inferred = infer_signature(given, forecast)
     anything: Any = AnyType
     loose = {"ds": anything()}
     columns: list[Any] = [
@@ -233,7 +299,7 @@ def _upload(client: MlflowClient, model_id: str, saved: Path) -> None:
     client.log_outputs(str(run_id), [LoggedModelOutput(model_id, step=0)])
 
 
-def _tags(digest: str, about: Mapping[str, Any], metrics: Mapping[str, float]) -> dict[str, str]:
+def _tags(digest: str, about: Mapping[str, Any], metrics: Mapping[str, float | None]) -> dict[str, str]:
     family = about.get("model") or about.get("family") or ""
     tags = {
         "digest": digest,

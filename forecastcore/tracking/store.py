@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import re
 import time
-from typing import TYPE_CHECKING, Final, Self
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from forecastcore.errors import StateError, TrackingError, UsageError
 from forecastcore.tracking import connect
 from forecastcore.tracking.cache import ModelCache
 from forecastcore.tracking.ledger import Ledger, digest_of, standing
-from forecastcore.tracking.registry import Registry
+from forecastcore.tracking.registry import USED_UP, Registry
 from forecastcore.tracking.runs import TrackedRun, close_orphans
 
 if TYPE_CHECKING:
@@ -24,10 +25,25 @@ if TYPE_CHECKING:
     from forecastcore.messages import LedgerEntry, ModelVersion
     from forecastcore.ports import Run
 
-__all__ = ["MlflowStore"]
+__all__ = ["MlflowStore", "Remembered"]
 
 _NAME: Final = re.compile(r"^[\w-]+(\.[\w-]+){0,2}$", re.ASCII)
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """A version as a backup keeps it.
+
+    Attributes:
+        version: as it was registered.
+        folder: its packed files.
+        shape: what `MlflowStore.shape` gave.
+    """
+
+    version: ModelVersion
+    folder: Path
+    shape: Mapping[str, Any]
 
 
 class MlflowStore:
@@ -147,6 +163,67 @@ class MlflowStore:
         folder = self._registry.download(version, into)
         _check(folder, self._digest(version))
         return folder
+
+    def shape(self, version: ModelVersion, into: Path) -> dict[str, Any]:
+        """Signature and input example of a version, as JSON takes them."""
+        return self._registry.shape(version, into)
+
+    def differs(self, models: Sequence[Remembered], entries: Sequence[LedgerEntry]) -> str:
+        """What is here beyond versions and decisions of a backup, in words; empty where nothing is."""
+        wanted = {one.version.version: one.version.digest for one in models}
+        stray = [v.version for v in self.versions() if v.digest not in {wanted.get(v.version), USED_UP}]
+        here = self.ledger()
+        said = [f"version {', '.join(sorted(stray, key=int))}"] if stray else []
+        said += ["decisions of its own"] if here != list(entries[: len(here)]) else []
+        return " and ".join(said)
+
+    def rebuild(self, models: Sequence[Remembered], entries: Sequence[LedgerEntry], *, anew: bool = False) -> None:
+        """Make registry and ledger say what a backup says; one that was interrupted is carried on.
+
+        Args:
+            models: the versions, in any order.
+            entries: all decisions, oldest first.
+            anew: whether to delete what is here and is not in the backup.
+
+        Raises:
+            UsageError: something else is here, and `anew` is not given.
+            StateError: a version's files are not those that were registered.
+        """
+        other = self.differs(models, entries)
+        if other and not anew:
+            raise UsageError(f"the registry holds {other}, which the backup does not", hint="--yes replaces it")
+        if other:
+            self._registry.forget()
+            self._ledger = Ledger(self._connection, self._project, self._experiment)
+            self._trusted.clear()
+        here = {version.version for version in self.versions()}
+        missing = sorted((m for m in models if m.version.version not in here), key=lambda m: int(m.version.version))
+        wanted = {one.version.version for one in models}
+        if not missing and here == wanted and len(self.ledger()) == len(entries):
+            return
+        with self.run("restore", tags={"forecastcore_command": "restore"}) as run:
+            self._ledger.ensure()
+            last = max(map(int, here), default=0)
+            for one in missing:
+                for _ in range(last + 1, int(one.version.version)):
+                    self._registry.use_up(run.run_id)
+                last = self._again(run.run_id, one)
+            for entry in entries[len(self.ledger()) :]:
+                self._ledger.append(entry)
+            # last of all, for the number of a deleted version cannot be seen: an interrupted restore counts on them
+            for version in self._registry.versions():
+                if version.digest == USED_UP:
+                    self._registry.drop(version.version)
+        self.project_aliases()
+
+    def _again(self, run_id: str, one: Remembered) -> int:
+        made = self._registry.add_again(run_id, one.folder, one.shape, one.version)
+        if made.version != one.version.version:
+            raise TrackingError(
+                f"version {one.version.version} came back as {made.version}: the registry has given that number before",
+                hint="`forecastcore restore ARCHIVE --yes` begins anew",
+            )
+        return int(made.version)
 
     def lasted(self, command: str) -> float | None:
         """Seconds of the newest finished run of a command; None where there is none."""
