@@ -67,6 +67,7 @@ def grown(origin, tmp_path, site_of, capsys, monkeypatch):
     return site
 
 
+@pytest.mark.slow
 def test_all_is_lost_and_restored_and_the_next_forecast_is_the_same(grown):
     before, table = standing(grown), grown.table(None)
     told = grown.cli("--json", "backup").document
@@ -223,6 +224,7 @@ def test_what_is_no_archive_is_refused_in_words(tmp_path, content):
         unpack(tmp_path / "no.zip", tmp_path / "into")
 
 
+@pytest.mark.slow
 def test_archives_are_private_never_overwritten_and_of_one_project(grown, tmp_path, make_site):
     told = fc.backup(grown.project(), tmp_path / "a.zip")
     assert (tmp_path / "a.zip").stat().st_mode & 0o777 == 0o600
