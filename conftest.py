@@ -3,6 +3,7 @@
 import os
 import signal
 
+import pytest
 from hypothesis import settings
 
 for name in list(os.environ):
@@ -22,3 +23,10 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # Two busy cores say nothing about the code; a failure in CI has to be the same at home.
 settings.register_profile("shared", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("shared")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow tests take minutes on a quiet machine, and a busy one is no fault of theirs."""
+    for item in items:
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(1800))

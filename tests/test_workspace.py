@@ -162,7 +162,7 @@ def test_make_help_lists_every_target():
 def test_a_clean_clone_with_an_empty_cache_sets_itself_up_and_then_has_nothing_to_do(tmp_path):
     clone = tmp_path / "clone"
     ok(run("git", "clone", "--quiet", ROOT, clone))
-    clean = {"UV_CACHE_DIR": str(tmp_path / "cache"), "MAKEFLAGS": "", "VIRTUAL_ENV": "", "CI": "true"}
+    clean = {"UV_CACHE_DIR": str(tmp_path / "cache"), "MAKEFLAGS": "", "VENV": ".venv", "VIRTUAL_ENV": ""}
     ok(run("make", "setup", f"PYTHON={sys.executable}", cwd=clone, **clean))
     found = ok(run(".venv/bin/python", "-c", "import forecastcore; print(forecastcore.__file__)", cwd=clone))
     assert Path(found.strip()) == clone / "forecastcore" / "__init__.py"
