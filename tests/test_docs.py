@@ -40,6 +40,7 @@ SLOW = {
     f"docs/{name}.md"
     for name in (
         "assumptions",
+        "backup",
         "databricks",
         "delivery",
         "ensembles-and-search",
