@@ -16,7 +16,15 @@ from forecastcore.tracking.connect import mask
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from forecastcore.messages import LeaderboardRow, PredictReport, Publication, RetrainReport, SeriesCount, VersionRef
+    from forecastcore.messages import (
+        LeaderboardRow,
+        PredictReport,
+        Publication,
+        RetrainReport,
+        SeriesCount,
+        VersionRef,
+        WorstSeries,
+    )
     from forecastcore.project import Project
     from forecastcore.watching.messages import MonitorReport
 
@@ -36,6 +44,7 @@ __all__ = [
 _ROWS, _CELL = 200, 300
 #: names in a sentence
 _NAMED = 10
+_WORST = ("series", "mase", "times the seasonal naive", "not served by the model because")
 _ACTIVE = re.compile(r"([\\`*_\[\]<>|~&@]|(?<=:)//|(?<=\bwww)\.)", re.IGNORECASE)
 
 
@@ -49,13 +58,23 @@ def show_retrain(report: RetrainReport, project: Project) -> None:
         create_markdown_artifact(decision(report), key=f"{key}-decision", description=f"{report.decision.verdict}")
     with courtesy("the summary"):
         create_markdown_artifact(training(report, project), key=f"{key}-training", description="What was learnt")
+    _show_worst(report.worst, f"{key}-worst-trained", "Series that the best candidate serves worst in the backtest")
 
 
 def show_predict(report: PredictReport, project: Project) -> None:
     """Put the summary of a predict beside its flow run."""
+    key = f"forecastcore-{report.project}"
     with courtesy("the summary"):
-        key = f"forecastcore-{report.project}-summary"
-        create_markdown_artifact(summary(report, project), key=key, description="What was forecast")
+        create_markdown_artifact(summary(report, project), key=f"{key}-summary", description="What was forecast")
+    words = "Series that are not ok, then those that the model was worst on in its backtest"
+    _show_worst(report.worst, f"{key}-worst-forecast", words)
+
+
+def _show_worst(series: Sequence[WorstSeries], key: str, words: str) -> None:
+    with courtesy("the worst series"):
+        lines = [dict(zip(_WORST, _worst_line(one), strict=True)) for one in series]
+        rows = [{**line, **_cells({name: str(line[name]) for name in _WORST[::3]})} for line in lines]
+        create_table_artifact(rows, key, words)
 
 
 def show_monitor(report: MonitorReport, project: Project) -> None:
@@ -68,6 +87,17 @@ def show_monitor(report: MonitorReport, project: Project) -> None:
         rows = [{**one.model_dump(), **_cells({"unique_id": one.unique_id})} for one in report.worst]
         words = "Series with the largest errors, worst first"
         create_table_artifact(rows, key=f"{key}-worst-series", description=words)
+
+
+def _worst_line(one: WorstSeries) -> tuple[str, float | None, float | None, str]:
+    mase, times = (None if value is None else round(value, 3) for value in (one.mase, one.times_naive))
+    return one.unique_id, mase, times, one.reason
+
+
+def _worst(series: Sequence[WorstSeries]) -> tuple[str, str]:
+    """Heading and table, as `_page` takes them."""
+    lines = [["not known" if cell is None else cell for cell in _worst_line(one)] for one in series]
+    return "### Worst series" if lines else "", _table(_WORST, lines)
 
 
 def watched(report: MonitorReport, project: Project) -> str:
@@ -147,6 +177,7 @@ def training(report: RetrainReport, project: Project) -> str:
         f"## {plain(report.project)}: learnt up to {report.as_of:%Y-%m-%d %H:%M} UTC",
         f"{len(report.leaderboard)} candidates on {report.folds} folds, {report.seconds:.1f} s.",
         _series(report.series),
+        *_worst(report.worst),
         _repairs(report.quality, report.notes),
         _elsewhere(report.where),
         _mlflow(project, report.run_id),
@@ -163,6 +194,7 @@ def summary(report: PredictReport, project: Project) -> str:
         f"{plain(report.model)}, version {plain(report.model_version)}; {report.seconds:.1f} s.",
         _series(report.series),
         _table(("series", "not ok because"), [[count, reason] for reason, count in report.reasons.items()]),
+        *_worst(report.worst),
         "### Assumed" if assumed else "",
         _table(("scenario", "covariate", "by", "rows", "remark"), assumed),
         "### Published",

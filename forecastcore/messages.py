@@ -32,6 +32,7 @@ __all__ = [
     "SeriesCount",
     "VersionRef",
     "Withdrawal",
+    "WorstSeries",
 ]
 
 
@@ -84,6 +85,22 @@ class SeriesCount(Message):
     ok: int
     degraded: int
     failed: int
+
+
+class WorstSeries(Message):
+    """A series that is served badly.
+
+    Attributes:
+        unique_id: the series.
+        mase: its error in the backtest; null where there is none.
+        times_naive: `mase` as a multiple of the seasonal naive's; 1 is as good, 2 is twice as wrong.
+        reason: why it is not served by the model itself.
+    """
+
+    unique_id: str
+    mase: Number = None
+    times_naive: Number = None
+    reason: str = ""
 
 
 class LeaderboardRow(Message):
@@ -270,6 +287,7 @@ class RetrainReport(Message):
     decision: Decision
     assumption_errors: tuple[AssumptionError, ...] = ()
     series: SeriesCount
+    worst: tuple[WorstSeries, ...] = ()
     quality: dict[str, int] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
     seconds: float
@@ -296,7 +314,10 @@ class BacktestReport(Message):
 
 
 class PredictReport(Message):
-    """What a predict did; `reasons` counts the series that are not ok by why, in any scenario, most first."""
+    """What a predict did; `reasons` counts the series that are not ok by why, in any scenario, most first.
+
+    `worst` are series that are not ok, and after them those that the model did worst on in its backtest.
+    """
 
     schema_: str = Field("forecastcore/predict/1", alias="schema")
     command: str = "predict"
@@ -311,6 +332,7 @@ class PredictReport(Message):
     rows: int
     series: SeriesCount
     reasons: dict[str, int] = Field(default_factory=dict)
+    worst: tuple[WorstSeries, ...] = ()
     assumptions: tuple[AssumptionNote, ...] = ()
     published: tuple[Publication, ...] = ()
     quality: dict[str, int] = Field(default_factory=dict)

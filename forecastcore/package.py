@@ -30,7 +30,7 @@ from forecastcore.errors import DataError, MissingColumnsError, PluginError
 from forecastcore.frames import offsets, on_the_grid
 from forecastcore.guard import Part
 from forecastcore.intervals import Conformal, noise
-from forecastcore.messages import Message
+from forecastcore.messages import Message, WorstSeries
 from forecastcore.parcel import wrap
 from forecastcore.timegrid import TimeGrid
 
@@ -84,6 +84,7 @@ class Manifest(Message):
     max_missing: float = 1.0
     metrics: dict[str, float | None] = Field(default_factory=dict)
     fallback_spread: tuple[float, ...] = ()
+    worst: tuple[WorstSeries, ...] = ()
     parts: tuple[str, ...] = ()
     members: tuple[MemberStamp, ...] = ()
 

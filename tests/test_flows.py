@@ -238,6 +238,11 @@ def test_a_retrain_has_a_task_for_each_stage_and_shows_leaderboard_decision_and_
     assert "First champion" in shown["forecastcore-tiny-decision"].data
     assert f"mlflow ui --backend-store-uri sqlite:///{tmp_path}/mlflow.db" in shown["forecastcore-tiny-training"].data
     assert shown["forecastcore-tiny-progress"].data == 100.0
+    worst = json.loads(shown["forecastcore-tiny-worst-trained"].data)
+    assert {row["series"] for row in worst} == {"series-0", "series-1", "series-2"}
+    assert [row["mase"] for row in worst] == sorted((row["mase"] for row in worst), reverse=True)
+    assert all(row["times the seasonal naive"] > 0 for row in worst)
+    assert "### Worst series" in shown["forecastcore-tiny-training"].data
     assert not [one for one in shown.values() if one.type == "image" or "![" in str(one.data)]
     assert server.nothing_stored()
 
@@ -293,7 +298,12 @@ def test_a_run_with_a_series_that_no_model_can_serve_is_completed_by_the_name_of
     assert (state.type, state.name) == ("COMPLETED", "Degraded")
     assert state.message.startswith("constant-history; 72 rows from ")
     assert "3 series: 2 ok, 1 degraded, 0 failed" in state.message
-    assert "| 1 | constant-history |" in server.artifacts(run_id_of(state))["forecastcore-tiny-summary"].data
+    shown = server.artifacts(run_id_of(state))
+    assert "| 1 | constant-history |" in shown["forecastcore-tiny-summary"].data
+    first, *rest = json.loads(shown["forecastcore-tiny-worst-forecast"].data)
+    assert (first["series"], first["not served by the model because"]) == ("series-1", "constant-history")
+    assert {row["series"] for row in rest} == {"series-0", "series-2"}
+    assert all(row["mase"] > 0 and not row["not served by the model because"] for row in rest)
 
 
 def test_bad_data_holds_the_run_says_why_first_and_writes_nothing(server, make_project, tmp_path):

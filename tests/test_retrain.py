@@ -270,3 +270,18 @@ def test_a_moment_long_after_the_data_is_told_before_anything_is_fitted(site):
     assert "no value to compare forecasts with" in told.err
     assert "the newest is of 2024-03-10 23:00:00" in told.err
     assert "backtest naive" not in told.err
+
+
+def test_the_worst_series_are_twenty_those_that_nobody_serves_first_but_not_alone():
+    from forecastcore.messages import WorstSeries
+    from forecastcore.runs.leaderboard import worst_first
+
+    served = [WorstSeries(unique_id=f"s{n}", mase=float(n)) for n in range(30)]
+    unserved = [WorstSeries(unique_id=f"u{n}", reason="no-history") for n in range(30)]
+    told = [one.unique_id for one in worst_first([*served, *unserved, *served])]
+    assert (len(told), len(set(told))) == (20, 20)
+    assert all(uid.startswith("u") for uid in told[:10])
+    assert told[10:] == [f"s{n}" for n in range(29, 19, -1)]
+    assert len(worst_first(unserved)) == 20
+    assert [one.unique_id for one in worst_first([*served, unserved[0]])][:2] == ["u0", "s29"]
+    assert worst_first([WorstSeries(unique_id="x", mase=float("nan"))]) == ()

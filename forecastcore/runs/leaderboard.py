@@ -7,14 +7,20 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from forecastcore.messages import LeaderboardRow
+from forecastcore.messages import LeaderboardRow, WorstSeries
+from forecastcore.metrics import group_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
+
+    import numpy.typing as npt
 
     from forecastcore.backtest import Backtest, Result
 
-__all__ = ["leaderboard_row"]
+__all__ = ["by_series", "leaderboard_row", "worst_first", "worst_of"]
+
+#: series that are named
+_WORST = 20
 
 
 def leaderboard_row(
@@ -63,3 +69,39 @@ def _commonest(failures: Mapping[str, str]) -> str:
     reason, count = pd.Series(list(failures.values())).value_counts().head(1).items().__iter__().__next__()
     example = next(uid for uid, why in failures.items() if why == reason)
     return f"{reason} ({count} series, such as {example!r})"
+
+
+def by_series(rows: Backtest, forecast: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """The mean absolute scaled error of each series."""
+    losses, count = rows.losses(forecast), len(rows.ids)
+    return np.asarray(group_mean(losses.ravel(), np.tile(np.arange(count), len(losses)), count))
+
+
+def worst_of(result: Result, rows: Backtest) -> tuple[WorstSeries, ...]:
+    """The series that a candidate serves worst in the backtest; see `worst_first`."""
+    ours, theirs = by_series(rows, result.forecast), by_series(rows, rows.naive)
+    times = np.divide(ours, theirs, out=np.full(len(ours), np.nan), where=theirs > 0)
+    return worst_first(
+        WorstSeries(
+            unique_id=uid,
+            mase=float(ours[place]),
+            times_naive=float(times[place]),
+            reason=rows.screened.get(uid, result.failures.get(uid, "")),
+        )
+        for place, uid in enumerate(rows.ids)
+    )
+
+
+def worst_first(series: Iterable[WorstSeries]) -> tuple[WorstSeries, ...]:
+    """The worst 20, each once: those that the model does not serve, then the others, each by error, largest first.
+
+    Those that are not served take half of the places at most while there are others.
+    """
+    found: dict[str, WorstSeries] = {}
+    for one in series:
+        found.setdefault(one.unique_id, one)
+    ranked = sorted(found.values(), key=lambda one: (-np.inf if one.mase is None else -one.mase, one.unique_id))
+    unserved = [one for one in ranked if one.reason]
+    served = [one for one in ranked if not one.reason and one.mase is not None]
+    first = unserved[: max(_WORST // 2, _WORST - len(served))]
+    return (*first, *served[: _WORST - len(first)])

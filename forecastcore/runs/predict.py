@@ -20,10 +20,11 @@ from forecastcore.api import quantile_column
 from forecastcore.audit import AuditError, Expected, audit, past_of
 from forecastcore.errors import ForecastCoreError, SinkError, UsageError
 from forecastcore.frames import data_digest
-from forecastcore.messages import PredictReport, Publication, SeriesCount
+from forecastcore.messages import PredictReport, Publication, SeriesCount, WorstSeries
 from forecastcore.package import Package
 from forecastcore.ports import Steps
 from forecastcore.runs.delivered import only_tells, readable
+from forecastcore.runs.leaderboard import worst_first
 from forecastcore.runs.remote import anywhere
 from forecastcore.runs.shelves import retain
 from forecastcore.runs.standins import LastSeason, Lenient, Served, marked, whoever_can
@@ -101,6 +102,7 @@ def predict(
             rows=sum(len(vintage.table) for vintage in vintages),
             series=_count([vintage.table for vintage in vintages]),
             reasons=_reasons([vintage.table for vintage in vintages]),
+            worst=_worst([vintage.table for vintage in vintages], served.model),
             assumptions=tuple(note for vintage in vintages for note in vintage.notes),
             published=tuple(published),
             quality=dict(history.counts),
@@ -375,6 +377,19 @@ def _reasons(tables: Sequence[pa.Table]) -> dict[str, int]:
     bad = rows[rows["status"] != "ok"].drop_duplicates(["unique_id", "reason"])
     counts = bad["reason"].value_counts().head(_REASONS)
     return {str(reason): int(count) for reason, count in counts.items()}
+
+
+def _worst(tables: Sequence[pa.Table], model: Stored | LastSeason) -> tuple[WorstSeries, ...]:
+    """Series that are not ok, with their error in the backtest where it is known; then the model's worst."""
+    promised = () if isinstance(model, LastSeason) else model.package.manifest.worst
+    known = {one.unique_id: one for one in promised}
+    rows = pd.concat([table.select(["unique_id", "status", "reason"]).to_pandas() for table in tables])
+    bad = rows[rows["status"] != "ok"].drop_duplicates("unique_id")
+    reasons = dict(zip(bad["unique_id"], bad["reason"], strict=True))
+    now = [known.get(uid, WorstSeries(unique_id=uid)).model_copy(update={"reason": r}) for uid, r in reasons.items()]
+    here = set(rows["unique_id"])
+    rest = [one.model_copy(update={"reason": ""}) for one in promised if one.unique_id in here - reasons.keys()]
+    return worst_first([*now, *rest])
 
 
 def _track(tracked: Lenient, report: PredictReport) -> None:

@@ -12,11 +12,10 @@ from forecastcore import __version__, runtime
 from forecastcore.foresight import error_table
 from forecastcore.frames import data_digest
 from forecastcore.metrics import group_mean
+from forecastcore.runs.leaderboard import by_series
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    import numpy.typing as npt
 
     from forecastcore.backtest import Backtest, Result
     from forecastcore.ensemble import Blend
@@ -103,7 +102,7 @@ def _log_candidate(tracked: Run, contest: Contest, result: Result, line: Leaderb
             child.metrics({"fold_mase": float(loss)}, step=fold)
         slices = contest.slices[line.name].items()
         child.table("metrics.parquet", pd.DataFrame([{"slice": name, **one} for name, one in slices]))
-        child.table("series.parquet", _per_series(rows, result, rows.losses(result.forecast)))
+        child.table("series.parquet", _per_series(rows, result))
         if result.blend is not None:
             _log_weights(child, result.candidate, result.blend)
         if searched is not None:
@@ -144,12 +143,12 @@ def _numbers(row: LeaderboardRow) -> dict[str, float]:
     return {name: value for name in METRICS if (value := getattr(row, name)) is not None}
 
 
-def _per_series(rows: Backtest, result: Result, losses: npt.NDArray[np.float64]) -> pd.DataFrame:
+def _per_series(rows: Backtest, result: Result) -> pd.DataFrame:
     error, count = result.forecast - rows.y, len(rows.ids)
     return pd.DataFrame(
         {
             "unique_id": rows.ids,
-            "mase": group_mean(losses.ravel(), np.tile(np.arange(count), len(losses)), count),
+            "mase": by_series(rows, result.forecast),
             "mae": group_mean(np.abs(error), rows.series, count),
             "bias": group_mean(error, rows.series, count),
             "reason": [rows.screened.get(uid, result.failures.get(uid, "")) for uid in rows.ids],
