@@ -52,6 +52,9 @@ COMMANDS = [
     "backfill",
     "rollback-vintage",
     "reconcile",
+    "backup",
+    "restore",
+    "bundle",
     "completion",
 ]
 

@@ -18,7 +18,7 @@ BIN = Path(sys.executable).parent
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["re"], ["reconcile", "retrain"]),
+        (["re"], ["reconcile", "restore", "retrain"]),
         (["models", ""], ["compare", "history", "list", "promote", "rollback", "show"]),
         (["-p", "models", "pl"], ["plan", "plugins"]),
         (["retrain", "--on", ""], ["databricks", "local", "spark"]),
