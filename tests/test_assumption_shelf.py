@@ -46,7 +46,7 @@ def test_every_assumption_of_the_contract_is_there(site):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"links": ["gues"]}, "links.0: no assumption is called 'gues'; there are guess, usual, weather (did you mean 'guess'?)"),
+        ({"links": ["gues"]}, "'gues'; there are guess, usual, weather (did you mean 'guess'?)"),
         ({"links": ["usual", {"of": "nobody"}]}, "links.1.of: no assumption is called 'nobody'"),
         ({"links": ["usual", "weather"]}, "links: goes round in a circle: weather → weather"),
         ({"links": []}, "links must name at least one assumption"),
