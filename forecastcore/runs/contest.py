@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -17,7 +17,7 @@ from forecastcore.messages import BacktestReport, SeriesCount
 from forecastcore.ports import Steps
 from forecastcore.race import Race
 from forecastcore.runs.blending import as_chosen, blended
-from forecastcore.runs.leaderboard import leaderboard_row
+from forecastcore.runs.leaderboard import leaderboard_row, worst_of
 from forecastcore.runs.remote import anywhere
 from forecastcore.runs.searching import loss, search
 from forecastcore.search import require_optuna
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from forecastcore.backtest import Backtest, Result
     from forecastcore.frames import History
-    from forecastcore.messages import AssumptionError, LeaderboardRow
+    from forecastcore.messages import AssumptionError, LeaderboardRow, WorstSeries
     from forecastcore.ports import Engine
     from forecastcore.project import Candidate, Project
     from forecastcore.runs.searching import Searched
@@ -67,6 +67,11 @@ class Contest:
     def winner(self) -> LeaderboardRow:
         """The winner's line of the leaderboard."""
         return next(row for row in self.leaderboard if row.name == self.best.candidate.name)
+
+    @cached_property
+    def worst(self) -> tuple[WorstSeries, ...]:
+        """The series that the winner serves worst."""
+        return worst_of(self.best, self.rows)
 
     @property
     def series(self) -> SeriesCount:

@@ -25,7 +25,6 @@ from forecastcore.runs.calibrating import calibration_errors
 from forecastcore.runs.contest import hold_contest
 from forecastcore.runs.demotion import review
 from forecastcore.runs.gate import judge, recipe_of
-from forecastcore.runs.leaderboard import worst_of
 from forecastcore.runs.promotion import demote, settle
 from forecastcore.runs.record import METRICS, log_contest, log_setting, tags_of
 from forecastcore.runs.remote import anywhere
@@ -114,7 +113,7 @@ def retrain(
             decision=decision,
             assumption_errors=contest.assumption_errors,
             series=contest.series,
-            worst=worst_of(contest.best, contest.rows),
+            worst=contest.worst,
             quality=dict(history.counts),
             notes=(*history.notes, *remarks),
             seconds=time.perf_counter() - started,
@@ -165,7 +164,7 @@ def _refit(project: Project, history: History, contest: Contest, engine: Engine,
         # not the seconds: equal models have equal digests
         metrics={name: getattr(contest.winner, name) for name in METRICS if name != "seconds"},
         fallback_spread=_spread(rows.reference_error, config.quantiles),
-        worst=worst_of(contest.best, rows),
+        worst=contest.worst,
         max_missing=config.quality.max_missing,
         parts=parts,
         members=members,
