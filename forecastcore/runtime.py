@@ -5,13 +5,14 @@ The one place that chooses adapters; the use cases get ports.
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from forecastcore import issued
+from forecastcore import __version__, issued
 from forecastcore.api import Task
 from forecastcore.assumptions import Assumptions, Covariate, Forecaster, Future, Made, blank_future
 from forecastcore.errors import DataError, MissingColumnsError, UsageError
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from forecastcore.api import AssumptionSpec, Source
+    from forecastcore.engines.kept import KeptAnswers
     from forecastcore.host import Offer
     from forecastcore.ports import Engine, ModelStore
     from forecastcore.project import Candidate, Project
@@ -42,6 +44,7 @@ __all__ = [
     "glance",
     "history",
     "instant",
+    "keeping",
     "look_only",
     "store",
     "task",
@@ -281,6 +284,15 @@ def engine(project: Project, *, soon: bool = False) -> Engine:
         check_session(there.master, there.remote)
         return SparkEngine(there.master, there.remote, there.conf, there.tasks, _seconds(there.timeout))
     raise UsageError(f"engine.type {kind!r} cannot be run by this version", hint="write engine: {type: local}")
+
+
+def keeping(project: Project, engine: Engine) -> KeptAnswers:
+    """An engine that keeps what it has done below the project's folder until the run is over; enter it with `with`."""
+    from forecastcore.engines.kept import KeptAnswers
+
+    code = [(offer.distribution, offer.version, offer.digest) for offer in used_offers(project)]
+    basis = json.dumps([__version__, code, archive_stamps(project)])
+    return KeptAnswers(engine, project.root / ".forecastcore" / "kept", basis)
 
 
 def engine_here(project: Project) -> Engine:

@@ -219,7 +219,8 @@ def backtest(project: Project, as_of: str | datetime | None = None, *, steps: St
     """
     steps, started = steps or Steps(), time.perf_counter()
     history = runtime.history(project, as_of, steps)
-    contest = hold_contest(project, history, runtime.engine(project), steps)
+    with runtime.keeping(project, runtime.engine(project)) as engine:
+        contest = hold_contest(project, history, engine, steps)
     return BacktestReport(
         project=project.config.name,
         as_of=history.origin.to_pydatetime(),
@@ -228,6 +229,6 @@ def backtest(project: Project, as_of: str | datetime | None = None, *, steps: St
         assumption_errors=contest.assumption_errors,
         series=contest.series,
         quality=dict(history.counts),
-        notes=history.notes,
+        notes=(*history.notes, *engine.remarks),
         seconds=time.perf_counter() - started,
     )

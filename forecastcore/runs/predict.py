@@ -86,8 +86,11 @@ def predict(
     history = runtime.history(project, as_of, steps, source=source)
     served = steps.run("load model", lambda: _served(project, history, store, model))
     version, run = served.version, f"predict {history.origin:%Y-%m-%d %H:%M}"
-    with Lenient(store.run(run, tags={"forecastcore.command": "predict"})) as tracked:
-        vintages = [_vintage(project, history, served, scenario, engine, steps) for scenario in scenarios]
+    with (
+        runtime.keeping(project, engine) as kept,
+        Lenient(store.run(run, tags={"forecastcore.command": "predict"})) as tracked,
+    ):
+        vintages = [_vintage(project, history, served, scenario, kept, steps) for scenario in scenarios]
         steps.run("audit", lambda: _audited(project, history, version, vintages))
         published = [p for vintage in vintages for p in _delivered(project, vintage, steps)]
         report = PredictReport(
@@ -106,7 +109,7 @@ def predict(
             assumptions=tuple(note for vintage in vintages for note in vintage.notes),
             published=tuple(published),
             quality=dict(history.counts),
-            notes=(*history.notes, *filter(None, [served.reason, tracked.note])),
+            notes=(*history.notes, *filter(None, [served.reason, tracked.note]), *kept.remarks),
             seconds=time.perf_counter() - started,
         )
         _track(tracked, report)

@@ -77,9 +77,10 @@ def retrain(
     steps, started = steps or Steps(), time.perf_counter()
     history = runtime.history(project, as_of, steps)
     folds = fold_origins(history, project)
-    store, engine = runtime.store(project), runtime.engine(project)
+    store = runtime.store(project)
     champion = store.resolve("champion")
     with (
+        runtime.keeping(project, runtime.engine(project)) as engine,
         store.run(f"retrain {history.origin:%Y-%m-%d %H:%M}", tags=tags_of(project, history, "retrain")) as tracked,
         tempfile.TemporaryDirectory(prefix="forecastcore-") as scratch,
     ):
@@ -101,6 +102,7 @@ def retrain(
         after = settle(store, decision, challenger, champion, run_id=tracked.run_id, not_applied=not_applied)
         remarks = [record.reason] if record is not None and champion is not before else []
         remarks += [f"the decision was not applied: {not_applied}"] if not_applied else []
+        remarks += engine.remarks
         report = RetrainReport(
             project=project.config.name,
             run_id=tracked.run_id,

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import shutil
+import threading
 import time
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from forecastcore import cluster_main
 from forecastcore.engines.databricks.wait import sign_of_life
 from forecastcore.engines.databricks.wheels import wheel_of, wheels_of
 from forecastcore.testing.databricks import Ended
+from tests.conftest import small_history
 from tests.databricks.conftest import REPORT
 
 VOLUME = "/Volumes/main/fc/jobs"
@@ -120,6 +122,61 @@ def test_where_the_projects_folder_is_not_seen_its_files_and_plugins_are_in_the_
     assert "forecastcore: load" in log.getvalue()
     assert away.cli("backtest").code == 0
     assert len(databricks.asked("projects/small/history.parquet")) == 1, "sent once per content"
+
+
+BREAKS = """
+import os, pathlib, time
+from dataclasses import dataclass
+from forecastcore.api import ModelSpec, hookimpl
+HERE = pathlib.Path({folder!r})
+
+@dataclass(frozen=True)
+class Level:
+    level: float
+    def predict(self, context, future, task):
+        return future[["unique_id", "ds", "step"]].assign(forecast=self.level)
+
+@dataclass(frozen=True)
+class Mean:
+    def fit(self, history, task):
+        done = sorted(HERE.glob("fit-*"))
+        if len(done) == 6 and not (HERE / "mended").exists():
+            time.sleep(60)  # until somebody ends the machine
+        (HERE / f"fit-{{time.time_ns()}}").touch()
+        return Level(float(history["y"].mean()))
+
+@hookimpl
+def forecastcore_models():
+    yield ModelSpec(name="mean", summary="one mean for all", factory=Mean, capabilities={{"scope": "global"}})
+"""
+
+
+def test_a_run_that_is_repaired_has_its_parameters_and_does_what_is_left(make_site, databricks, until):
+    site = make_site()
+    site.plugin(BREAKS.format(folder=str(site.folder))).write(
+        small_history(series=3, days=20), engine=ENGINE, models=[{"type": "mean"}], backtest={"folds": 9, "stride": 6}
+    )
+
+    def end_the_machine():
+        until(lambda: len(list(site.folder.glob("fit-*"))) == 6, 60)
+        until(lambda: len(list((site.folder / ".forecastcore" / "kept").glob("*"))) == 6, 60)
+        (run,) = databricks.runs
+        run.process.kill()
+
+    killer = threading.Thread(target=end_the_machine)
+    killer.start()
+    told = site.cli("backtest")
+    killer.join()
+    assert told.code == 1, told.out
+    (run,) = databricks.runs
+    before = list(run.parameters)
+    (site.folder / "mended").touch()
+    databricks.runs.repair(run.run_id)
+    until(lambda: not run.live, 60)
+    assert (run.result, run.parameters, run.attempt) == ("SUCCESS", before, 1)
+    assert len(list(site.folder.glob("fit-*"))) == 9, "each fold once"
+    report = json.loads(next(databricks.volumes.rglob("report.json")).read_text())["report"]
+    assert any(note.startswith("6 pieces of work were done already") for note in report["notes"])
 
 
 # -- what is sent

@@ -24,8 +24,8 @@ from uuid import uuid4
 from forecastcore import __version__
 from forecastcore.engines.spark.session import check_session, interrupt, mend, open_session, said, tagged
 from forecastcore.engines.spark.waves import Wave, waves
-from forecastcore.engines.spark.wire import answer_of, error_of
 from forecastcore.engines.spark.worker import ANSWER, serve
+from forecastcore.engines.wire import answer_of, error_of
 from forecastcore.errors import EngineError
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from forecastcore.engines.local import spans_by_series, spans_of
-from forecastcore.engines.spark.wire import parts_of, stream_of
+from forecastcore.engines.wire import parts_of, stream_of
 from forecastcore.frames import to_panel_arrow
 from forecastcore.parcel import wrap
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from forecastcore import __version__
 from forecastcore.engines.local import in_pool
-from forecastcore.engines.spark.wire import bytes_of, error_bytes, parts_of, table_of
+from forecastcore.engines.wire import bytes_of, error_bytes, parts_of, table_of
 from forecastcore.errors import EngineError
 from forecastcore.parcel import unwrap
 from forecastcore.ports import Unit

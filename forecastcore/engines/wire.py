@@ -46,7 +46,7 @@ def bytes_of(answer: Any) -> bytes:
         return _FRAME + stream_of(pa.Table.from_pandas(answer, preserve_index=False))
     if isinstance(answer, bytes):
         return _BYTES + answer
-    raise EngineError(f"the work returned {type(answer).__name__}; a Spark worker carries frames and bytes only")
+    raise EngineError(f"the work returned {type(answer).__name__}; an engine carries frames and bytes only")
 
 
 def answer_of(data: bytes) -> Any:
