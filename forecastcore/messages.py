@@ -66,6 +66,7 @@ class Cost(Message):
         amount: estimated with the prices under `cost`.
         currency: of `amount`.
         per_1000_series: `amount` for a thousand series.
+        by_candidate: each candidate's share of the work on candidates, 0 to 1; empty where none was fitted.
     """
 
     seconds: float
@@ -76,6 +77,7 @@ class Cost(Message):
     amount: Number = None
     currency: str = ""
     per_1000_series: Number = None
+    by_candidate: dict[str, float] = Field(default_factory=dict)
 
 
 class SeriesCount(Message):

@@ -34,7 +34,9 @@ def _cost(cost: Document) -> str:
     words += [f"about {cost['dbu']:.3g} DBU"] if cost["dbu"] is not None else []
     words += [f"about {cost['amount']:.4g} {cost['currency']}".strip()] if cost["amount"] is not None else []
     each = cost["per_1000_series"]
-    return ", ".join(words) + (f" ({each:.4g} for 1,000 series)" if each is not None else "")
+    most = sorted(cost["by_candidate"].items(), key=lambda one: -one[1])[:_SHOWN]
+    shares = f"; of the work {', '.join(f'{name} {share:.0%}' for name, share in most)}" if most else ""
+    return ", ".join(words) + (f" ({each:.4g} for 1,000 series)" if each is not None else "") + shares
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

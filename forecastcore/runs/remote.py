@@ -67,6 +67,7 @@ def _away(project: Project, command: str, options: Mapping[str, Any], steps: Ste
 def _book(project: Project, run_id: str, cost: Cost) -> None:
     """Put what a run took on its MLflow run; what has been delivered stays so where that fails."""
     numbers = {f"cost.{k}": float(v) for k, v in cost.to_json().items() if isinstance(v, int | float)}
+    numbers |= {f"cost.share.{name}": share for name, share in cost.by_candidate.items()}
     try:
         runtime.store(project).book(run_id, numbers, {"forecastcore.cost.currency": cost.currency})
     except TrackingError as error:

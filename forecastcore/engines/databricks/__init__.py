@@ -75,8 +75,10 @@ def send_away(project: Project, request: RunRequest, used: Iterable[str], steps:
         boss = supervisor_of(project)
         wheels = steps.run("pack wheels", lambda: wheels_of(used))
         report, url, took = supervise(boss, _key(request), request, wheels, steps)
-    series = ((report.report or {}).get("series") or {}).get("total")
-    return report, url, cost_of(boss.settings, took, series)
+    told = report.report or {}
+    series = (told.get("series") or {}).get("total")
+    work = {row["name"]: row["seconds"] or 0.0 for row in told.get("leaderboard", ())}
+    return report, url, cost_of(boss.settings, took, series, work)
 
 
 def _key(request: RunRequest) -> str:

@@ -9,6 +9,8 @@ from forecastcore.errors import UsageError
 from forecastcore.messages import Cost
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from forecastcore.config.engines import DatabricksEngine
 
 __all__ = ["affordable", "cost_of"]
@@ -18,17 +20,21 @@ _HOUR = 3600.0
 _LEAST = 60.0
 
 
-def cost_of(settings: DatabricksEngine, seconds: float, series: int | None = None) -> Cost:
+def cost_of(
+    settings: DatabricksEngine, seconds: float, series: int | None = None, work: Mapping[str, float] | None = None
+) -> Cost:
     """What so many seconds of the machines take.
 
     Args:
         settings: machines and rates.
         seconds: from the run's start to its end.
         series: how many were served.
+        work: seconds of work on each candidate.
     """
-    nodes = _nodes(settings)
+    nodes, worked = _nodes(settings), sum((work or {}).values())
+    shares = {name: part / worked for name, part in (work or {}).items()} if worked else {}
     if nodes is None:
-        return Cost(seconds=seconds)
+        return Cost(seconds=seconds, by_candidate=shares)
     hours, rates = nodes * seconds / _HOUR, settings.cost
     dbu = None if rates.dbu_per_node_hour is None else hours * rates.dbu_per_node_hour
     price = _price(settings)
@@ -42,6 +48,7 @@ def cost_of(settings: DatabricksEngine, seconds: float, series: int | None = Non
         amount=amount,
         currency=(rates.currency or "") if amount is not None else "",
         per_1000_series=amount / series * 1000 if amount is not None and series else None,
+        by_candidate=shares,
     )
 
 
