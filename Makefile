@@ -57,8 +57,8 @@ down: $(RUNTIME) ## end just what `make up` started
 test: $(DEV) $(AZURITE) java ## all tests that are not slow; the wheels are built and tried too
 	@$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
 
-test-slow: $(DEV) $(AZURITE) java ## the tests that take minutes
-	@$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+test-slow: $(DEV) $(AZURITE) java ## the tests that take minutes, and the laws on many more examples
+	@$(BIN)/python -m pytest -m "slow or hypothesis" --hypothesis-profile=thorough $(PYTEST_ARGS)
 
 bench: $(DEV) ## one table of how fast it is beside the bare libraries; FULL=1 for all sizes (hours)
 	@$(BIN)/python bench/table.py $(if $(FULL),--full)

@@ -21,7 +21,8 @@ os.environ |= {
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Two busy cores say nothing about the code; a failure in CI has to be the same at home.
-settings.register_profile("shared", deadline=None, derandomize="CI" in os.environ)
+settings.register_profile("shared", deadline=None, derandomize="CI" in os.environ, max_examples=25)
+settings.register_profile("thorough", deadline=None, max_examples=200)  # --hypothesis-profile, in `make test-slow`
 settings.load_profile("shared")
 
 

@@ -182,6 +182,7 @@ def test_replay_tells_what_would_have_been_assumed_at_past_origins_and_nothing_a
     assert replayer(Assumptions((Covariate(name="promo"),)), PAST, GRID, TASK) is None
 
 
+@pytest.mark.slow
 def test_what_is_assumed_at_the_origin_does_not_hang_on_what_came_later(site):
     """An archive with later issues, and later actuals, change neither leaderboard nor forecast."""
     frame = pd.read_parquet(site.folder / "history.parquet")

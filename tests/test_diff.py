@@ -59,6 +59,7 @@ def values(site, column, hour):
     return at.set_index("unique_id")[column]
 
 
+@pytest.mark.slow
 def test_what_comes_of_new_data_of_new_weather_and_of_another_model_is_told_apart(site):
     for hour, recipe in ((0, model(lag=1)), (6, model(lag=1))):
         forecast(site, hour, recipe)

@@ -47,7 +47,9 @@ def reigning(make_site):
     return site
 
 
-@pytest.mark.parametrize("kind", ["weather-outage", "registry-loss", "sink-outage"])
+@pytest.mark.parametrize(
+    "kind", [*(pytest.param(k, marks=pytest.mark.slow) for k in ("weather-outage", "registry-loss")), "sink-outage"]
+)
 def test_a_drill_holds_and_leaves_the_project_as_it_is(reigning, kind):
     before = everything(reigning.folder)
     told = reigning.cli("--json", "drill", kind)

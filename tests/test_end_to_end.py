@@ -131,7 +131,7 @@ def another_future() -> pd.DataFrame:
     return pd.concat([newcomer, frame]).sample(frac=1, random_state=1)
 
 
-@pytest.mark.parametrize("model", ["theta", "ridge"])
+@pytest.mark.parametrize("model", [pytest.param("theta", marks=pytest.mark.slow), "ridge"])
 def test_what_happens_after_the_origin_does_not_even_change_the_run_key(model, run, clean):
     learned, served, table = run(model, another_future())
     learned_then, served_then, table_then = clean(model)
@@ -140,7 +140,7 @@ def test_what_happens_after_the_origin_does_not_even_change_the_run_key(model, r
     same(table, table_then)
 
 
-HEAVY = {"sarimax", "unobserved-components", "random-forest"}
+HEAVY = {"naive", "theta", "sarimax", "unobserved-components", "random-forest", "gradient-boosting"}
 
 
 @pytest.mark.parametrize("model", [pytest.param(m, marks=[pytest.mark.slow] if m in HEAVY else []) for m in MODELS])

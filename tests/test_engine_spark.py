@@ -133,6 +133,7 @@ def dawdling(chunk, request):
     return chunk
 
 
+@pytest.mark.slow
 def test_what_nobody_waits_for_is_ended(engine, tmp_path):
     mark = tmp_path / "pid"
     stream = engine(tasks=1).map(dawdling, PANEL, units(("series-0",), ("series-1",), mark=str(mark)))
@@ -240,6 +241,7 @@ def assert_same(table, other):
     np.testing.assert_allclose(table[numbers], other[numbers], rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_retrain_and_predict_on_spark_are_those_of_this_machine(engine, make_site, monkeypatch):
     found = []
     for kind in ({"type": "local", "workers": 0}, ENGINE):

@@ -192,6 +192,7 @@ def test_the_same_ensemble_again_is_held_and_its_recipe_and_its_artefact_are_sco
     assert not [row.name for row in again.leaderboard if "champion" in row.name]
 
 
+@pytest.mark.slow
 def test_a_champion_whose_members_are_no_candidates_any_more_is_scored_by_its_recipe(off):
     off.retrain()
     off.write(models=[{"type": "naive"}, DOWN])
@@ -248,6 +249,7 @@ def test_broken_series_change_no_number_of_the_others_and_none_is_lost(off):
     assert len(after) == 6 * 6
 
 
+@pytest.mark.slow
 def test_the_foresight_premium_of_an_ensemble_is_that_of_what_its_members_would_say(site):
     covariates = {"covariates": {"temp": {"assume": "w"}}, "assumptions": {"w": {"type": "persistence"}}}
     site.write(models=[{"type": "ridge"}, {**MEAN, "members": ["ridge"]}, {"type": "naive"}], **covariates)

@@ -42,6 +42,7 @@ def test_the_example_competes_and_no_series_needs_a_fallback(folder):
     assert board["seasonal-drift-1"].mase != board["seasonal-drift-2"].mase
 
 
+@pytest.mark.slow
 def test_the_example_is_trained_stored_and_serves(folder):
     project = load(folder, "models=[{type: seasonal-drift}]")
     fc.retrain(project, "2022-10-01T00:00Z")

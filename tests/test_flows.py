@@ -262,6 +262,7 @@ def test_a_predict_shows_what_was_published_and_a_second_one_writes_nothing_twic
     assert server.nothing_stored()
 
 
+@pytest.mark.slow
 def test_on_databricks_the_same_flow_shows_the_run_there_and_why_it_failed(server, trained, databricks):
     engine = {"type": "databricks", "serverless": True, "volume": "/Volumes/main/fc/jobs", "poll": "200ms"}
     where = [f"engine={json.dumps(engine)}"]
@@ -433,6 +434,7 @@ def test_a_block_that_names_no_identity_is_refused_not_guessed(server):
         Host.discover().make("sink", "azure-blob", {k: v for k, v in sink.items() if k != "type"})
 
 
+@pytest.mark.slow
 def test_a_backfill_says_what_it_made_and_what_was_there(server, trained):
     span = {"first": "2024-01-20T00:00Z", "last": "2024-01-20T01:00Z", "model": "champion"}
     overrides = ("sinks=[{type: parquet, path: out/backfilled}]",)
@@ -458,6 +460,7 @@ def deployed(server):
         return {one.name: one for one in client.read_deployments()}
 
 
+@pytest.mark.slow
 def test_a_monitor_whose_policy_fires_is_degraded_starts_a_retrain_and_shows_why(server, make_project, tmp_path):
     policies = [{"when": {"bias_beyond": 0.0}, "do": "retrain"}]
     path = make_project(tmp_path, models=[{"type": "seasonal-naive"}], monitor={"policies": policies})
@@ -478,6 +481,7 @@ def test_a_monitor_whose_policy_fires_is_degraded_starts_a_retrain_and_shows_why
     assert server.nothing_stored()
 
 
+@pytest.mark.slow
 def test_prefect_yaml_deploys_all_flows_to_run_from_this_clone_one_at_a_time(deployed):
     assert set(deployed) == {"retrain", "predict", "monitor", "backfill", "reconcile"}
     for name, one in deployed.items():

@@ -121,6 +121,7 @@ def test_boosted_trees_that_learn_from_assumptions_beat_those_that_learn_from_wh
     assert assumed.premium < actual.premium
 
 
+@pytest.mark.slow
 def test_the_premium_of_an_ensemble_is_that_of_its_members_put_together(site):
     members = [{"type": "ridge"}, {"type": "seasonal-naive"}]
     blend = {"type": "ensemble", "method": "mean", "members": ["ridge", "seasonal-naive"]}
@@ -141,6 +142,7 @@ def test_a_bias_is_told_step_by_step_and_an_error_free_assumption_has_no_premium
     assert report.assumption_errors[0].mae == pytest.approx(0.0, abs=1e-9)
 
 
+@pytest.mark.slow
 def test_retrain_logs_the_premium_and_the_table_of_errors_and_the_leaderboard_shows_it(make_site):
     import mlflow
 

@@ -320,6 +320,7 @@ def test_recalibrating_keeps_the_forecast_and_moves_the_band(own):
     assert not np.allclose(old["q90"] - old["q10"], new["q90"] - new["q10"])
 
 
+@pytest.mark.slow
 def test_demotion_returns_to_the_predecessor_only_where_it_would_have_done_better(own):
     own.write(monitor={"policies": [{"when": {"bias_beyond": 0.0}, "do": "demote"}]})
     alone = act(own.project(), fc.monitor(own.project())).acted[0]

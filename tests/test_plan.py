@@ -37,6 +37,7 @@ def everything(folder):
     }
 
 
+@pytest.mark.slow
 def test_before_and_after_each_run_the_plan_is_what_comes_and_nothing_changes(cli, tmp_path, capsys):
     before = everything(tmp_path)
     code, plan = cli("plan", "retrain")

@@ -30,6 +30,8 @@ MODELS = [
     "gradient-boosting",
     "random-forest",
 ]
+#: the others wait for `make test-slow`
+KEPT = {"seasonal-naive", "ets", "ridge", "gradient-boosting"}
 QUICK = {
     "gradient-boosting": {"max_iter": 10},
     "random-forest": {"trees": 5},
@@ -62,7 +64,7 @@ def trained(tmp_path_factory, empty_store, site_of):
     return of
 
 
-@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("model", [pytest.param(m, marks=[] if m in KEPT else [pytest.mark.slow]) for m in MODELS])
 def test_a_month_later_the_stored_model_forecasts_from_the_month_end_and_fits_nothing(model, trained, monkeypatch):
     site = trained(model)
     forbid_fits(site.project(), monkeypatch)
@@ -98,6 +100,7 @@ def forbid_fits(project, monkeypatch):
         monkeypatch.setattr(scipy.optimize, name, refuse)
 
 
+@pytest.mark.slow
 def test_mlflow_serves_the_same_forecasts_in_a_fresh_process_without_pickle(trained, tmp_path):
     sites = {model: trained(model) for model in MODELS}
     for model, site in sites.items():
@@ -241,7 +244,7 @@ def forecastcore_models():
 """
 
 
-@pytest.mark.parametrize("scope", ["local", "global"])
+@pytest.mark.parametrize("scope", ["local", pytest.param("global", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("when", ["fit", "predict"])
 def test_a_series_that_a_model_cannot_stand_is_served_and_the_others_as_without_it(scope, when, make_site):
     model = {"type": f"picky-{scope}", "when": when}

@@ -206,7 +206,14 @@ def test_the_library_is_used_as_the_readme_says(site):
     assert set(fc.__all__) <= set(dir(fc))
 
 
-@pytest.mark.parametrize("change", [{"horizon": 12}, {"quantiles": [0.2, 0.8]}, {"frequency": "2h"}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"horizon": 12},
+        pytest.param({"quantiles": [0.2, 0.8]}, marks=pytest.mark.slow),
+        pytest.param({"frequency": "2h"}, marks=pytest.mark.slow),
+    ],
+)
 def test_a_champion_that_answers_another_question_makes_way(change, site):
     site.write(models=NAIVE).retrain(as_of="2024-03-08")
     frame = pd.read_parquet(site.folder / "history.parquet")
@@ -231,6 +238,7 @@ def _broken_later():
     return pd.concat([pd.DataFrame({"unique_id": f"s{n}", "ds": ds, "y": values}) for n, values in enumerate(y)])
 
 
+@pytest.mark.slow
 def test_a_champion_whose_predecessor_would_have_served_better_is_demoted(site):
     site.plugin(FROZEN).write(_broken_later(), models=NAIVE, horizon=24, backtest={"folds": 5, "season": 24})
     site.retrain(as_of="2024-01-30")
@@ -255,7 +263,7 @@ def test_a_champion_that_serves_well_stays(site):
     assert "rollback" not in [action for action, *_ in ledger(site)]
 
 
-@pytest.mark.parametrize("metric", ["mase", "rmsse", "wql"])
+@pytest.mark.parametrize("metric", [*(pytest.param(m, marks=pytest.mark.slow) for m in ("mase", "rmsse")), "wql"])
 def test_the_gate_compares_by_the_metric_that_chooses(metric, site):
     settings = {"backtest": {"folds": 4, "metric": metric}}
     site.write(models=[{"type": "naive"}], **settings).retrain()

@@ -163,6 +163,7 @@ def test_a_search_of_which_every_trial_fails_is_a_failed_candidate(site):
     assert report.leaderboard[0].name == "naive"
 
 
+@pytest.mark.slow
 def test_the_luckiest_of_many_equal_trials_is_judged_without_its_luck(site):
     site.plugin(MOVED).write(models=[{"type": "moved", "wave": 21}], backtest={"folds": 4})
     site.retrain()

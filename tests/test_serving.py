@@ -20,7 +20,13 @@ ENSEMBLE = [{"type": "ridge"}, {"type": "naive"}, {"type": "seasonal-naive"}, {"
 
 
 @pytest.mark.parametrize(
-    "models", [ENSEMBLE[2:3], ENSEMBLE[:1], [{"type": "gradient-boosting", "max_iter": 10}], ENSEMBLE]
+    "models",
+    [
+        ENSEMBLE[2:3],
+        pytest.param(ENSEMBLE[:1], marks=pytest.mark.slow),
+        pytest.param([{"type": "gradient-boosting", "max_iter": 10}], marks=pytest.mark.slow),
+        ENSEMBLE,
+    ],
 )
 def test_chunks_forecast_as_the_whole_and_read_only_their_own_parameters(models, make_site, monkeypatch):
     monkeypatch.setattr(serving, "SERVED_POINTS", 400)  # a series and a half

@@ -130,6 +130,7 @@ def test_with_mlflow_away_the_champion_at_hand_serves_and_says_that_nothing_was_
     assert len(site.table()) == 18
 
 
+@pytest.mark.slow
 def test_a_repaired_champion_makes_the_newer_vintage_of_the_same_origin(reigning, tmp_path, monkeypatch):
     place = artifact(reigning, "2")
     place.rename(tmp_path / "aside")

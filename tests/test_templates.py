@@ -26,7 +26,7 @@ def cli(capsys):
     return run
 
 
-QUICK = {"minimal", "retail-demand"}
+QUICK = {"minimal"}
 
 
 @pytest.mark.parametrize(

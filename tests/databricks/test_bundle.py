@@ -86,6 +86,7 @@ def _installs(job):
     return [one.get("whl") or one["pypi"]["package"] for one in job["tasks"][0]["libraries"]]
 
 
+@pytest.mark.slow
 def test_its_jobs_run(made, tmp_path):
     site, _, bundle = made(serverless=True)
     for command in ("retrain", "predict"):

@@ -87,6 +87,7 @@ def test_whoever_waits_cancels_before_the_budget_is_passed(caller, monkeypatch):
     assert caller.workspace.runs.get(told.value.run_id).result == "CANCELED"
 
 
+@pytest.mark.slow
 def test_what_a_run_took_is_in_its_report_and_on_its_mlflow_run(make_site, databricks):
     from forecastcore import runtime
     from forecastcore.project import Project

@@ -124,7 +124,7 @@ class TestRaces:
         assert [run.info.run_id for run in left] == found[:1]
 
     def test_of_many_writers_with_one_base_one_wins_and_nothing_is_lost(self, home, client, registered):
-        _race(home, client, registered, processes=2, threads=4, rounds=8)
+        _race(home, client, registered, processes=2, threads=3, rounds=4)
 
     @pytest.mark.slow
     @pytest.mark.timeout(1500)

@@ -66,6 +66,7 @@ def entry(seq, version, by=""):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_server_keeps_models_and_decisions_and_the_champion_outlives_it(server, tmp_path, pack, example, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     process, uri = server

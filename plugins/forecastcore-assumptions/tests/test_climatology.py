@@ -119,6 +119,7 @@ def test_a_week_of_ten_series_with_four_covariates_takes_less_than_a_third_of_a_
     assert time.process_time() - started < 0.3
 
 
+@pytest.mark.slow
 def test_thousands_of_series_are_answered_in_blocks():
     days = pd.date_range("2022-01-01", periods=760, freq="D", tz="UTC", unit="ns")
     count = 3000

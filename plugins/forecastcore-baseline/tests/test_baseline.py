@@ -90,6 +90,7 @@ def test_the_arguments_stay_as_they_were():
     pd.testing.assert_frame_equal(future, before[1])
 
 
+@pytest.mark.slow
 def test_ten_thousand_series_take_less_than_a_second():
     history = panel(*[np.arange(50.0)] * 10_000)
     task = sample_task(history, frequency="D", horizon=7)

@@ -77,6 +77,7 @@ def test_a_row_that_is_there_twice_counts_once_in_latest(sink, taken_in):
     assert latest(sink).num_rows == vintage.num_rows
 
 
+@pytest.mark.slow
 def test_latest_is_one_file_again_before_it_is_many(sink):
     publish(sink, *hours(*range(0, 40 * 48, 48), horizon=3))
     assert len(DeltaTable(sink.path.parent / "forecast_latest").file_uris()) <= 16

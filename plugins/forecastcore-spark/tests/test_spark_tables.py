@@ -15,6 +15,8 @@ from forecastcore.testing import conformance, sample_vintage
 from forecastcore.vintages import newest
 
 WAREHOUSE = "spark.sql.warehouse.dir"
+#: a Spark with a catalog takes its time to start; that of the engine's tests has none
+pytestmark = pytest.mark.slow
 (SOURCE,), (SINK,) = forecastcore_sources(), forecastcore_sinks()
 
 

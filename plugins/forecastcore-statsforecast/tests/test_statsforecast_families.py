@@ -182,6 +182,7 @@ def test_logarithms_of_a_context_that_has_fallen_to_zero_are_an_error_that_says_
         model.predict_series(params, past, future, task())
 
 
+@pytest.mark.slow
 def test_quantiles_cover_what_they_promise_on_a_random_walk(series, task):
     rng = np.random.default_rng(0)
     inside = {}

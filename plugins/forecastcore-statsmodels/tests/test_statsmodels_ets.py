@@ -185,6 +185,7 @@ def test_a_constant_series_follows_once_it_moves(series, monthly):
 
 @settings(max_examples=5, deadline=None)
 @given(power=st.integers(-40, 40), seed=st.integers(0, 50))
+@pytest.mark.slow
 def test_forecasts_scale_with_the_series(power, seed):
     history = sample_history(series=1, rows=60, frequency="MS", seed=seed)
     task = sample_task(history, frequency="MS", horizon=6)

@@ -47,6 +47,7 @@ def test_the_airline_model_has_the_parameters_and_forecasts_that_r_publishes(air
 @pytest.mark.parametrize(
     ("order", "seasonal"), [((1, 0, 1), (0, 1, 1)), ((0, 1, 1), (0, 1, 1)), ((2, 0, 0), (1, 0, 0))]
 )
+@pytest.mark.slow
 def test_least_squares_and_likelihood_in_turn_reach_the_library_s_maximum(
     order, seasonal, gaps, demand, series, monthly
 ):
@@ -85,6 +86,7 @@ def test_predict_filters_newer_data_with_the_stored_parameters_and_searches_noth
     assert np.abs(newer[:-1, 0] - older[1:, 0]).max() > 1e-6
 
 
+@pytest.mark.slow
 def test_a_covariate_s_effect_is_learned_and_its_future_moves_the_forecast():
     history = sample_history(series=2, rows=24 * 28, covariates=("temperature", "wind"))
     task = sample_task(history, horizon=24)
@@ -132,6 +134,7 @@ def test_missing_covariates_are_filled_from_the_past_only(demand, series, monthl
     np.testing.assert_allclose(Sarimax().predict_series(params, past, future, task), filled)
 
 
+@pytest.mark.slow
 def test_a_week_of_hours_is_followed_by_fourier_terms():
     ds = pd.date_range("2024-01-01", periods=24 * 7 * 7, freq="h", tz="UTC")
     weekend = np.asarray(ds.dayofweek >= 5)

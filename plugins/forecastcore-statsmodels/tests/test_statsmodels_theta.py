@@ -69,6 +69,7 @@ def test_odd_series_give_numbers_or_say_that_they_are_too_short(odd, series, mon
         assert (np.diff(answer[:, 1:], axis=1) >= 0).all()
 
 
+@pytest.mark.slow
 def test_quantiles_cover_what_they_promise_on_a_random_walk_with_drift(series, monthly):
     rng = np.random.default_rng(0)
     inside = []
