@@ -14,6 +14,7 @@ PACKAGES := forecastcore $(wildcard plugins/*/forecastcore_*) $(if $(wildcard fl
 
 # Stamps: a second `make` does nothing until a lock or a pyproject.toml changes.
 BASE := $(VENV)/.made-by-$(subst /,-,$(PYTHON))
+BROWSER := tests/support/browser/node_modules/.package-lock.json
 AZURITE := tests/support/azurite/node_modules/.package-lock.json
 RUNTIME := $(VENV)/.runtime
 DEV := $(VENV)/.dev
@@ -31,7 +32,7 @@ COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generat
 	$(addprefix --no-emit-package ,forecastcore $(notdir $(MEMBERS)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev azurite java demo up down test test-slow bench lint format lock clean
+.PHONY: help setup setup-dev azurite java browser demo up down test test-slow bench lint format lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
@@ -45,6 +46,9 @@ azurite: $(AZURITE) ## the emulator of Azure Storage that tests talk to, in test
 java: ## the Java that the tests on Spark run in (Debian: installed where there is none)
 	@scripts/java.sh
 
+browser: $(BROWSER) ## the Chromium that the tests on pages look with, and axe (Debian: installed where there is none)
+	@scripts/browser.sh
+
 demo: $(RUNTIME) ## write demo-project/, retrain and predict on real data
 	@$(BIN)/forecastcore demo demo-project
 
@@ -57,7 +61,7 @@ down: $(RUNTIME) ## end just what `make up` started
 test: $(DEV) $(AZURITE) java ## all tests that are not slow; the wheels are built and tried too
 	@$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
 
-test-slow: $(DEV) $(AZURITE) java ## the tests that take minutes, and the laws on many more examples
+test-slow: $(DEV) $(AZURITE) java browser ## the tests that take minutes, and the laws on many more examples
 	@$(BIN)/python -m pytest -m "slow or hypothesis" --hypothesis-profile=thorough $(PYTEST_ARGS)
 
 bench: $(DEV) ## one table of how fast it is beside the bare libraries; FULL=1 for all sizes (hours)
@@ -83,9 +87,9 @@ clean: ## remove the environment, caches and the demo
 	@rm -rf $(VENV) demo-project dist build .mypy_cache .ruff_cache .import_linter_cache .pytest_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(AZURITE): tests/support/azurite/package-lock.json
-	@command -v npm >/dev/null || { echo "the tests on Azure storage need Node.js and npm: apt-get install nodejs npm" >&2; exit 1; }
-	@cd tests/support/azurite && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+$(AZURITE) $(BROWSER): %/node_modules/.package-lock.json: %/package-lock.json
+	@command -v npm >/dev/null || { echo "the tests on Azure storage and on pages need Node.js and npm: apt-get install nodejs npm" >&2; exit 1; }
+	@cd $* && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
 
 $(BASE):

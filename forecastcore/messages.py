@@ -340,6 +340,7 @@ class PredictReport(Message):
     quality: dict[str, int] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
     seconds: float
+    page: str = ""  # the file for people, where one was drawn
     where: str = ""  # address of the run where it was done elsewhere, such as on Databricks
     cost: Cost | None = None  # of that run
 

@@ -144,6 +144,10 @@ class ModelStore(Protocol):
         """A parameter of a run; None where there is no such run or parameter."""
         ...
 
+    def document(self, run_id: str, name: str) -> Any:
+        """A JSON document that `Run.json` stored in a run; None where there is none."""
+        ...
+
     def ledger(self) -> list[LedgerEntry]:
         """All decisions, oldest first."""
         ...

@@ -150,6 +150,7 @@ def _predict(document: Document) -> str:
         *(["assumed:", *by] if by else []),
         "published:",
         *to,
+        *([f"to look at: {document['page']}"] if document.get("page") else []),
         f"run key {document['run_key']}, {document['seconds']:.1f} s",
     ]
     return "\n".join(lines)

@@ -446,6 +446,9 @@ class ProjectConfig(Config):
     """Where forecasts are delivered; a Delta table at out/forecasts where it is left out."""
     audit: AuditConfig = Field(default_factory=AuditConfig)
     """What holds a vintage back before it is published."""
+    report: Text | None = None
+    """File to draw each forecast into, such as out/report.html: one page for people, which MLflow gets too; none is drawn
+    where it is left out."""
     keep: KeepConfig = Field(default_factory=KeepConfig)
     """How long vintages stay in the sinks; for ever where it is left out."""
     monitor: MonitorConfig = Field(default_factory=MonitorConfig)
@@ -458,7 +461,7 @@ class ProjectConfig(Config):
     """Which plugins may be loaded."""
 
 
-_ELSEWHERE = {"name", "sinks", "audit", "keep", "monitor", "engine", "tracking", "promotion", "plugins"}
+_ELSEWHERE = {"name", "sinks", "audit", "report", "keep", "monitor", "engine", "tracking", "promotion", "plugins"}
 
 
 def digest(config: ProjectConfig) -> str:

@@ -24,6 +24,7 @@ from forecastcore.messages import PredictReport, Publication, SeriesCount, Worst
 from forecastcore.package import Package
 from forecastcore.ports import Steps
 from forecastcore.runs.delivered import only_tells, readable
+from forecastcore.runs.drawn import draw
 from forecastcore.runs.leaderboard import worst_first
 from forecastcore.runs.remote import anywhere
 from forecastcore.runs.shelves import retain
@@ -113,6 +114,16 @@ def predict(
             seconds=time.perf_counter() - started,
         )
         _track(tracked, report)
+        page = (
+            steps.run(
+                "draw the page", lambda: draw(project, history, [v.table for v in vintages], version, store, report)
+            )
+            if project.config.report
+            else None
+        )
+        if page is not None:
+            report = report.model_copy(update={"page": str(page)})
+            tracked.file(page)
     retain(project)
     project.host.notify("forecastcore_run_finished", report=report)
     if published and all(p.error for p in published):

@@ -18,6 +18,7 @@ from forecastcore.messages import ModelVersion
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     import pandas as pd
 
@@ -180,6 +181,10 @@ class Lenient:
     def json(self, name: str, value: Any) -> None:
         """Store a JSON document as an artifact."""
         self._try(lambda: self._run.json(name, value))
+
+    def file(self, path: Path) -> None:
+        """Store a file as an artifact."""
+        self._try(lambda: self._run.file(path))
 
     def _try(self, work: Callable[[], Any]) -> None:
         if self._fault:

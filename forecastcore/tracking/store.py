@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
+import tempfile
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from forecastcore.errors import StateError, TrackingError, UsageError
@@ -17,7 +20,6 @@ from forecastcore.tracking.runs import TrackedRun, close_orphans
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
     import pandas as pd
     from mlflow import MlflowClient
@@ -264,6 +266,23 @@ class MlflowStore:
                 raise
             return None
         return run.data.params.get(name)
+
+    def document(self, run_id: str, name: str) -> Any:
+        """A JSON document of a run; None where there is none."""
+        if not self._connection.exists():
+            return None
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                got = self._connection.call(
+                    f"read {name}",
+                    lambda client: client.download_artifacts(run_id, name, folder),
+                    unless=connect.absent,
+                )
+                return json.loads(Path(got).read_bytes())
+            except Exception as error:
+                if isinstance(error, TrackingError) or not connect.absent(error):
+                    raise
+                return None
 
     def astray(self) -> dict[str, str | None]:
         """Aliases that do not say what the ledger says, with the version they should have; nothing is changed."""

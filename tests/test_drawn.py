@@ -1,0 +1,63 @@
+"""The page that a predict draws where the project file asks for one, as a person meets it in a browser."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from forecastcore import runtime
+from tests.conftest import small_history
+from tests.support.chromium import Chromium
+
+COVARIATES = {"covariates": {"temp": {"assume": "w"}}, "assumptions": {"w": {"type": "persistence"}}}
+
+
+@pytest.fixture
+def drawn(make_site):
+    site = make_site().write(small_history(series=4), report="out/report.html", **COVARIATES)
+    site.retrain()
+    return site, site.predict()
+
+
+def test_a_forecast_gets_its_page_beside_the_table_and_in_mlflow(drawn):
+    site, told = drawn
+    page = site.folder / "out" / "report.html"
+    assert Path(told.page) == page
+    text = page.read_text()
+    assert "The decision" in text
+    assert "How the candidates did" in text, "of the retrain that made the model"
+    kept = runtime.store(site.project())._connection.call("l", lambda c: c.list_artifacts(told.run_id))
+    assert "report.html" in [one.path for one in kept]
+    again = site.cli("predict")
+    assert (again.code, f"to look at: {page}" in again.out) == (0, True)
+
+
+def test_none_is_drawn_where_none_is_asked_for(make_site):
+    site = make_site()
+    site.retrain()
+    assert site.predict().page == ""
+    assert not list(site.folder.rglob("*.html"))
+
+
+def test_a_page_that_cannot_be_drawn_costs_no_forecast(make_site, monkeypatch, caplog):
+    site = make_site().write(report="out/report.html")
+    site.retrain()
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    told = site.predict()
+    assert (told.page, told.published[0].error, len(site.table())) == ("", "", 18)
+    assert "delivered, but its page could not be drawn" in caplog.text
+
+
+@pytest.mark.slow
+def test_the_page_can_be_read_by_anybody_on_any_screen(drawn, tmp_path):
+    _, told = drawn
+    with Chromium() as browser:
+        for width in (380, 1600):
+            for scheme in ("light", "dark"):
+                seen = browser.look(Path(told.page).as_uri(), width=width, scheme=scheme, axe=True)
+                assert seen["violations"] == [], (width, scheme)
+                assert seen["wide"] <= width, "nothing has to be scrolled sideways"
+                assert (seen["errors"], len(seen["asked"])) == ([], 1), "the page fetches nothing"
+                assert "The decision" in seen["text"]
