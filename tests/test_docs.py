@@ -4,7 +4,7 @@
   as a copy of the demo project (two districts of it).
 - `python`: runs in that folder; the blocks of one page share their names.
 - `yaml`: a project file, or a part of one, that the demo's project file is valid with.
-- `json`, `toml`: parsed. `text`, `mermaid`: left alone.
+- `json`, `toml`: parsed. `text`, `math`: left alone.
 
 An HTML comment right before a block changes that: `<!-- not run: reason -->` skips it, `<!-- file: name -->` writes
 it into the folder of the page for the blocks that follow.
@@ -34,21 +34,28 @@ from forecastcore.errors import ForecastCoreError
 
 ROOT = Path(__file__).parents[1]
 DEMO = Path(forecastcore.demo.__file__).parent / "project"
-PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md")), *sorted(ROOT.glob("plugins/*/README.md"))]
+#: the tutorial's pages are one story: tests/test_newcomer.py tells it
+PAGES = [
+    ROOT / "README.md",
+    *sorted(page for page in ROOT.glob("docs/**/*.md") if page.parent.name != "tutorial"),
+    *sorted(ROOT.glob("plugins/*/README.md")),
+]
 #: pages of many commands, each a process of its own; what they show has tests elsewhere too
 SLOW = {
     f"docs/{name}.md"
     for name in (
-        "assumptions",
-        "backup",
-        "databricks",
-        "delivery",
-        "ensembles-and-search",
-        "first-project",
-        "how-it-works",
-        "operations",
-        "plugins",
-        "table",
+        "explanation/how-it-works",
+        "how-to/assumptions",
+        "how-to/backup",
+        "how-to/databricks",
+        "how-to/delivery",
+        "how-to/ensembles-and-search",
+        "how-to/notebooks",
+        "how-to/operations",
+        "how-to/plugins",
+        "how-to/start-from-a-template",
+        "how-to/upgrade",
+        "reference/table",
     )
 }
 FENCE = re.compile(r"^(?P<indent> *)(?P<fence>```+|~~~+) *(?P<language>[\w-]*)[^`]*$")
@@ -101,7 +108,7 @@ class Page:
             target.write_text(block.code)
         if block.kind != "not run":
             checks = {"bash": self.bash, "python": self.python, "yaml": self.yaml, "json": self.json, "toml": self.toml}
-            checks |= dict.fromkeys(("text", "mermaid"), self.leave)
+            checks |= dict.fromkeys(("text", "math"), self.leave)
             assert block.language in checks, f"{block.place}: `{block.language}` is none of {', '.join(checks)}"
             checks[block.language](block)
 
