@@ -44,7 +44,7 @@ __all__ = [
     "quantile_column",
 ]
 
-hookimpl = pluggy.HookimplMarker("forecastcore")
+hookimpl: pluggy.HookimplMarker = pluggy.HookimplMarker("forecastcore")
 
 T = TypeVar("T")
 

@@ -28,7 +28,7 @@ KINDS = {
     "source": "forecastcore_sources",
 }
 
-hookspec = pluggy.HookspecMarker("forecastcore")
+hookspec: pluggy.HookspecMarker = pluggy.HookspecMarker("forecastcore")
 
 
 @hookspec

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -50,7 +50,9 @@ Number = Annotated[float | None, BeforeValidator(_finite)]
 class Message(BaseModel):
     """Base of all messages: frozen, closed, JSON."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), populate_by_name=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        frozen=True, extra="forbid", protected_namespaces=(), populate_by_name=True
+    )
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for `json.dumps`, with `schema` and `command` first where they exist."""

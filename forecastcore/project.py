@@ -187,8 +187,8 @@ class Project:
         self._recipe = dict(recipe or {})
         self._resolvers = dict(resolvers or {})
         self.config = config
-        self.path = reading.path
-        self.root = reading.path.parent
+        self.path: Path = reading.path
+        self.root: Path = reading.path.parent
         self.host = host
 
     def __repr__(self) -> str:

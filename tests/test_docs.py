@@ -19,6 +19,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import time
 import tomllib
 import types
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ from forecastcore.errors import ForecastCoreError
 
 ROOT = Path(__file__).parents[1]
 DEMO = Path(forecastcore.demo.__file__).parent / "project"
-#: the tutorial's pages are one story: tests/test_newcomer.py tells it
+#: the tutorial's pages are one story, told to a fresh clone further down
 PAGES = [
     ROOT / "README.md",
     *sorted(page for page in ROOT.glob("docs/**/*.md") if page.parent.name != "tutorial"),
@@ -191,6 +192,40 @@ def _page(path):
 def test_every_block_of_a_page_works(path, page):
     for block in blocks_of(path.read_text(), str(path.relative_to(ROOT))):
         page.run(block)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2400)
+def test_a_newcomer_types_the_tutorial_into_a_fresh_clone_word_for_word(tmp_path):
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
+    ours = {"VIRTUAL_ENV", "VENV", "MAKEFLAGS", "PYTHONPATH", "UV_CACHE_DIR"}
+    environment = {name: value for name, value in os.environ.items() if name not in ours and "PREFECT" not in name}
+    environment |= {"FORECASTCORE_CACHE": str(tmp_path / "cache"), "PYTHONDONTWRITEBYTECODE": "1"}
+    ran, started = [], time.monotonic()
+    for path in sorted((clone / "docs" / "tutorial").glob("[1-9]-*.md")):
+        for block in blocks_of(path.read_text(), path.name):
+            if block.kind == "file":
+                target = clone / block.text
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_text(block.code)
+            elif not block.kind and block.language in {"bash", "python"}:
+                python = [str(clone / ".venv/bin/python"), "-W", "error::DeprecationWarning:__main__", "-c"]
+                typed = ["bash", "-euo", "pipefail", "-c"] if block.language == "bash" else python
+                done = subprocess.run(
+                    [*typed, block.code],
+                    cwd=clone,
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    capture_output=True,
+                    text=True,
+                    check=False,
+                )
+                assert done.returncode == 0, f"{block.place}: {block.code}\n{done.stdout}\n{done.stderr}"
+                assert "Traceback" not in done.stderr, f"{block.place}: {done.stderr}"
+                ran.append(block.place)
+    assert len(ran) >= 15
+    print(f"the tutorial took {(time.monotonic() - started) / 60:.1f} minutes of this machine")  # noqa: T201
 
 
 def module_name(path):

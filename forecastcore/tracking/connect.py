@@ -90,9 +90,9 @@ class Connection:
     """
 
     def __init__(self, uri: str, root: Path) -> None:
-        self.database = _database(uri, root)
-        self.uri = f"sqlite:///{self.database.as_posix()}" if self.database else uri
-        self.shown = mask(self.uri.partition("?")[0])
+        self.database: Path | None = _database(uri, root)
+        self.uri: str = f"sqlite:///{self.database.as_posix()}" if self.database else uri
+        self.shown: str = mask(self.uri.partition("?")[0])
         self._down: tuple[float, TrackingError] | None = None
 
     @property
