@@ -181,7 +181,7 @@ class Connection:
 def _database(uri: str, root: Path) -> Path | None:
     """File of a SQLite URI."""
     if not uri.startswith("sqlite"):
-        if uri.startswith("file:") or not re.match(r"^[a-z][a-z0-9+]*:|^databricks$", uri):
+        if uri.startswith("file:") or not re.match(r"^[a-z][a-z0-9+]+:|^databricks$", uri):
             raise UsageError(
                 f"tracking.uri: {mask(uri)!r} is a folder, which MLflow keeps no longer",
                 hint="use sqlite:///mlflow.db, a server's http(s):// address, a database, or databricks",
