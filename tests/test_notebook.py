@@ -3,7 +3,9 @@
 import copy
 import pickle
 import xml.etree.ElementTree as ET
+from pathlib import Path
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,6 +14,9 @@ import forecastcore as fc
 from forecastcore.errors import UsageError
 from forecastcore.messages import Leaderboard, RetrainReport
 from forecastcore.notebook import Forecasts, Picture
+from forecastcore.templates import TEMPLATES
+
+NOTEBOOKS = Path(__file__).parents[1] / "examples" / "notebooks"
 
 ORIGIN = pd.Timestamp("2025-03-31", tz="UTC")
 VERSION = {"version": "1", "model": "seasonal-naive"}
@@ -114,3 +119,29 @@ def test_project_reports_and_leaderboard_show_themselves(shown):
     assert isinstance(report.leaderboard, Leaderboard)
     assert "0.9" in report.leaderboard._repr_html_()
     assert RetrainReport.model_validate_json(report.model_dump_json(by_alias=True)) == report
+
+
+# -- the example notebooks
+
+
+def test_every_template_has_its_notebook_executed_and_without_a_fault():
+    for template in TEMPLATES:
+        text = (NOTEBOOKS / f"{template}.ipynb").read_text(encoding="utf-8")
+        cells = nbformat.reads(text, as_version=4)["cells"]
+        outputs = [out for cell in cells if cell["cell_type"] == "code" for out in cell["outputs"]]
+        assert all(cell["execution_count"] for cell in cells if cell["cell_type"] == "code"), template
+        assert not [out for out in outputs if out["output_type"] == "error"]
+        assert "<svg" in outputs[-1]["data"]["text/html"]
+        assert "/tmp" not in text
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_an_example_notebook_runs_from_its_first_cell_to_its_picture(template, tmp_path, monkeypatch):
+    from nbclient import NotebookClient
+
+    monkeypatch.setenv("FORECASTCORE_CACHE", str(tmp_path / "cache"))
+    book = nbformat.read(NOTEBOOKS / f"{template}.ipynb", as_version=4)
+    NotebookClient(book, timeout=1200, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    assert "<svg" in book["cells"][-1]["outputs"][0]["data"]["text/html"]
