@@ -32,7 +32,7 @@ COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generat
 	$(addprefix --no-emit-package ,forecastcore $(notdir $(MEMBERS)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev azurite java browser demo up down test test-slow bench lint format lock clean
+.PHONY: help setup setup-dev azurite java browser demo up down test test-slow bench docs types lint format lock clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
@@ -67,6 +67,13 @@ test-slow: $(DEV) $(AZURITE) java browser ## the tests that take minutes, and th
 bench: $(DEV) ## one table of how fast it is beside the bare libraries; FULL=1 for all sizes (hours)
 	@$(BIN)/python bench/table.py $(if $(FULL),--full)
 
+docs: $(DEV) ## the documentation's pages, in site/; a dead link fails
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --clean
+	@echo "the pages are in site/index.html"
+
+types: $(DEV) ## how much of the public interface a type checker knows, from the built wheel
+	@$(BIN)/python scripts/typed.py
+
 lint: $(DEV) ## ruff, mypy --strict, import contracts
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --check --quiet .
@@ -84,7 +91,7 @@ lock: | $(BASE) ## write requirements/ anew from the pyproject.toml files (UPGRA
 	@echo uv | $(COMPILE) - --no-annotate --constraint requirements/runtime.txt --output-file requirements/uv.txt
 
 clean: ## remove the environment, caches and the demo
-	@rm -rf $(VENV) demo-project dist build .mypy_cache .ruff_cache .import_linter_cache .pytest_cache .hypothesis
+	@rm -rf $(VENV) demo-project dist build site .mypy_cache .ruff_cache .import_linter_cache .pytest_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(AZURITE) $(BROWSER): %/node_modules/.package-lock.json: %/package-lock.json

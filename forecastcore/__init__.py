@@ -16,11 +16,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from forecastcore.notebook import forecasts
     from forecastcore.project import Project
     from forecastcore.runs.backfill import backfill
     from forecastcore.runs.backup import backup, restore
     from forecastcore.runs.monitor import monitor
-    from forecastcore.runs.predict import forecasts, predict
+    from forecastcore.runs.predict import predict
     from forecastcore.runs.retrain import retrain
     from forecastcore.runs.shelves import rollback_vintage
 
@@ -42,7 +43,7 @@ _HOMES = {
     "Project": "forecastcore.project",
     "backfill": "forecastcore.runs.backfill",
     "backup": "forecastcore.runs.backup",
-    "forecasts": "forecastcore.runs.predict",
+    "forecasts": "forecastcore.notebook",
     "monitor": "forecastcore.runs.monitor",
     "predict": "forecastcore.runs.predict",
     "restore": "forecastcore.runs.backup",

@@ -44,7 +44,7 @@ __all__ = [
     "quantile_column",
 ]
 
-hookimpl = pluggy.HookimplMarker("forecastcore")
+hookimpl: pluggy.HookimplMarker = pluggy.HookimplMarker("forecastcore")
 
 T = TypeVar("T")
 
@@ -405,7 +405,7 @@ def per_series(cls: type[T]) -> type[T]:
     which returns an array of shape (steps,), or (steps, 1 + quantiles) with the point forecast first. A series that
     raises is served by the fallback; the others go on.
 
-    Example:
+    Examples:
         >>> from dataclasses import dataclass
         >>> import numpy as np
         >>> @per_series

@@ -69,7 +69,7 @@ class AuditError(DataError):
             "held before publishing: " + "\n".join(told),
             hint="nothing was published; look at the model and the data, or set the limit under audit:",
         )
-        self.findings = tuple(findings)
+        self.findings: tuple[Finding, ...] = tuple(findings)
 
 
 @dataclass(frozen=True, kw_only=True)

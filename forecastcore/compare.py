@@ -291,7 +291,7 @@ def decide(evidence: Evidence, rules: Rules, *, overlap: int = 1) -> Decision:
         overlap: see `gain_interval`.
     """
     guards = _soundness(evidence, rules, overlap=overlap)
-    # A choice among several owes some luck even to the other origins' vote: by simulation, see docs/gate.md.
+    # A choice among several owes some luck even to the other origins' vote: simulated, see docs/explanation/gate.md.
     doubt = (1 - rules.confidence) / (1 + np.log(max(evidence.rivals, 1)) / 2)
     gain, low, high = gain_interval(evidence.champion, evidence.challenger, 1 - doubt, overlap=overlap)
     p = chance(evidence.champion, evidence.challenger, overlap=overlap)

@@ -115,7 +115,7 @@ class ConfigError(ForecastCoreError):
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         super().__init__("\n".join(str(problem) for problem in problems))
-        self.problems = tuple(problems)
+        self.problems: tuple[Problem, ...] = tuple(problems)
 
 
 class DataError(ForecastCoreError):
@@ -136,8 +136,8 @@ class MissingColumnsError(DataError):
             f"{where} has no column {', '.join(map(repr, missing))}",
             hint=f"it has {', '.join(map(repr, columns)) or 'no column'}; name yours under source: or covariates:",
         )
-        self.missing = tuple(missing)
-        self.columns = tuple(columns)
+        self.missing: tuple[str, ...] = tuple(missing)
+        self.columns: tuple[str, ...] = tuple(columns)
         self.where = where
 
 
@@ -159,7 +159,7 @@ class QualityError(DataError):
         super().__init__(f"{check}: {message}{shown}", hint=hint)
         self.check = check
         self.rows = rows
-        self.examples = tuple(examples)
+        self.examples: tuple[str, ...] = tuple(examples)
 
 
 class PluginError(ForecastCoreError):

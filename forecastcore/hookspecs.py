@@ -28,14 +28,14 @@ KINDS = {
     "source": "forecastcore_sources",
 }
 
-hookspec = pluggy.HookspecMarker("forecastcore")
+hookspec: pluggy.HookspecMarker = pluggy.HookspecMarker("forecastcore")
 
 
 @hookspec
 def forecastcore_models() -> Iterable[ModelSpec]:  # type: ignore[empty-body]  # a spec has no body
     """Offer model families.
 
-    Example:
+    Examples:
         >>> from dataclasses import dataclass
         >>> from forecastcore.api import ModelSpec, hookimpl
         >>> @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def forecastcore_models() -> Iterable[ModelSpec]:  # type: ignore[empty-body]  #
 def forecastcore_assumptions() -> Iterable[AssumptionSpec]:  # type: ignore[empty-body]  # a spec has no body
     """Offer assumptions.
 
-    Example:
+    Examples:
         >>> from dataclasses import dataclass
         >>> from forecastcore.api import AssumptionSpec, hookimpl
         >>> @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def forecastcore_assumptions() -> Iterable[AssumptionSpec]:  # type: ignore[empt
 def forecastcore_sinks() -> Iterable[SinkSpec]:  # type: ignore[empty-body]  # a spec has no body
     """Offer sinks.
 
-    Example:
+    Examples:
         >>> from dataclasses import dataclass, field
         >>> import pyarrow as pa
         >>> from forecastcore.api import Published, SinkSpec, hookimpl
@@ -104,7 +104,7 @@ def forecastcore_sinks() -> Iterable[SinkSpec]:  # type: ignore[empty-body]  # a
 def forecastcore_sources() -> Iterable[SourceSpec]:  # type: ignore[empty-body]  # a spec has no body
     """Offer sources.
 
-    Example:
+    Examples:
         >>> from dataclasses import dataclass
         >>> import pyarrow as pa
         >>> from forecastcore.api import SourceSpec, hookimpl
@@ -126,7 +126,7 @@ def forecastcore_sources() -> Iterable[SourceSpec]:  # type: ignore[empty-body] 
 def forecastcore_run_finished(report: RetrainReport | PredictReport) -> None:
     """Be told after every run, failed ones too.
 
-    Example:
+    Examples:
         >>> from forecastcore.api import hookimpl
         >>> @hookimpl
         ... def forecastcore_run_finished(report):
@@ -138,7 +138,7 @@ def forecastcore_run_finished(report: RetrainReport | PredictReport) -> None:
 def forecastcore_promotion_decided(decision: Decision) -> None:
     """Be told after every decision of the gate, held ones too.
 
-    Example:
+    Examples:
         >>> from forecastcore.api import hookimpl
         >>> @hookimpl
         ... def forecastcore_promotion_decided(decision):

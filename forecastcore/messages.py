@@ -6,10 +6,10 @@ Every message has a `schema` such as `forecastcore/retrain/1`. Numbers that are 
 from __future__ import annotations
 
 import math
-from datetime import datetime  # noqa: TC003 - pydantic reads the types at run time
-from typing import Annotated, Any, Literal
+from datetime import datetime
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 __all__ = [
     "AssumptionError",
@@ -19,6 +19,7 @@ __all__ = [
     "Cost",
     "Decision",
     "Guard",
+    "Leaderboard",
     "LeaderboardRow",
     "LedgerEntry",
     "ModelVersion",
@@ -40,6 +41,8 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+#: members of a list that are shown in a notebook
+_SHOWN = 5
 #: a number, or null where it is not finite
 Number = Annotated[float | None, BeforeValidator(_finite)]
 
@@ -47,11 +50,28 @@ Number = Annotated[float | None, BeforeValidator(_finite)]
 class Message(BaseModel):
     """Base of all messages: frozen, closed, JSON."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), populate_by_name=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        frozen=True, extra="forbid", protected_namespaces=(), populate_by_name=True
+    )
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for `json.dumps`, with `schema` and `command` first where they exist."""
         return self.model_dump(mode="json", by_alias=True)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the plain fields; a report's decision, series and leaderboard in words and tables."""
+        from forecastcore.markup import card
+
+        leaderboard = getattr(self, "leaderboard", None)
+        title = " ".join(filter(None, [getattr(self, "project", ""), getattr(self, "command", type(self).__name__)]))
+        parts = [leaderboard._repr_html_()] if isinstance(leaderboard, Leaderboard) and leaderboard else []
+        return card(title, self.facts(), *parts)
+
+    def facts(self) -> dict[str, str]:
+        """The fields that hold something, by name, in a few words each."""
+        told = {name: getattr(self, name) for name in type(self).model_fields if name not in {"schema_", "leaderboard"}}
+        facts = {name.replace("_", " "): _in_words(value) for name, value in told.items()}
+        return {name: text for name, text in facts.items() if text and name not in {"project", "command"}}
 
 
 class Cost(Message):
@@ -146,6 +166,45 @@ class LeaderboardRow(Message):
     coverage_by_step: dict[str, Number] = Field(default_factory=dict)
     seconds: Number = None
     premium: Number = None
+
+
+class Leaderboard(tuple[LeaderboardRow, ...]):
+    """Candidates, best first; a notebook shows them as a table."""
+
+    __slots__ = ()
+
+    def _repr_html_(self) -> str:
+        from forecastcore.markup import table
+
+        errors = ("mase", "rmsse", "wql", "bias", "coverage", "skill", "seconds")
+        rows = [[row.name, row.status, *(_in_words(getattr(row, name)) for name in errors), row.reason] for row in self]
+        return table("Leaderboard", ["candidate", "status", *errors, "reason"], rows, numeric=range(2, 2 + len(errors)))
+
+
+def _in_words(value: object) -> str:
+    """A field in a few words; empty where it has none."""
+    match value:
+        case None:
+            text = ""
+        case Decision():
+            text = f"{value.verdict}: {value.reason}"
+        case Message():
+            text = ", ".join(f"{inner} {name}" for name, inner in value.facts().items())
+        case float():
+            text = f"{value:.4g}"
+        case datetime():
+            text = f"{value:%Y-%m-%d %H:%M %Z}"
+        case dict():
+            text = ", ".join(f"{_in_words(inner)} {name}" for name, inner in value.items())
+        case tuple():
+            text = "; ".join(filter(None, map(_in_words, value[:_SHOWN]))) + ("; …" if len(value) > _SHOWN else "")
+        case _:
+            text = str(value)
+    return text
+
+
+#: candidates of a report, as pydantic keeps them
+_Candidates = Annotated[tuple[LeaderboardRow, ...], AfterValidator(Leaderboard)]
 
 
 class VersionRef(Message):
@@ -282,7 +341,7 @@ class RetrainReport(Message):
     run_id: str
     as_of: datetime
     folds: int
-    leaderboard: tuple[LeaderboardRow, ...]
+    leaderboard: _Candidates
     challenger: VersionRef | None
     champion_before: VersionRef | None
     champion_after: VersionRef | None
@@ -305,7 +364,7 @@ class BacktestReport(Message):
     project: str
     as_of: datetime
     folds: int
-    leaderboard: tuple[LeaderboardRow, ...]
+    leaderboard: _Candidates
     assumption_errors: tuple[AssumptionError, ...] = ()
     series: SeriesCount
     quality: dict[str, int] = Field(default_factory=dict)

@@ -187,14 +187,33 @@ class Project:
         self._recipe = dict(recipe or {})
         self._resolvers = dict(resolvers or {})
         self.config = config
-        self.path = reading.path
-        self.root = reading.path.parent
+        self.path: Path = reading.path
+        self.root: Path = reading.path.parent
         self.host = host
 
     def __repr__(self) -> str:
         c = self.config
         way = f"{c.source.type} → {len(self.candidates())} candidates → {', '.join(sink.type for sink in c.sinks)}"
         return f"<Project {c.name}: {way}; {c.horizon} steps of {c.frequency}; {self.path}>"
+
+    def _repr_html_(self) -> str:
+        from forecastcore.markup import card
+
+        c = self.config
+        covariates = {name: one.assume or "known ahead" for name, one in c.covariates.items()}
+        return card(
+            c.name,
+            {
+                "source": c.source.type,
+                "forecast": f"{c.horizon} steps of {c.frequency}",
+                "covariates": ", ".join(f"{name} ({future})" for name, future in covariates.items()),
+                "candidates": ", ".join(candidate.name for candidate in self.candidates()),
+                "scenarios": ", ".join(("base", *c.scenarios)),
+                "sinks": ", ".join(sink.type for sink in c.sinks),
+                "engine": c.engine.type,
+                "file": str(self.path),
+            },
+        )
 
     @classmethod
     def load(

@@ -74,7 +74,7 @@ def test_a_challenger_five_percent_better_is_mostly_promoted(candidates, least):
 def test_two_hundred_equal_models_and_two_hundred_better_ones(candidates, least):
     equal = promoted(ALL, candidates=candidates)
     better = promoted(ALL, candidates=candidates, better=0.05)
-    print(f"seeds {ALL}, {candidates} candidates: promoted {equal:.1%} of equal, {better:.1%} of 5 % better ones")  # noqa: T201 - the figures of docs/gate.md
+    print(f"seeds {ALL}, {candidates} candidates: promoted {equal:.1%} of equal, {better:.1%} of 5 % better ones")  # noqa: T201 - the figures of docs/explanation/gate.md
     assert equal <= 0.07
     assert better >= least
 

@@ -4,7 +4,7 @@
   as a copy of the demo project (two districts of it).
 - `python`: runs in that folder; the blocks of one page share their names.
 - `yaml`: a project file, or a part of one, that the demo's project file is valid with.
-- `json`, `toml`: parsed. `text`, `mermaid`: left alone.
+- `json`, `toml`: parsed. `text`, `math`: left alone.
 
 An HTML comment right before a block changes that: `<!-- not run: reason -->` skips it, `<!-- file: name -->` writes
 it into the folder of the page for the blocks that follow.
@@ -19,6 +19,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+import time
 import tomllib
 import types
 from dataclasses import dataclass
@@ -34,21 +35,28 @@ from forecastcore.errors import ForecastCoreError
 
 ROOT = Path(__file__).parents[1]
 DEMO = Path(forecastcore.demo.__file__).parent / "project"
-PAGES = [ROOT / "README.md", *sorted(ROOT.glob("docs/**/*.md")), *sorted(ROOT.glob("plugins/*/README.md"))]
+#: the tutorial's pages are one story, told to a fresh clone further down
+PAGES = [
+    ROOT / "README.md",
+    *sorted(page for page in ROOT.glob("docs/**/*.md") if page.parent.name != "tutorial"),
+    *sorted(ROOT.glob("plugins/*/README.md")),
+]
 #: pages of many commands, each a process of its own; what they show has tests elsewhere too
 SLOW = {
     f"docs/{name}.md"
     for name in (
-        "assumptions",
-        "backup",
-        "databricks",
-        "delivery",
-        "ensembles-and-search",
-        "first-project",
-        "how-it-works",
-        "operations",
-        "plugins",
-        "table",
+        "explanation/how-it-works",
+        "how-to/assumptions",
+        "how-to/backup",
+        "how-to/databricks",
+        "how-to/delivery",
+        "how-to/ensembles-and-search",
+        "how-to/notebooks",
+        "how-to/operations",
+        "how-to/plugins",
+        "how-to/start-from-a-template",
+        "how-to/upgrade",
+        "reference/table",
     )
 }
 FENCE = re.compile(r"^(?P<indent> *)(?P<fence>```+|~~~+) *(?P<language>[\w-]*)[^`]*$")
@@ -101,7 +109,7 @@ class Page:
             target.write_text(block.code)
         if block.kind != "not run":
             checks = {"bash": self.bash, "python": self.python, "yaml": self.yaml, "json": self.json, "toml": self.toml}
-            checks |= dict.fromkeys(("text", "mermaid"), self.leave)
+            checks |= dict.fromkeys(("text", "math"), self.leave)
             assert block.language in checks, f"{block.place}: `{block.language}` is none of {', '.join(checks)}"
             checks[block.language](block)
 
@@ -184,6 +192,40 @@ def _page(path):
 def test_every_block_of_a_page_works(path, page):
     for block in blocks_of(path.read_text(), str(path.relative_to(ROOT))):
         page.run(block)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(2400)
+def test_a_newcomer_types_the_tutorial_into_a_fresh_clone_word_for_word(tmp_path):
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
+    ours = {"VIRTUAL_ENV", "VENV", "MAKEFLAGS", "PYTHONPATH", "UV_CACHE_DIR"}
+    environment = {name: value for name, value in os.environ.items() if name not in ours and "PREFECT" not in name}
+    environment |= {"FORECASTCORE_CACHE": str(tmp_path / "cache"), "PYTHONDONTWRITEBYTECODE": "1"}
+    ran, started = [], time.monotonic()
+    for path in sorted((clone / "docs" / "tutorial").glob("[1-9]-*.md")):
+        for block in blocks_of(path.read_text(), path.name):
+            if block.kind == "file":
+                target = clone / block.text
+                target.parent.mkdir(parents=True, exist_ok=True)
+                target.write_text(block.code)
+            elif not block.kind and block.language in {"bash", "python"}:
+                python = [str(clone / ".venv/bin/python"), "-W", "error::DeprecationWarning:__main__", "-c"]
+                typed = ["bash", "-euo", "pipefail", "-c"] if block.language == "bash" else python
+                done = subprocess.run(
+                    [*typed, block.code],
+                    cwd=clone,
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    capture_output=True,
+                    text=True,
+                    check=False,
+                )
+                assert done.returncode == 0, f"{block.place}: {block.code}\n{done.stdout}\n{done.stderr}"
+                assert "Traceback" not in done.stderr, f"{block.place}: {done.stderr}"
+                ran.append(block.place)
+    assert len(ran) >= 15
+    print(f"the tutorial took {(time.monotonic() - started) / 60:.1f} minutes of this machine")  # noqa: T201
 
 
 def module_name(path):

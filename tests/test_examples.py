@@ -28,7 +28,7 @@ def load(folder, *overrides, plugin=EXAMPLE):
     return fc.Project.load(folder, overrides=("engine.workers=0", "backtest.folds=2", *overrides), plugins=[plugin])
 
 
-@pytest.mark.parametrize(("example", "page"), [(EXAMPLE, "README.md"), (DART, "docs/plugins.md")])
+@pytest.mark.parametrize(("example", "page"), [(EXAMPLE, "README.md"), (DART, "docs/how-to/plugins.md")])
 def test_a_page_shows_the_example_as_it_is(example, page):
     text = example.read_text()
     assert text in (ROOT / page).read_text()

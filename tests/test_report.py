@@ -9,6 +9,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from forecastcore import markup
 from forecastcore.errors import UsageError
 from forecastcore.frames import History
 from forecastcore.messages import (
@@ -24,7 +25,7 @@ from forecastcore.messages import (
     VersionRef,
 )
 from forecastcore.project import Project
-from forecastcore.report import charts, markup, views, words, write_page
+from forecastcore.report import charts, views, words, write_page
 from forecastcore.timegrid import TimeGrid
 
 ORIGIN = pd.Timestamp("2024-03-20T22:00Z")

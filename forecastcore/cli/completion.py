@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import sys
+from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING
+
+from forecastcore import known
 
 if TYPE_CHECKING:
     import argparse
@@ -48,8 +52,22 @@ Register-ArgumentCompleter -Native -CommandName forecastcore -ScriptBlock {
     }
 }
 """
+_FILE = "forecast.yaml"
 #: what each shell reads once, such as `eval "$(forecastcore completion bash)"`
 SCRIPTS = {"bash": _BASH, "zsh": _ZSH, "fish": _FISH, "powershell": _POWERSHELL}
+
+
+_ALIASES = ("challenger", "champion", "previous")
+#: what stands for a name of the project in the help -> its kind, and the names that every project has
+_NAMES = {
+    "V": ("versions", _ALIASES),
+    "A": ("versions", _ALIASES),
+    "B": ("versions", _ALIASES),
+    "WHICH": ("versions", _ALIASES[:2]),
+    "RUN": ("runs", ("latest", "previous")),
+    "NAME": ("scenarios", ("base",)),
+    "KEY": ("series", ()),
+}
 
 
 def answer(parser: argparse.ArgumentParser, words: Sequence[str]) -> int:
@@ -66,6 +84,7 @@ def candidates(parser: argparse.ArgumentParser, words: Sequence[str]) -> list[st
         words: those typed after the command's name; the last is not finished and may be empty.
     """
     *before, begun = words or [""]
+    file = _project_file(before)
     expected: argparse.Action | None = None
     given = 0
     for word in before:
@@ -79,7 +98,7 @@ def candidates(parser: argparse.ArgumentParser, words: Sequence[str]) -> list[st
             place = next(iter(_positional(parser)[given:]), None)
             below = place.choices.get(word) if place is not None and isinstance(place.choices, dict) else None
             parser, given = (below, 0) if below is not None else (parser, given + 1)
-    return sorted(text for text in _fitting(parser, expected, given, begun) if text.startswith(begun))
+    return sorted(text for text in _fitting(parser, expected, given, begun, file) if text.startswith(begun))
 
 
 def _actions(parser: argparse.ArgumentParser) -> list[argparse.Action]:
@@ -90,13 +109,34 @@ def _positional(parser: argparse.ArgumentParser) -> list[argparse.Action]:
     return [action for action in _actions(parser) if not action.option_strings]
 
 
+def _project_file(words: Sequence[str]) -> Path:
+    """The project that the line is about: the one it names, else the one here or above."""
+    for option, value in pairwise(words):
+        if option in {"-p", "--project"}:
+            named = Path(value)
+            return named / _FILE if named.is_dir() else named
+    here = Path.cwd()
+    return next((folder / _FILE for folder in (here, *here.parents) if (folder / _FILE).is_file()), here / _FILE)
+
+
+def _values(action: argparse.Action, file: Path) -> list[str]:
+    """What an argument may be: its choices, or names of the project that runs have come across."""
+    if action.choices:
+        return list(map(str, action.choices))
+    # `plugins new NAME` and the like ask for a name that is not there yet.
+    if action.metavar not in _NAMES or (action.metavar == "NAME" and action.dest != "scenario"):
+        return []
+    kind, always = _NAMES[str(action.metavar)]
+    return list({*always, *known.recall(file, kind)})
+
+
 def _fitting(
-    parser: argparse.ArgumentParser, expected: argparse.Action | None, given: int, begun: str
+    parser: argparse.ArgumentParser, expected: argparse.Action | None, given: int, begun: str, file: Path
 ) -> Iterator[str]:
     if expected:
-        yield from map(str, expected.choices or ())
+        yield from _values(expected, file)
     elif begun.startswith("-"):
         yield from (text for action in _actions(parser) for text in action.option_strings)
     else:
         for place in _positional(parser)[given : given + 1]:
-            yield from map(str, place.choices or ())
+            yield from _values(place, file)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, model_validator
@@ -134,7 +134,7 @@ Count = Annotated[Int, Field(ge=1, le=1_000_000)]
 class Config(BaseModel):
     """Base of all sections: frozen and closed."""
 
-    model_config = ConfigDict(
+    model_config: ClassVar[ConfigDict] = ConfigDict(
         frozen=True, extra="forbid", protected_namespaces=(), use_attribute_docstrings=True, validate_default=False
     )
 
@@ -447,7 +447,7 @@ class ProjectConfig(Config):
     audit: AuditConfig = Field(default_factory=AuditConfig)
     """What holds a vintage back before it is published."""
     report: Text | None = None
-    """File to draw each forecast into, such as out/report.html: one page for people, which MLflow gets too; none is drawn
+    """File to draw each forecast into, such as out/report.html: one page for people, for MLflow too; none is drawn
     where it is left out."""
     keep: KeepConfig = Field(default_factory=KeepConfig)
     """How long vintages stay in the sinks; for ever where it is left out."""

@@ -32,7 +32,8 @@ class Fault(Exception):  # noqa: N818 - reads as what it is
 
     def __init__(self, detail: str, mend: str) -> None:
         super().__init__(detail)
-        self.detail, self.mend = detail, mend
+        self.detail: str = detail
+        self.mend: str = mend
 
 
 class Skip(Exception):  # noqa: N818 - reads as what it is

@@ -164,7 +164,7 @@ class Host:
             "files": [str(path) for path in files],
             "texts": dict(texts or {}),
         }
-        self.texts = dict(texts or {})
+        self.texts: dict[str, str] = dict(texts or {})
         self._manager = _manager()
         self._offers: tuple[Offer, ...] = ()
 

@@ -152,7 +152,7 @@ def _time_axis(axes: Axes, view: View, timezone: str) -> None:
 
 def _slim(svg: str, label: str) -> str:
     """Only the drawing: ids that clash, fonts, metadata and needless digits go; colours become the page's."""
-    from forecastcore.report.markup import el
+    from forecastcore.markup import el
 
     body = svg[svg.index("<g id=") : svg.rindex("</svg>")]
     body = re.sub(r"<defs>\s*<style.*?</defs>", "", body, flags=re.DOTALL).replace("xlink:href", "href")

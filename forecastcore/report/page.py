@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from forecastcore import __version__
 from forecastcore.errors import UsageError
+from forecastcore.markup import Html, el, join
 from forecastcore.report import pictures, tables, words
 from forecastcore.report.charts import need_matplotlib
-from forecastcore.report.markup import Html, el, join
 from forecastcore.report.views import levels_of, made_by, nominal, views_of, vintages_of
 from forecastcore.report.words import Clock
 

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from forecastcore.markup import Html, badge, el, join, table
 from forecastcore.report import words
 from forecastcore.report.charts import SCENARIO_STYLES, draw
-from forecastcore.report.markup import Html, badge, el, join, table
 from forecastcore.report.views import View, Vintage, chosen, levels_of, made_by, mean, nominal, views_of
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from forecastcore.markup import Html, badge, el, join, table
 from forecastcore.report import words
-from forecastcore.report.markup import Html, badge, el, join, table
 from forecastcore.report.views import mean
 
 if TYPE_CHECKING:

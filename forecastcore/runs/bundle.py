@@ -52,7 +52,7 @@ def bundle(project: Project, folder: Path | None = None) -> dict[str, Any]:
 
     config, root = project.config, folder or project.root / "bundle"
     if config.engine.type != "databricks":
-        hint = "write engine: {type: databricks, …}; docs/databricks.md has the settings"
+        hint = "write engine: {type: databricks, …}; docs/how-to/databricks.md has the settings"
         raise UsageError(f"engine.type is {config.engine.type}: a bundle is for Databricks", hint=hint)
     if (root / _FILE).exists() and not (root / _FILE).read_text(encoding="utf-8").startswith(_MARK):
         hint = "name another folder; this one's file was not made by forecastcore bundle"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from forecastcore import runtime
+from forecastcore import known, runtime
 from forecastcore.api import quantile_column
 from forecastcore.audit import AuditError, Expected, audit, past_of
 from forecastcore.errors import ForecastCoreError, SinkError, UsageError
@@ -125,6 +125,13 @@ def predict(
             report = report.model_copy(update={"page": str(page)})
             tracked.file(page)
     retain(project)
+    known.remember(
+        project.path,
+        series=map(str, history.ids),
+        runs=(report.run_key[:8], report.run_id),
+        versions=(version.version,),
+        scenarios=("base", *project.config.scenarios),
+    )
     project.host.notify("forecastcore_run_finished", report=report)
     if published and all(p.error for p in published):
         raise SinkError("; ".join(f"{p.sink} {p.location}: {p.error}" for p in published))

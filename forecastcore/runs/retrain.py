@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from forecastcore import __version__, runtime
+from forecastcore import __version__, known, runtime
 from forecastcore.backtest import fold_origins
 from forecastcore.intervals import calibrate
 from forecastcore.messages import RetrainReport, VersionRef
@@ -123,6 +123,12 @@ def retrain(
         tracked.json("report.json", report.to_json())
         tracked.json("decision.json", decision.to_json())
         tracked.tags({"forecastcore.verdict": decision.verdict, "forecastcore.reason": decision.reason})
+    known.remember(
+        project.path,
+        series=map(str, history.ids),
+        versions=[ref.version for ref in (report.challenger, report.champion_before) if ref],
+        scenarios=("base", *project.config.scenarios),
+    )
     project.host.notify("forecastcore_promotion_decided", decision=decision)
     project.host.notify("forecastcore_run_finished", report=report)
     return report

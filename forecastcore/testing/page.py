@@ -1,4 +1,4 @@
-"""The documentation page of the conformance suite: `python -m forecastcore.testing.page > docs/conformance.md`."""
+"""The documentation page of the conformance suite: `make docs` asks for it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ _HEAD = """\
 # Conformance
 
 What a plugin has to keep to, as checks. `forecastcore plugins check NAME` runs them, `forecastcore.testing.check(spec)`
-does in Python, and `forecastcore.testing.conformance(spec)` makes a pytest test of them: see [Plugins](plugins.md).
+does in Python, and `forecastcore.testing.conformance(spec)` makes a pytest test of them: see
+[Write a plugin](../how-to/plugins.md).
 
 The suite calls the plugin's own object. In a run the host would serve a series by its fallback where a model fails;
 here nobody does. Each check changes one thing and compares. A fault is told once, by the check that names it: checks

@@ -77,7 +77,7 @@ class SinkTrial:
     quick: bool = False
 
     def __post_init__(self) -> None:
-        self.given = dict(self.params)
+        self.given: dict[str, Any] = dict(self.params)
         self.params = self.parameters_for(self.folder)
 
     def parameters_for(self, folder: Path) -> dict[str, Any]:

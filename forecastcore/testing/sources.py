@@ -69,7 +69,7 @@ class SourceTrial:
                 " SourceSpec(…, example=function of (folder, table) that writes it and returns Example(params=…))"
             )
             raise ForecastCoreError(msg)
-        self.given = dict(self.params)
+        self.given: dict[str, Any] = dict(self.params)
         self.params = {**self.spec.example(self.folder, sample_table()).params, **self.given}
 
     def make(self) -> Any:

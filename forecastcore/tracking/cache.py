@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from pydantic import ValidationError
 
+from forecastcore import known
 from forecastcore.errors import StateError
 from forecastcore.messages import ModelVersion
 
@@ -45,10 +46,7 @@ class ModelCache:
     @property
     def root(self) -> Path:
         """The cache's folder: `FORECASTCORE_CACHE`, else the user's own."""
-        import platformdirs
-
-        named = os.environ.get("FORECASTCORE_CACHE")
-        return Path(named) if named else platformdirs.user_cache_path("forecastcore", appauthor=False)
+        return known.cache_folder()
 
     def get(self, digest: str) -> Path | None:
         """The folder of a digest; None where it is not there or is not what it should be."""

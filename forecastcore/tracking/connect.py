@@ -90,9 +90,9 @@ class Connection:
     """
 
     def __init__(self, uri: str, root: Path) -> None:
-        self.database = _database(uri, root)
-        self.uri = f"sqlite:///{self.database.as_posix()}" if self.database else uri
-        self.shown = mask(self.uri.partition("?")[0])
+        self.database: Path | None = _database(uri, root)
+        self.uri: str = f"sqlite:///{self.database.as_posix()}" if self.database else uri
+        self.shown: str = mask(self.uri.partition("?")[0])
         self._down: tuple[float, TrackingError] | None = None
 
     @property
@@ -181,7 +181,7 @@ class Connection:
 def _database(uri: str, root: Path) -> Path | None:
     """File of a SQLite URI."""
     if not uri.startswith("sqlite"):
-        if uri.startswith("file:") or not re.match(r"^[a-z][a-z0-9+]*:|^databricks$", uri):
+        if uri.startswith("file:") or not re.match(r"^[a-z][a-z0-9+]+:|^databricks$", uri):
             raise UsageError(
                 f"tracking.uri: {mask(uri)!r} is a folder, which MLflow keeps no longer",
                 hint="use sqlite:///mlflow.db, a server's http(s):// address, a database, or databricks",

@@ -17,7 +17,7 @@ class ServedModel(PythonModel):
         """Read the packed model; its digests are checked by `Package.load`."""
         from forecastcore.package import Package
 
-        self.package = Package.load(Path(context.artifacts["model"]))
+        self.package: Package = Package.load(Path(context.artifacts["model"]))
 
     def predict(
         self, context: PythonModelContext, model_input: pd.DataFrame, params: dict[str, Any] | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from forecastcore.errors import UsageError
@@ -23,6 +23,9 @@ _READ = {"source", "covariates", "assumptions", "scenarios"}
 _SHARED = ("/Volumes/", "/Workspace/", "/dbfs/")
 _LARGEST = 500_000_000
 
+#: longer than any path
+_LONGEST = 1000
+
 
 def belongings(config: ProjectConfig, root: Path) -> dict[str, Path]:
     """The files below the project's folder that its file names as inputs, by their relative path.
@@ -35,14 +38,18 @@ def belongings(config: ProjectConfig, root: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
     for text in _texts(config.model_dump(mode="json", include=_READ)):
         place = root / text
-        inside = "\0" not in text and not Path(text).is_absolute() and ".." not in Path(text).parts
-        if inside and len(text) < 1000 and place.is_file():  # noqa: PLR2004 - longer than any path
+        if "\0" not in text and lies_inside(Path(text)) and len(text) < _LONGEST and place.is_file():
             found[Path(text).as_posix()] = place
     for name, place in found.items():
         if place.stat().st_size > _LARGEST:
             hint = "keep it in a volume or a table, and name that under source:"
             raise UsageError(f"{name} is too large to be sent to Databricks with each change of it", hint=hint)
     return found
+
+
+def lies_inside(path: PurePath) -> bool:
+    """Whether a path, joined to a folder, stays below it; a drive or a root of Windows leads elsewhere too."""
+    return not path.anchor and ".." not in path.parts
 
 
 def _texts(value: Any) -> Iterator[str]:

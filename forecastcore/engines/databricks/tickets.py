@@ -71,7 +71,7 @@ class Tickets:
     """The tickets of one project, a file each."""
 
     def __init__(self, root: Path) -> None:
-        self.folder = root.joinpath(*_FOLDER)
+        self.folder: Path = root.joinpath(*_FOLDER)
 
     def _file(self, key: str) -> Path:
         return self.folder / f"{key}.json"

@@ -56,7 +56,8 @@ class Refused(Exception):  # noqa: N818 - reads as what it is
 
     def __init__(self, words: str, code: str, fault: str) -> None:
         super().__init__(words)
-        self.code, self.fault = code, fault
+        self.code: str = code
+        self.fault: str = fault
 
 
 class _Once:
@@ -117,8 +118,8 @@ class Workspace:
         """
         self._profile, self._request = profile, request
         self._client = self._connect()
-        self.host = str(self._client.config.host).rstrip("/")
-        self.user = self._whoami(pause)
+        self.host: str = str(self._client.config.host).rstrip("/")
+        self.user: str = self._whoami(pause)
 
     def _connect(self) -> Any:
         try:

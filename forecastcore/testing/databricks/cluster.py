@@ -54,7 +54,8 @@ class Cluster:
     """
 
     def __init__(self, folder: Path, volumes: Path) -> None:
-        self.folder, self.volumes = folder, volumes
+        self.folder: Path = folder
+        self.volumes: Path = volumes
         self.environment: dict[str, str] = {}
 
     def __call__(self, run: Run) -> None:

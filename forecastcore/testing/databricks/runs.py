@@ -29,7 +29,9 @@ class ApiError(Exception):
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
-        self.status, self.code, self.message = status, code, message
+        self.status: int = status
+        self.code: str = code
+        self.message: str = message
 
 
 class Ended(Exception):  # noqa: N818 - names the event
@@ -53,7 +55,11 @@ class Ended(Exception):  # noqa: N818 - names the event
         trace: str = "",
     ) -> None:
         super().__init__(error or result)
-        self.result, self.life, self.code, self.error, self.trace = result, life, code, error, trace
+        self.result: str = result
+        self.life: str = life
+        self.code: str = code
+        self.error: str = error
+        self.trace: str = trace
 
 
 @dataclass
@@ -170,7 +176,7 @@ class Runs:
         self.program = program
         self.semantics: TokenSemantics = "any"
         self.slots: int | None = None
-        self.most_live = 0
+        self.most_live: int = 0
         self._all: dict[int, Run] = {}
         self._tokens: dict[str, int] = {}
         self._numbers = itertools.count(1001, 1000)

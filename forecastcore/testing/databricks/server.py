@@ -95,24 +95,24 @@ class FakeWorkspace:
             seed: of the faults.
             environments: where virtual environments are kept; share it between workspaces to make each once.
         """
-        self.folder = folder.absolute()
-        self.volumes = self.folder / "Volumes"
+        self.folder: Path = folder.absolute()
+        self.volumes: Path = self.folder / "Volumes"
         self.volumes.mkdir(parents=True, exist_ok=True)
-        self.cluster = Cluster((environments or folder / "environments").absolute(), self.volumes)
-        self.runs = Runs(self.cluster)
-        self.faults = Faults(seed)
+        self.cluster: Cluster = Cluster((environments or folder / "environments").absolute(), self.volumes)
+        self.runs: Runs = Runs(self.cluster)
+        self.faults: Faults = Faults(seed)
         self.requests: list[Request] = []
-        self.token = f"dapi-{secrets.token_hex(8)}"
-        self.client = ("fake-client", secrets.token_hex(8))
+        self.token: str = f"dapi-{secrets.token_hex(8)}"
+        self.client: tuple[str, str] = ("fake-client", secrets.token_hex(8))
         self.user = "someone@example.com"
         self.lifetime = 3600
         self.stale_first_read = False
-        self.spark_versions = ("16.4.x-scala2.12", "17.3.x-scala2.13")
+        self.spark_versions: tuple[str, ...] = ("16.4.x-scala2.12", "17.3.x-scala2.13")
         self._issued: set[str] = set()
         self._fresh: set[str] = set()
         self._jobs: dict[int, dict[str, Any]] = {}
         self._server = _Server(self)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
+        self.url: str = f"http://127.0.0.1:{self._server.server_port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
 
     def __enter__(self) -> Self:

@@ -7,9 +7,9 @@ import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["Html", "badge", "el", "join", "table"]
+__all__ = ["Html", "badge", "card", "el", "join", "table"]
 
 _VOID = {"br", "meta"}
 #: control characters and lone surrogates, which no file may hold, and those that turn the direction of what follows
@@ -96,3 +96,19 @@ def badge(status: str, word: str = "") -> Html:
         f" {word or status}",
         class_=f"badge {status}" if sign else "badge",
     )
+
+
+def card(title: str, facts: Mapping[str, object], *parts: object) -> Html:
+    """What a notebook shows of an object: a title, facts in two columns, then what else there is.
+
+    Args:
+        title: in bold.
+        facts: by name; those that are None or empty are left out.
+        parts: `Html` below.
+    """
+    rows = [
+        el("tr", el("th", name, scope="row", style="text-align:left"), el("td", value, style="text-align:left"))
+        for name, value in facts.items()
+        if value is not None and value != ""
+    ]
+    return el("div", el("p", el("b", title)), el("table", el("tbody", *rows)) if rows else None, *parts)
