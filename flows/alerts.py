@@ -167,7 +167,10 @@ def deploy(tag: str = TAG, patience: timedelta | None = None) -> Deployed:
         patience = patience or UNHEARD * timedelta(seconds=max(map(_heartbeat, deployments)))
         there = _automations(client, tag)
         channels = _channels(client, tag, saved, there)
-        made = [rule.name for rule in rules(channels, patience, tag) if _written(client, rule, there)]
+        wanted = rules(channels, patience, tag)
+        made = [rule.name for rule in wanted if _written(client, rule, there)]
+        for name in there.keys() - {rule.name for rule in wanted}:  # of an older version, or of channels that are gone
+            _delete(client, there[name])
         if made:
             time.sleep(_SETTLED)
         armed = [one for one in deployments if made or not _has_ended(client, one)]
@@ -227,9 +230,8 @@ def remove(tag: str = TAG) -> tuple[str, ...]:
     gone = []
     with _server() as client:
         for found in _automations(client, tag).values():
-            for automation in found:
-                client.delete_automation(automation.id)
-                gone.append(automation.name)
+            _delete(client, found)
+            gone += [one.name for one in found]
         for kind in CHANNELS:
             document = _block(client, kind.slug, f"{tag}-{kind.name}")
             if document is not None:
@@ -340,8 +342,7 @@ def _name(client: SyncPrefectClient, block_id: UUID) -> str:
 def _written(client: SyncPrefectClient, rule: AutomationCore, there: dict[str, list[Automation]]) -> bool:
     """Write an automation unless it is there; one that somebody has paused stays paused, a second one goes."""
     found = there.get(rule.name, [])
-    for more in found[1:]:
-        client.delete_automation(more.id)
+    _delete(client, found[1:])
     if not found:
         client.create_automation(rule)
         return True
@@ -350,6 +351,11 @@ def _written(client: SyncPrefectClient, rule: AutomationCore, there: dict[str, l
         return False
     client.update_automation(found[0].id, wanted)
     return True
+
+
+def _delete(client: SyncPrefectClient, automations: Sequence[Automation]) -> None:
+    for one in automations:
+        client.delete_automation(one.id)
 
 
 def _armed(deployment: DeploymentResponse, tag: str) -> Event:

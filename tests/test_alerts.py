@@ -283,8 +283,11 @@ def test_remove_takes_away_what_deploy_made(server, hook):
 def test_without_a_channel_dead_runs_are_ended_and_it_says_that_nobody_is_told(server, hook, monkeypatch, capsys):
     import alerts
 
-    alerts.remove()
     Deployment(server, "unheard")
+    alerts.deploy()
+    with server.client() as client:
+        (block,) = client.request("POST", "/block_documents/filter", json={}).json()
+        client.delete_block_document(block["id"])
     monkeypatch.delenv("FORECASTCORE_ALERT_WEBHOOK")
     assert alerts._main(["deploy"]) == 0
     told = capsys.readouterr().out
@@ -295,6 +298,7 @@ def test_without_a_channel_dead_runs_are_ended_and_it_says_that_nobody_is_told(s
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:'imghdr' is deprecated:DeprecationWarning")  # Apprise, on Python 3.11 and 3.12
 def test_four_channels_get_one_alert_and_one_recovery_of_a_hundred_bad_runs(server, hook, posts, mails, monkeypatch):
     import alerts
 
@@ -352,7 +356,7 @@ from prefect import flow
 from prefect.states import Completed
 
 @flow(name="sleeper", persist_result=False)
-def sleeper(seconds: int):
+def sleeper(seconds: int, project: str):
     Path(f"{seconds}.pid").write_text(str(os.getpid()))
     until = time.monotonic() + seconds
     while time.monotonic() < until:
@@ -397,8 +401,6 @@ def test_a_run_whose_machine_dies_is_crashed_and_told_and_a_busy_one_is_left_alo
         assert "nothing is written twice" in alert["text"]
         until(lambda: read(lives).is_final(), 240)
         assert (read(lives).name, read(lives).message) == ("Degraded", "alive")
-        time.sleep(100)
-        assert read(lives).name == "Degraded"
     finally:
         for left in (process.pid, *(int(file.read_text()) for file in tmp_path.glob("*.pid"))):
             with contextlib.suppress(ProcessLookupError):

@@ -368,7 +368,7 @@ def test_prefect_yaml_deploys_all_flows_to_run_from_this_clone_one_at_a_time(dep
         assert one.pull_steps == [{"prefect.deployments.steps.set_working_directory": {"directory": str(ROOT)}}]
         assert one.work_pool_name == "local-pool"
         assert one.global_concurrency_limit.limit == 1
-        assert one.job_variables == {"env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}}
+        assert one.job_variables == {"env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30", "FORECASTCORE_ENVIRONMENT": ""}}
         more = {"fix": True} if name == "reconcile" else {}
         assert one.parameters == {"project": "demo-project/forecast.yaml", **more}
 
@@ -435,6 +435,20 @@ def test_schedules_keep_to_the_local_clock_through_two_years_of_clock_changes(de
         assert {(moment.hour, moment.minute) for moment in local} == {(hours[name], 0)}
         gaps = {(b.date() - a.date()).days for a, b in itertools.pairwise(local)}
         assert gaps == {days[name]}
+
+
+@pytest.mark.slow
+def test_an_environment_is_what_a_variable_of_its_server_says(server, deployed):
+    from prefect.variables import Variable
+
+    Variable.set("forecastcore_environment", "staging", _sync=True)
+    try:
+        server.prefect("deploy", "--name", "predict")
+        with server.client() as client:
+            (one,) = [one for one in client.read_deployments() if one.name == "predict"]
+        assert one.job_variables["env"]["FORECASTCORE_ENVIRONMENT"] == "staging"
+    finally:
+        Variable.unset("forecastcore_environment", _sync=True)
 
 
 @pytest.mark.slow
