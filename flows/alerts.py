@@ -91,7 +91,7 @@ CHANNELS: Final = (
         "FORECASTCORE_ALERT_TEAMS",
         _TEAMS,
         "the address of a Teams workflow, https://HOST/workflows/ID/triggers/manual/paths/invoke?…",
-        lambda url: MicrosoftTeamsWebhook(url=SecretStr(url)),
+        lambda url: MicrosoftTeamsWebhook(url=SecretStr(url), include_image=False),
     ),
     Kind(
         "slack",

@@ -357,7 +357,7 @@ from prefect.states import Completed
 
 @flow(name="sleeper", persist_result=False)
 def sleeper(seconds: int, project: str):
-    Path(f"{seconds}.pid").write_text(str(os.getpid()))
+    (Path("FOLDER") / f"{seconds}.pid").write_text(str(os.getpid()))
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         sum(range(10**8))  # nothing else of this process runs meanwhile
@@ -369,11 +369,11 @@ def sleeper(seconds: int, project: str):
 def test_a_run_whose_machine_dies_is_crashed_and_told_and_a_busy_one_is_left_alone(server, hook, tmp_path):
     import alerts
 
-    (tmp_path / "sleeper.py").write_text(SLEEPER)
+    (tmp_path / "sleeper.py").write_text(SLEEPER.replace("FOLDER", str(tmp_path)))
     one = Deployment(server, "sleeps", flow="sleeper", entrypoint="sleeper.py:sleeper", path=str(tmp_path))
     assert alerts.deploy().patience == timedelta(seconds=90)
     with server.client() as client:
-        dies, lives = (client.create_flow_run_from_deployment(one.id, parameters={"seconds": s}).id for s in (600, 150))
+        dies, lives = (client.create_flow_run_from_deployment(one.id, parameters={"seconds": s}).id for s in (600, 120))
 
     def worker():
         command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "local-pool", "--type", "process"]
@@ -388,7 +388,7 @@ def test_a_run_whose_machine_dies_is_crashed_and_told_and_a_busy_one_is_left_alo
 
     process = worker()
     try:
-        until(lambda: all((tmp_path / f"{s}.pid").exists() for s in (600, 150)), 180)
+        until(lambda: all((tmp_path / f"{s}.pid").exists() for s in (600, 120)), 180)
         time.sleep(10)  # a heartbeat is out
         process.kill()  # first, so that it cannot tell
         os.kill(int((tmp_path / "600.pid").read_text()), signal.SIGKILL)
@@ -402,9 +402,11 @@ def test_a_run_whose_machine_dies_is_crashed_and_told_and_a_busy_one_is_left_alo
         until(lambda: read(lives).is_final(), 240)
         assert (read(lives).name, read(lives).message) == ("Degraded", "alive")
     finally:
-        for left in (process.pid, *(int(file.read_text()) for file in tmp_path.glob("*.pid"))):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        for file in tmp_path.glob("*.pid"):
             with contextlib.suppress(ProcessLookupError):
-                os.kill(left, signal.SIGKILL)
+                os.kill(int(file.read_text()), signal.SIGKILL)
         process.wait()
 
 

@@ -34,6 +34,14 @@ class Posted(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(b"ok")
 
+    def handle(self):
+        with contextlib.suppress(OSError):  # whoever posts may hang up
+            super().handle()
+
+    def finish(self):
+        super().finish()
+        self.connection.close()
+
     def log_message(self, *words):
         pass
 
