@@ -89,8 +89,13 @@ def wait(name: str, path: str) -> None:
 
 def prefect(*words: str, may_fail: bool = False) -> None:
     """One prefect command on the server that was started."""
+    python("-m", "prefect", "--no-prompt", *words, may_fail=may_fail)
+
+
+def python(*words: str, may_fail: bool = False) -> str:
+    """One command of our Python, with the server that was started; what it said."""
     told = subprocess.run(
-        [sys.executable, "-m", "prefect", "--no-prompt", *words],
+        [sys.executable, *words],
         cwd=ROOT,
         env=ENVIRONMENT,
         stdin=subprocess.DEVNULL,
@@ -99,7 +104,8 @@ def prefect(*words: str, may_fail: bool = False) -> None:
         check=False,
     )
     if told.returncode and not may_fail:
-        sys.exit(f"prefect {' '.join(words)} failed:\n{told.stdout}{told.stderr}")
+        sys.exit(f"{' '.join(words)} failed:\n{told.stdout}{told.stderr}")
+    return told.stdout
 
 
 def up() -> None:
@@ -114,6 +120,7 @@ def up() -> None:
     wait("prefect", "/api/health")
     prefect("work-pool", "create", POOL, "--type", "process", may_fail=True)  # it may be there from before
     prefect("deploy", "--all")
+    print(python("flows/alerts.py", "deploy"), end="")
     start("worker", "prefect", "worker", "start", "--pool", POOL, "--type", "process")
     wait("mlflow", "/health")
     print(f"\nPrefect  {PAGES['prefect']}\nMLflow   {PAGES['mlflow']}")

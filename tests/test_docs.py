@@ -42,7 +42,7 @@ PAGES = [
     *sorted(ROOT.glob("plugins/*/README.md")),
 ]
 #: pages of many commands, each a process of its own; what they show has tests elsewhere too
-SLOW = {
+SLOW = {"README.md"} | {
     f"docs/{name}.md"
     for name in (
         "explanation/how-it-works",
@@ -56,6 +56,7 @@ SLOW = {
         "how-to/plugins",
         "how-to/start-from-a-template",
         "how-to/upgrade",
+        "reference/project-file",
         "reference/table",
     )
 }

@@ -7,14 +7,6 @@ import itertools
 import json
 import os
 import re
-import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
-from contextlib import closing
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -75,124 +67,22 @@ def make_project():
 # -- a server
 
 
-@dataclass(frozen=True)
-class Server:
-    home: Path
-    environment: dict
-
-    def client(self):
-        from prefect.client.orchestration import get_client
-
-        return get_client(sync_client=True)
-
-    def run(self, *command, cwd=ROOT, timeout=240, **environment):
-        return subprocess.run(
-            [sys.executable, *map(str, command)],
-            cwd=cwd,
-            env={**self.environment, **environment},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
-
-    def prefect(self, *words, **options):
-        done = self.run("-m", "prefect", "--no-prompt", *words, **options)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    def tasks(self, flow_run_id):
-        """State by name of the flow run's tasks; Prefect tells the server of them a moment later."""
-        from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
-
-        wanted = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run_id]))
-        for _ in range(100):
-            with self.client() as client:
-                runs = client.read_task_runs(flow_run_filter=wanted)
-            if runs and all(run.state and run.state.is_final() for run in runs):
-                break
-            time.sleep(0.2)
-        return {run.name: run.state for run in runs}
-
-    def artifacts(self, flow_run_id):
-        from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
-
-        with self.client() as client:
-            found = client.read_artifacts(
-                artifact_filter=ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[flow_run_id]))
-            )
-        return {artifact.key: artifact for artifact in found}
-
-    def nothing_stored(self):
-        return not list(self.home.glob("storage/**/*"))
+def load_support(path):
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
-def free_port():
-    with closing(socket.socket()) as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-def until(told, seconds, process=None):
-    deadline = time.monotonic() + seconds
-    while not told():
-        assert process is None or process.poll() is None, "it ended"
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.3)
-
-
-def answers(url):
-    try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
-            return answer.status == 200
-    except OSError:
-        return False
-
-
-def end(process):
-    process.send_signal(signal.SIGINT)
-    try:
-        process.wait(20)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+support = load_support(ROOT / "tests" / "support" / "prefect_server.py")
+Server, until = support.Server, support.until
 
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory, flow_modules):
-    """A real server with its scheduler; in-process flows use it, and would store results if any flow let them."""
-    from prefect import settings
-
-    home = tmp_path_factory.mktemp("prefect")
-    port = free_port()
-    api = f"http://127.0.0.1:{port}/api"
-    environment = {
-        **os.environ,
-        "PREFECT_HOME": str(home),
-        "PREFECT_API_URL": api,
-        "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "2",
-        "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "true",
-    }
-    with (home / "server.log").open("w") as log:
-        command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-        process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-    try:
-        until(lambda: answers(f"{api}/health"), 180, process)
-        ours = {
-            settings.PREFECT_API_URL: api,
-            settings.PREFECT_HOME: home,
-            settings.PREFECT_LOCAL_STORAGE_PATH: home / "storage",
-            settings.PREFECT_RESULTS_PERSIST_BY_DEFAULT: True,
-            settings.PREFECT_LOGGING_TO_API_ENABLED: False,
-        }
-        with settings.temporary_settings(ours):
-            yield Server(home, environment)
-            from prefect.events.worker import EventsWorker
-
-            EventsWorker.drain_all()
-    finally:
-        end(process)
+    """A real server with its scheduler."""
+    with support.running(tmp_path_factory.mktemp("prefect")) as running:
+        yield running
 
 
 def flow(name):
@@ -388,13 +278,6 @@ def test_a_block_is_read_as_it_was_typed_in_every_process_that_makes_the_project
     assert "data.parquet" not in project.recipe()
 
 
-def load_support(path):
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_an_azure_block_saved_in_the_server_delivers_to_blob_storage(server, trained):
     from azure.storage.blob import BlobServiceClient
     from flow_stages import read_block
@@ -489,8 +372,37 @@ def test_prefect_yaml_deploys_all_flows_to_run_from_this_clone_one_at_a_time(dep
         assert one.pull_steps == [{"prefect.deployments.steps.set_working_directory": {"directory": str(ROOT)}}]
         assert one.work_pool_name == "local-pool"
         assert one.global_concurrency_limit.limit == 1
+        assert one.job_variables == {"env": {"PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30", "FORECASTCORE_ENVIRONMENT": ""}}
         more = {"fix": True} if name == "reconcile" else {}
         assert one.parameters == {"project": "demo-project/forecast.yaml", **more}
+
+
+def test_an_incident_of_a_deployment_is_told_once_and_its_end_once_and_deploying_alerts_again_makes_nothing(
+    server, deployed, monkeypatch
+):
+    import alerts
+    from prefect.states import Completed, Failed
+
+    with load_support(ROOT / "tests" / "support" / "sinks.py").posts(server.home) as sink:
+        monkeypatch.setenv("FORECASTCORE_ALERT_WEBHOOK", f"http://127.0.0.1:{sink.server_address[1]}/here")
+        first = alerts.deploy()
+        assert (len(first.made), first.channels) == (8, ("webhook/forecastcore-webhook",))
+        assert first.patience.total_seconds() == 90
+        runs = []
+        with server.client() as client:
+            for state in (*[Failed(name="Held", message="duplicates: 2 rows")] * 3, Completed(), Completed()):
+                runs.append(client.create_flow_run_from_deployment(deployed["reconcile"].id).id)
+                client.set_flow_run_state(runs[-1], state.fresh_copy(), force=True)
+            until(lambda: len(sink.messages) == 2, 30)
+            for run in runs:
+                client.delete_flow_run(run)
+        assert alerts.deploy().made == ()
+        alerts.remove()
+    alert, over = (json.loads(body) for _, _, body in sink.messages)
+    assert alert["subject"] == "forecastcore: reconcile/reconcile has failed"
+    words = ["Impact", "Cause: Held: duplicates: 2 rows", "Link: http://127.0.0.1:", "Next step: look at the data"]
+    assert all(line.startswith(word) for line, word in zip(alert["text"].split("\n\n"), words, strict=True))
+    assert over["subject"] == "forecastcore: reconcile/reconcile is well again"
 
 
 def test_the_scheduler_makes_runs_of_every_deployment(server, deployed):
@@ -527,6 +439,20 @@ def test_schedules_keep_to_the_local_clock_through_two_years_of_clock_changes(de
         assert {(moment.hour, moment.minute) for moment in local} == {(hours[name], 0)}
         gaps = {(b.date() - a.date()).days for a, b in itertools.pairwise(local)}
         assert gaps == {days[name]}
+
+
+@pytest.mark.slow
+def test_an_environment_is_what_a_variable_of_its_server_says(server, deployed):
+    from prefect.variables import Variable
+
+    Variable.set("forecastcore_environment", "staging", _sync=True)
+    try:
+        server.prefect("deploy", "--name", "predict")
+        with server.client() as client:
+            (one,) = [one for one in client.read_deployments() if one.name == "predict"]
+        assert one.job_variables["env"]["FORECASTCORE_ENVIRONMENT"] == "staging"
+    finally:
+        Variable.unset("forecastcore_environment", _sync=True)
 
 
 @pytest.mark.slow
