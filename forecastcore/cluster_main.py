@@ -17,6 +17,7 @@ from forecastcore import __version__
 from forecastcore.errors import ConfigError, ForecastCoreError, UsageError
 from forecastcore.messages import RunFailure, RunReport, RunRequest
 from forecastcore.ports import Steps
+from forecastcore.privacy import keep_others_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -51,6 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         help="where relative paths start, if need be",
     )
     asked = parser.parse_args(arguments)
+    keep_others_out()
     started = time.perf_counter()
     asked.report.parent.mkdir(parents=True, exist_ok=True)  # a job of a bundle has a new folder for each run
     engine = _engine()

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
 __all__ = ["Columns", "History", "Policy", "data_digest", "offsets", "on_the_grid", "prepare", "to_panel_arrow"]
 
 _SHOWN = 5
+#: letters of an id; more is a text, or an attack
+_LETTERS = 1000
+#: a whole number beyond 64 bits is a mistake, or an id
+_TOO_LARGE = 2.0**63
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,22 +109,36 @@ def _say(frame: pd.DataFrame, mask: npt.NDArray[np.bool_] | pd.Series) -> list[s
 
 
 def _numbers(values: pd.Series, column: str, where: str) -> npt.NDArray[np.float64]:
-    if pd.api.types.is_bool_dtype(values) or pd.api.types.is_numeric_dtype(values):
+    if pd.api.types.is_bool_dtype(values):
         return np.array(values.to_numpy(dtype=float, na_value=np.nan))
-    numbers = pd.to_numeric(values, errors="coerce")
-    wrong = numbers.isna() & values.notna()
+    numbers = values if pd.api.types.is_numeric_dtype(values) else pd.to_numeric(values, errors="coerce")
+    plain = np.array(numbers.to_numpy(dtype=float, na_value=np.nan))
+    too_large = (np.abs(plain) >= _TOO_LARGE) & np.isfinite(plain)
+    wrong = (numbers.isna() & values.notna()) | too_large
     if wrong.any():
         examples = [
             f"row {row + 1}: {value!r}" for row, value in values[wrong].head(_SHOWN).items() if isinstance(row, int)
         ]
         raise QualityError(
             "numbers",
-            f"{int(wrong.sum())} values of column {column!r} in {where} are no numbers",
+            f"{int(wrong.sum())} values of column {column!r} in {where} are no numbers"
+            + (", or do not fit into 64 bits" if too_large.any() else ""),
             rows=int(wrong.sum()),
             examples=examples,
             hint="mend the column, or for CSV set decimal: or delimiter: under source:",
         )
-    return np.array(numbers.to_numpy(dtype=float, na_value=np.nan))
+    return plain
+
+
+def _target(values: pd.Series, column: str, where: str) -> npt.NDArray[np.float64]:
+    if pd.api.types.is_bool_dtype(values):
+        raise QualityError(
+            "numbers",
+            f"column {column!r} of {where} holds true and false, not numbers",
+            rows=len(values),
+            hint="store 0 and 1 if that is what is to be forecast; is source.target the right column?",
+        )
+    return _numbers(values, column, where)
 
 
 def _names(values: pd.Series, column: str, where: str) -> pd.Series:
@@ -131,7 +149,18 @@ def _names(values: pd.Series, column: str, where: str) -> pd.Series:
         )
     if pd.api.types.is_float_dtype(values) and (values == values.round()).all():
         values = values.astype("int64")
-    return values.astype(str)
+    names = values.astype(str)
+    unique = names.drop_duplicates()
+    long = unique[unique.str.len() > _LETTERS]
+    if len(long):
+        raise QualityError(
+            "ids",
+            f"{len(long)} ids of column {column!r} in {where} have more than {_LETTERS} letters",
+            rows=int(names.isin(long).sum()),
+            examples=[f"{str(one)[:40]!r} … and {len(one) - 40} letters more" for one in long.head(_SHOWN)],
+            hint="is it the column that names the series? see source.id",
+        )
+    return names
 
 
 def _wall_times(values: pd.Series, column: str, where: str) -> pd.Series:
@@ -145,8 +174,17 @@ def _wall_times(values: pd.Series, column: str, where: str) -> pd.Series:
             hint="store timestamps or ISO text; seconds and milliseconds since 1970 cannot be told apart safely",
         )
     else:
-        offsets_told = bool(values.astype(str).str.contains(r"[+Z]|\d-\d\d:?\d\d$").any())
-        times = pd.to_datetime(values, errors="coerce", format="ISO8601", utc=offsets_told)
+        told = values.astype(str).str.contains(r"[+Z]|\d-\d\d:?\d\d$") & values.notna()
+        mixed = values[~told & values.notna()] if told.any() else values[:0]
+        if len(mixed):
+            raise QualityError(
+                "times",
+                f"{len(mixed)} values of column {column!r} in {where} have no offset from UTC, and others have one",
+                rows=len(mixed),
+                examples=[f"{value!r} beside {values[told].iloc[0]!r}" for value in mixed.head(_SHOWN)],
+                hint="write the offset of all of them, or of none, and source.timezone",
+            )
+        times = pd.to_datetime(values, errors="coerce", format="ISO8601", utc=bool(told.any()))
     wrong = times.isna()
     if wrong.any():
         examples = [f"row {int(row) + 1}: {value!r}" for row, value in values[wrong].head(_SHOWN).items()]  # type: ignore[call-overload]  # a RangeIndex has ints
@@ -316,7 +354,7 @@ def _read_frame(table: pa.Table, columns: Columns, policy: Policy, where: str) -
     found = _instants(times, frame["unique_id"], columns.timezone, policy)
     frame["ds"], frame["wall"] = found.ds, times.to_numpy()
     frame["ambiguous"], frame["nonexistent"] = found.ambiguous, found.nonexistent
-    frame["y"] = _numbers(raw[columns.target], columns.target, where)
+    frame["y"] = _target(raw[columns.target], columns.target, where)
     for name in (*columns.observed, *columns.known):
         frame[name] = _numbers(raw[name], name, where)
     return frame

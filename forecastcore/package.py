@@ -397,7 +397,33 @@ def _offer(model: str, stamp: PluginStamp, host: Host) -> Offer:
     if offer.version.split(".")[0] != stamp.version.split(".")[0]:
         message = f"the stored model was made by version {stamp.version}, here is {offer.version}"
         raise PluginError(message, plugin=model, version=offer.version, hint=install)
+    _check_same_bytes(model, stamp, offer)
     return offer
+
+
+def _check_same_bytes(model: str, stamp: PluginStamp, offer: Offer) -> None:
+    """One version is one content: learned parameters are handed to the code that learned them, and to no other.
+
+    Raises:
+        PluginError: the plugin has the version that made the model, and other code.
+    """
+    if offer.source != "file" and offer.version != stamp.version:
+        return
+    if not stamp.digest or not offer.digest or stamp.digest == offer.digest:
+        return
+    if offer.source == "file":
+        put_back = f"put {offer.distribution} back as it was"
+    else:
+        put_back = (
+            f"pip install --force-reinstall '{stamp.distribution}=={stamp.version}' brings back what was released"
+        )
+    raise PluginError(
+        f"the stored model was made by {stamp.distribution} {stamp.version} with other code than is here now: its hash "
+        f"was {stamp.digest[:12]}…, here it is {offer.digest[:12]}…",
+        plugin=model,
+        version=offer.version,
+        hint=f"{put_back}; forecastcore retrain makes a model with the code that is here",
+    )
 
 
 def _part(files: state.Verified, offer: Offer) -> Part:

@@ -111,7 +111,9 @@ def _doctor(options: Namespace) -> tuple[Document, int]:
         path = options.project or Project.find()
     except UsageError:
         path = None
-    findings = doctor.examine(path, overrides=options.overrides or (), plugins=options.plugin or ())
+    findings = doctor.examine(
+        path, overrides=options.overrides or (), plugins=options.plugin or (), secure=options.security
+    )
     broken = any(finding.status == "failed" for finding in findings)
     return {**_head("doctor"), "checks": [dataclasses.asdict(one) for one in findings]}, FAILED if broken else OK
 

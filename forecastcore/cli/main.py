@@ -9,6 +9,7 @@ import traceback
 from typing import TYPE_CHECKING, Any
 
 from forecastcore.errors import ConfigError, ForecastCoreError
+from forecastcore.privacy import keep_others_out
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -31,6 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from forecastcore.cli import completion
     from forecastcore.cli.parser import build
 
+    keep_others_out()
     words = list(sys.argv[1:] if arguments is None else arguments)
     as_json, verbose, command = "--json" in words, "-v" in words or "--verbose" in words, ""
     try:

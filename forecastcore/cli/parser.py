@@ -143,11 +143,16 @@ def build() -> argparse.ArgumentParser:
         "--data", action="store_true", help="also read the source and say what the quality check finds"
     )
 
-    _command(
+    doctor = _command(
         commands,
         "doctor",
         "what keeps runs from working: machine, plugins, source, sinks, models, services; exit 1 where something does",
-        ("doctor", "--json doctor -p my-project"),
+        ("doctor", "doctor --security", "--json doctor -p my-project"),
+    )
+    doctor.add_argument(
+        "--security",
+        action="store_true",
+        help="look instead for what lets others in: servers, passwords, files, plugins",
     )
 
     retrain = _command(

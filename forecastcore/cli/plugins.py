@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["check", "listed", "new"]
 
-_SHOWN = ("name", "kind", "distribution", "version", "source", "health", "reason", "location")
+_SHOWN = ("name", "kind", "distribution", "version", "source", "health", "reason", "location", "digest")
 
 
 def listed(host: Host) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict, model_validator
 
+from forecastcore.config.pins import pin_of
 from forecastcore.config.words import custom_error, did_you_mean
 
 __all__ = [
@@ -99,6 +100,15 @@ def _span(text: str) -> str:
     return text
 
 
+def _pinned(text: str) -> str:
+    if pin_of(text) is None:
+        raise custom_error(
+            f"expected NAME, NAME==VERSION or NAME==VERSION --hash=sha256:…, got {text[:60]!r}",
+            hint="forecastcore --json plugins list tells the hash of each",
+        )
+    return text
+
+
 def _for(text: str) -> str:
     found = re.fullmatch(r"([1-9]\d{0,2}) of ([1-9]\d{0,2})", text)
     if not found or int(found[1]) > int(found[2]):
@@ -128,6 +138,7 @@ Text = Annotated[str, Field(min_length=1)]
 Named = Annotated[str, AfterValidator(_named), Field(json_schema_extra={"pattern": "^[a-z0-9-]{1,100}$"})]
 Timezone = Annotated[str, AfterValidator(_timezone)]
 Span = Annotated[Text, AfterValidator(_span)]
+Allowed = Annotated[Text, AfterValidator(_pinned)]
 Count = Annotated[Int, Field(ge=1, le=1_000_000)]
 
 
@@ -403,8 +414,9 @@ class PluginsConfig(Config):
 
     block: tuple[Text, ...] = ()
     """Plugins that are never loaded, by name of entry point, distribution, file or offered type."""
-    allow: tuple[Text, ...] | None = None
-    """Distributions that may be loaded; all where null."""
+    allow: tuple[Allowed, ...] | None = None
+    """Distributions that may be loaded, as `NAME`, `NAME==VERSION` or `NAME==VERSION --hash=sha256:…`; all where null.
+    What is not allowed is not even imported."""
     load: tuple[Text, ...] = ()
     """Single Python files to load as plugins, relative to the project file."""
 

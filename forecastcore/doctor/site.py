@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from forecastcore import guard, runtime
+from forecastcore.config.pins import pin_of
 from forecastcore.config.references import REFERENCE
 from forecastcore.doctor.finding import Fault, Skip
 from forecastcore.doctor.machine import ROOM, nearest, room, user
@@ -54,7 +55,8 @@ def allowed(patient: Patient) -> str:
     project = patient.need("project", "project-file")
     said = project.config.plugins
     there = {normal(word) for offer in project.host.offers() for word in (offer.name, offer.distribution)}
-    lost = [name for name in (*said.block, *(said.allow or ())) if normal(name) not in there]
+    named = (*said.block, *(pin.name for pin in map(pin_of, said.allow or ()) if pin))
+    lost = [name for name in named if normal(name) not in there]
     if lost:
         raise Fault(
             f"plugins names {', '.join(lost)}, and nothing here is called so", "mend the name; see plugins list"

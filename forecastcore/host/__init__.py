@@ -16,6 +16,7 @@ import pluggy
 
 from forecastcore import api, hookspecs, parameters
 from forecastcore.config import ENSEMBLE
+from forecastcore.config.pins import Pin, pin_of, refusal
 from forecastcore.config.words import did_you_mean
 from forecastcore.errors import PluginError, PluginNotFoundError
 from forecastcore.host.finding import Candidate, contents, installed, normal, single_files
@@ -54,7 +55,7 @@ class Offer:
         location: the entry point, or the file's path.
         health: `ok`, `broken`, `blocked` or `conflict` (two offers of one name).
         reason: why it is not `ok`.
-        digest: SHA-256 of the plugin's Python files; empty where it was not loaded.
+        digest: SHA-256 of the plugin's code; empty where it was not looked at.
         hooks: that the plugin implements; empty where it was not loaded.
     """
 
@@ -87,6 +88,16 @@ def _offer(candidate: Candidate, health: Health, reason: str, *, digest: str = "
         reason=reason,
         digest=digest,
     )
+
+
+def _refused(candidate: Candidate, pins: Sequence[Pin] | None) -> str:
+    """Why a plugin must not be imported; empty where it may. A file is named by the project file itself."""
+    mine = [pin for pin in pins or () if pin.name == normal(candidate.distribution)]
+    if pins is None or (not mine and candidate.source == "file"):
+        return ""
+    if not mine:
+        return "not among plugins.allow"
+    return refusal(mine, version=candidate.version, digest=candidate.digest())
 
 
 def _words(error: BaseException) -> str:
@@ -186,7 +197,8 @@ class Host:
         Args:
             block: names of entry points, distributions, files or offered types that stay out; the first three are not
                 even imported.
-            allow: distributions that may be loaded; all where None. Files that are named are always loaded.
+            allow: distributions that may be loaded, with version and hash where they are given (see `Pin`); all where
+                None. Files that are named are loaded, but for one whose hash is given and is another.
             files: single Python files to load as plugins.
             texts: what stands in them, by absolute path, where they need not be on this machine; as `texts` gives it.
         """
@@ -194,13 +206,13 @@ class Host:
         texts = contents(paths) if texts is None else texts
         host = cls(block=block, allow=allow, files=paths, texts=texts)
         singles = list(single_files({path: texts.get(str(path)) for path in paths}))
-        allowed = None if allow is None else {normal(name) for name in allow}
+        pins = None if allow is None else [pin for pin in map(pin_of, allow) if pin is not None]
         found: list[Offer] = []
         for candidate in [*installed(), *singles]:
             if {normal(candidate.name), normal(candidate.distribution)} & {normal(name) for name in block}:
                 found.append(_offer(candidate, "blocked", "blocked by plugins.block; it was not imported"))
-            elif allowed is not None and candidate not in singles and normal(candidate.distribution) not in allowed:
-                found.append(_offer(candidate, "blocked", "not among plugins.allow; it was not imported"))
+            elif why := _refused(candidate, pins):
+                found.append(_offer(candidate, "blocked", f"{why}; it was not imported", digest=candidate.digest()))
             else:
                 found += host._load(candidate)
         host._offers = tuple(sorted(_judged(found, block), key=lambda o: (o.kind, o.name, o.distribution)))

@@ -13,6 +13,7 @@ from collections import Counter
 from dataclasses import dataclass
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from forecastcore.hookspecs import GROUP
@@ -20,7 +21,6 @@ from forecastcore.hookspecs import GROUP
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from importlib.resources.abc import Traversable
-    from types import ModuleType
 
 __all__ = ["Candidate", "contents", "installed", "normal", "single_files"]
 
@@ -39,7 +39,7 @@ class Candidate:
         source: `installed` or `file`.
         location: the entry point, or the file's path.
         load: imports it; may raise anything.
-        digest: SHA-256 of its Python files, once it is loaded.
+        digest: SHA-256 of its code; nothing is imported for it.
     """
 
     name: str
@@ -140,23 +140,35 @@ def _import_file(name: str, path: Path, source: bytes | None, digest: str) -> Mo
     return module
 
 
-def _python_files(folder: Traversable, prefix: str = "") -> Iterator[tuple[str, bytes]]:
+#: what Python runs: sources, and what was compiled; not what it compiles itself on the way
+_CODE = (".py", ".pyc", ".so", ".pyd")
+
+
+def _code_files(folder: Traversable, prefix: str = "") -> Iterator[tuple[str, bytes]]:
     for entry in folder.iterdir():
-        if entry.name.endswith(".py"):
+        if entry.name.endswith(_CODE):
             yield prefix + entry.name, entry.read_bytes()
         elif entry.is_dir() and entry.name != "__pycache__":
-            yield from _python_files(entry, f"{prefix}{entry.name}/")
+            yield from _code_files(entry, f"{prefix}{entry.name}/")
 
 
 def package_digest(package: str) -> str:
-    """SHA-256 over names and contents of a package's Python files; also where they lie in an archive."""
-    module = sys.modules.get(package)
-    if module is None:
+    """SHA-256 over names and contents of a top-level package's code; also where it lies in an archive.
+
+    Nothing is imported. Empty where there is no such package.
+    """
+    try:
+        spec = importlib.util.find_spec(package)
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None:
         return ""
-    if hasattr(module, "__path__"):
-        files = sorted(_python_files(importlib.resources.files(module)))
+    if spec.submodule_search_locations is not None:
+        module = ModuleType(package)
+        module.__spec__ = spec
+        files = sorted(_code_files(importlib.resources.files(module)))
     else:
-        files = [("", Path(module.__file__).read_bytes())] if module.__file__ else []
+        files = [("", Path(spec.origin).read_bytes())] if spec.origin and spec.has_location else []
     total = hashlib.sha256()
     for name, content in files:
         total.update(f"{name}\0{len(content)}\0".encode() + content)

@@ -18,7 +18,7 @@ import pandas as pd
 from forecastcore import known, runtime
 from forecastcore.api import quantile_column
 from forecastcore.audit import AuditError, Expected, audit, past_of
-from forecastcore.errors import ForecastCoreError, SinkError, UsageError
+from forecastcore.errors import ForecastCoreError, SinkError, StateError, UsageError
 from forecastcore.frames import data_digest
 from forecastcore.messages import PredictReport, Publication, SeriesCount, WorstSeries
 from forecastcore.package import Package
@@ -110,7 +110,7 @@ def predict(
             assumptions=tuple(note for vintage in vintages for note in vintage.notes),
             published=tuple(published),
             quality=dict(history.counts),
-            notes=(*history.notes, *filter(None, [served.reason, tracked.note]), *kept.remarks),
+            notes=(*history.notes, *filter(None, [served.told, tracked.note]), *kept.remarks),
             seconds=time.perf_counter() - started,
         )
         _track(tracked, report)
@@ -160,6 +160,7 @@ def _served(project: Project, history: History, store: ModelStore, model: str) -
     if model == "champion":
         return whoever_can(project, history, store, lambda: _chosen(store, model), load)
     version = _chosen(store, model)
+    _check_known(store, version)
     return Served(version, load(version))
 
 
@@ -255,6 +256,20 @@ def _chosen(store: ModelStore, model: str) -> ModelVersion:
             hint=hint,
         )
     return version
+
+
+def _check_known(store: ModelStore, version: ModelVersion) -> None:
+    """A version that somebody else put into the registry is not served: every retrain leaves a decision about its own.
+
+    Raises:
+        StateError: the ledger has no decision about the version.
+    """
+    if not any(entry.version == version.version for entry in store.ledger()):
+        raise StateError(
+            f"version {version.version} is in the registry, but the promotion ledger has no decision about it: "
+            "no retrain of this project registered it; nothing of it was read",
+            hint=f"find out who did; forecastcore models promote {version.version} vouches for it",
+        )
 
 
 def check_same_question(project: Project, history: History, package: Package, version: ModelVersion) -> None:

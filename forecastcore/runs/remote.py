@@ -13,6 +13,7 @@ from forecastcore import __version__, runtime
 from forecastcore.errors import TrackingError, UsageError
 from forecastcore.messages import BackfillReport, BacktestReport, PredictReport, RetrainReport, RunRequest
 from forecastcore.ports import Steps
+from forecastcore.privacy import keep_others_out
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -44,6 +45,7 @@ def anywhere(work: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(work)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        keep_others_out()
         asked = inspect.signature(work).bind(*args, **kwargs).arguments
         project: Project = asked["project"]
         if project.config.engine.type != "databricks":

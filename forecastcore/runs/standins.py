@@ -46,11 +46,18 @@ class Served(Generic[M]):
         version: the registered version; of the last season, one by the name of `none`.
         model: what `load` gave, or `LastSeason`.
         reason: why it is not the champion; empty where it is.
+        mend: what to do about that.
     """
 
     version: ModelVersion
     model: M | LastSeason
     reason: str = ""
+    mend: str = ""
+
+    @property
+    def told(self) -> str:
+        """Why it is not the champion, and what to do; empty where it is."""
+        return f"{self.reason} ({self.mend})" if self.reason and self.mend else self.reason
 
 
 @dataclass(frozen=True)
@@ -98,6 +105,7 @@ def whoever_can(
             nobody would mend while something else is served.
     """
     reasons: list[str] = []
+    mends: list[str] = []
     ways: dict[str, Callable[[], ModelVersion | None]] = {
         "the champion": champion,
         "the champion before": lambda: store.resolve("previous"),
@@ -110,10 +118,12 @@ def whoever_can(
             loaded = load(version)
         except (StateError, TrackingError) as error:
             reasons.append(f"{name} cannot be loaded: {error.message}"[:_WORDS])
+            mends += [error.hint] if error.hint else []
             continue
-        return Served(version, loaded, _reason(reasons))
+        return Served(version, loaded, _reason(reasons), "; ".join(dict.fromkeys(mends)))
     nobody = ModelVersion(version="none", model="seasonal-naive", created_at=datetime.now(UTC))
-    return Served(nobody, LastSeason(project, history, _reason(reasons)), _reason(reasons))
+    stand_in = LastSeason(project, history, _reason(reasons))
+    return Served(nobody, stand_in, stand_in.reason, "; ".join(dict.fromkeys(mends)))
 
 
 def marked(rows: pd.DataFrame, reason: str) -> pd.DataFrame:

@@ -33,6 +33,9 @@ def url_of(text: str) -> URL:
         url = make_url(text)
     except (ArgumentError, ValueError):
         raise ValueError("url is no database URL such as postgresql://user@host/database") from None
+    if "@" in f"{url.host} {url.database}":
+        # a part of the password; it would be told as host or database
+        raise ValueError("the password in url holds @ or / as it is; write %40 and %2F there")
     name = _DRIVERS.get(url.drivername, url.drivername)
     if name.partition("+")[0] not in {"postgresql", "mssql"}:
         raise ValueError(f"url is of {url.drivername}; PostgreSQL and Azure SQL (mssql) are written to")
