@@ -47,12 +47,17 @@ def failed(site):
 
 
 @contextmanager
-def listening(address):
-    with closing(socket.socket()) as server:
-        server.bind((address, 0))
-        server.listen()
-        threading.Thread(target=hang_up, args=(server,), daemon=True).start()
-        yield server.getsockname()[1]
+def listening(*addresses):
+    """A server at one port of some loopback addresses; a second one answers as a server for all networks would."""
+    port = 0
+    with ExitStack() as stack:
+        for address in addresses:
+            server = stack.enter_context(closing(socket.socket()))
+            server.bind((address, port))
+            port = server.getsockname()[1]
+            server.listen()
+            threading.Thread(target=hang_up, args=(server,), daemon=True).start()
+        yield port
 
 
 def hang_up(server):
@@ -80,12 +85,12 @@ def the_first_password(site, patch, stack):
 
 
 def a_server_for_all_networks(site, patch, stack):
-    port = stack.enter_context(listening("0.0.0.0"))
+    port = stack.enter_context(listening("127.0.0.1", "127.0.0.2"))
     patch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{port}/api")
 
 
 def a_profile_with_a_server_for_all_networks(site, patch, stack):
-    port = stack.enter_context(listening("0.0.0.0"))
+    port = stack.enter_context(listening("127.0.0.1", "127.0.0.2"))
     home = Path(os.environ["PREFECT_HOME"])
     home.mkdir()
     text = f'active = "mine"\n[profiles.mine]\nPREFECT_API_URL = "http://127.0.0.1:{port}/api"\n'
@@ -242,17 +247,8 @@ def test_servers_that_are_open_are_found_open_by_asking_them(site, monkeypatch, 
     environment |= {"PREFECT_SERVER_ANALYTICS_ENABLED": "false", "DO_NOT_TRACK": "1"}
     environment.pop("MLFLOW_SERVER_ENABLE_JOB_EXECUTION", None)
     commands = [
-        ["prefect", "server", "start", "--host", "0.0.0.0", "--port", str(prefect)],
-        [
-            "mlflow",
-            "server",
-            "--host",
-            "0.0.0.0",
-            "--port",
-            str(mlflow),
-            "--backend-store-uri",
-            f"sqlite:///{tmp_path}/m.db",
-        ],
+        ["prefect", "server", "start", "--port", str(prefect)],
+        ["mlflow", "server", "--port", str(mlflow), "--backend-store-uri", f"sqlite:///{tmp_path}/m.db"],
     ]
     with ExitStack() as stack:
         for words in commands:
@@ -270,7 +266,7 @@ def test_servers_that_are_open_are_found_open_by_asking_them(site, monkeypatch, 
         monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{prefect}/api")
         site.write(tracking={"uri": f"http://127.0.0.1:{mlflow}"})
         found = failed(site)
-    assert set(found) == {"listening", "mlflow-open", "mlflow-jobs", "prefect-csrf", "prefect-open"}
+    assert set(found) == {"mlflow-open", "mlflow-jobs", "prefect-csrf", "prefect-open"}
     assert all(one["mend"] for one in found.values())
 
 
