@@ -173,7 +173,7 @@ def test_a_constant_covariate_stays_what_it_is_and_one_that_nobody_saw_has_no_an
 
 
 def test_the_page_of_assumptions_has_an_example_of_each():
-    text = (Path(__file__).parents[1] / "docs" / "assumptions.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[1] / "docs" / "how-to" / "assumptions.md").read_text(encoding="utf-8")
     blocks = [yaml.safe_load(part.split("```")[0]) for part in text.split("```yaml\n")[1:]]
     changed = [change for block in blocks for change in block.get("scenarios", {}).values()]
     told = [entry for part in (*(b.get("assumptions", {}) for b in blocks), *changed) for entry in part.values()]

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 import sys
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
 from forecastcore import runtime
 from tests.conftest import small_history
 from tests.support.chromium import Chromium
+from tests.support.prefect_server import answers, end, free_port, until
 
 COVARIATES = {"covariates": {"temp": {"assume": "w"}}, "assumptions": {"w": {"type": "persistence"}}}
 
@@ -61,3 +65,33 @@ def test_the_page_can_be_read_by_anybody_on_any_screen(drawn, tmp_path):
                 assert seen["wide"] <= width, "nothing has to be scrolled sideways"
                 assert (seen["errors"], len(seen["asked"])) == ([], 1), "the page fetches nothing"
                 assert "The decision" in seen["text"]
+
+
+@pytest.mark.slow
+def test_mlflows_page_compares_three_candidates_side_by_side(make_site, tmp_path):
+    site = make_site().write(models=[{"type": "seasonal-naive"}, {"type": "naive"}, {"type": "theta"}])
+    told = site.retrain()
+    port = free_port()
+    place = f"http://127.0.0.1:{port}"
+    words = [sys.executable, "-m", "mlflow", "server"]
+    process = subprocess.Popen(
+        [*words, "--port", str(port), "--backend-store-uri", f"sqlite:///{site.folder}/mlflow.db"],
+        cwd=tmp_path,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        until(lambda: answers(f"{place}/health"), 120, process)
+        client = runtime.store(site.project())._connection
+        parent = client.call("look", lambda c: c.get_run(told.run_id))
+        asked = f"tags.mlflow.parentRunId = '{told.run_id}'"
+        runs = client.call("look", lambda c: c.search_runs([parent.info.experiment_id], asked))
+        ids = quote(json.dumps([run.info.run_id for run in runs]))
+        experiments = quote(json.dumps([parent.info.experiment_id]))
+        with Chromium() as browser:
+            seen = browser.look(f"{place}/#/compare-runs?runs={ids}&experiments={experiments}", wait="mase")
+        for name in ("seasonal-naive", "naive", "theta"):
+            assert name in seen["text"]
+        assert "coverage" in seen["text"]
+    finally:
+        end(process)

@@ -32,7 +32,9 @@ def test_every_error_reason_guard_audit_and_quality_code_is_explained():
     assert AuditError.code in tree()
     said = {
         "errors": tree(),
-        "reasons": found(r"(?m)^\| `([a-z-]+)(?:: …)?` \|", (DOCS / "table.md").read_text().split("| reason |")[1]),
+        "reasons": found(
+            r"(?m)^\| `([a-z-]+)(?:: …)?` \|", (DOCS / "reference" / "table.md").read_text().split("| reason |")[1]
+        ),
         "guards": found(r'name="([a-z_]+)"', SOURCES["compare"]),
         "data": found(r"\"(data-[a-z-]+)\"", SOURCES["continuity"]),
         "audit": found(r'(?:check=|_finding\(\s*|_series\()"([a-z-]+)"', SOURCES["audit"]) | {"minimum", "maximum"},

@@ -153,6 +153,21 @@ def test_a_predict_shows_what_was_published_and_a_second_one_writes_nothing_twic
 
 
 @pytest.mark.slow
+def test_whoever_looks_at_prefects_pages_finds_the_finished_runs_and_what_they_say(server, trained):
+    retrained = flow("retrain")(str(trained), return_state=True)
+    predicted = flow("predict")(str(trained), scenarios=["base"], return_state=True)
+    pages = server.environment["PREFECT_API_URL"].removesuffix("/api")
+    with load_support(ROOT / "tests" / "support" / "chromium.py").Chromium() as browser:
+        for state, words in ((retrained, "3 series: 3 ok"), (predicted, "72 rows from 2024-01-30 23:00 UTC")):
+            seen = browser.look(f"{pages}/runs/flow-run/{run_id_of(state)}?tab=Details", wait=words)
+            assert "Completed" in seen["text"]
+            assert seen["errors"] == []
+        for key, words in (("leaderboard", "seasonal-naive"), ("decision", "challenger"), ("summary", "published")):
+            seen = browser.look(f"{pages}/artifacts/key/forecastcore-tiny-{key}", wait=words)
+            assert f"forecastcore-tiny-{key}" in seen["text"]
+
+
+@pytest.mark.slow
 def test_on_databricks_the_same_flow_shows_the_run_there_and_why_it_failed(server, trained, databricks):
     engine = {"type": "databricks", "serverless": True, "volume": "/Volumes/main/fc/jobs", "poll": "200ms"}
     where = [f"engine={json.dumps(engine)}"]

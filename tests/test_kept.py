@@ -16,6 +16,7 @@ import pytest
 from forecastcore import runtime
 from forecastcore.engines.kept import KeptAnswers
 from forecastcore.engines.local import LocalEngine
+from forecastcore.errors import DataError
 from forecastcore.ports import Unit
 from forecastcore.testing import sample_history
 from tests.conftest import small_history
@@ -85,6 +86,12 @@ def test_a_good_end_leaves_nothing_and_the_next_run_does_all_anew(keeping):
         assert (kept.found, kept.remarks) == (0, [])
         assert not kept.folder.exists()
     assert len(DONE) == 6
+
+
+def test_a_run_that_is_held_does_all_anew(keeping):
+    with pytest.raises(DataError), keeping() as kept:
+        raise DataError(f"{len(dict(kept.map(summed, PANEL, units())))} answers cannot be right")
+    assert not kept.folder.exists()
 
 
 def test_what_it_depends_on_is_part_of_the_question(keeping):
@@ -214,6 +221,7 @@ def digest(site):
     return runtime.store(site.project()).versions()[0].digest
 
 
+@pytest.mark.slow
 def test_a_retrain_that_was_killed_goes_on_where_it_was(make_site, tmp_path):
     check_resumed(make_site, tmp_path, 24)
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from forecastcore.engines.wire import answer_of, bytes_of
+from forecastcore.errors import DataError
 from forecastcore.frames import data_digest
 from forecastcore.state.digests import make_private_folder
 
@@ -62,8 +63,8 @@ class KeptAnswers:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Forget the answers, or say that they are kept."""
-        if kind is None:
+        """Forget the answers, or say that they are kept; a run that is held for its data has come to its end too."""
+        if kind is None or issubclass(kind, DataError):
             for path in self._mine:
                 path.unlink(missing_ok=True)
             if self.folder.is_dir() and not any(self.folder.iterdir()):
