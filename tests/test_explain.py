@@ -15,7 +15,7 @@ from forecastcore.explaining.codes import codes
 from forecastcore.explaining.shares import shapley
 
 SOURCES = {path.stem: path.read_text(encoding="utf-8") for path in Path(forecastcore.__file__).parent.glob("*.py")}
-DOCS = Path(forecastcore.__file__).parents[1] / "docs"
+TABLE = Path(forecastcore.__file__).parents[1] / "docs" / "reference" / "table.md"
 
 
 def tree(error=ForecastCoreError):
@@ -32,9 +32,7 @@ def test_every_error_reason_guard_audit_and_quality_code_is_explained():
     assert AuditError.code in tree()
     said = {
         "errors": tree(),
-        "reasons": found(
-            r"(?m)^\| `([a-z-]+)(?:: …)?` \|", (DOCS / "reference" / "table.md").read_text().split("| reason |")[1]
-        ),
+        "reasons": found(r"(?m)^\| `([a-z-]+)(?:: …)?` \|", TABLE.read_text().split("| reason |")[1]),
         "guards": found(r'name="([a-z_]+)"', SOURCES["compare"]),
         "data": found(r"\"(data-[a-z-]+)\"", SOURCES["continuity"]),
         "audit": found(r'(?:check=|_finding\(\s*|_series\()"([a-z-]+)"', SOURCES["audit"]) | {"minimum", "maximum"},

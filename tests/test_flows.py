@@ -392,6 +392,7 @@ def test_prefect_yaml_deploys_all_flows_to_run_from_this_clone_one_at_a_time(dep
         assert one.parameters == {"project": "demo-project/forecast.yaml", **more}
 
 
+@pytest.mark.slow
 def test_an_incident_of_a_deployment_is_told_once_and_its_end_once_and_deploying_alerts_again_makes_nothing(
     server, deployed, monkeypatch
 ):

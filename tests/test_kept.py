@@ -207,7 +207,13 @@ def killed_and_resumed(make_site, tmp_path, at):
     return len(lines(fits)), len(lines(again)), (site, json.loads(out)), (clean, json.loads(whole))
 
 
-def check_resumed(make_site, tmp_path, at):
+def digest(site):
+    return runtime.store(site.project()).versions()[0].digest
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("at", range(20, 40))
+def test_a_retrain_goes_on_wherever_it_was_killed(at, make_site, tmp_path):
     before, after, (site, told), (clean, whole) = killed_and_resumed(make_site, tmp_path, at)
     assert before >= at
     assert after <= FOLDS + 1 - at + 3, "at most what two workers had under way was done again"
@@ -215,18 +221,3 @@ def check_resumed(make_site, tmp_path, at):
     assert told["leaderboard"][0]["mase"] == whole["leaderboard"][0]["mase"]
     assert digest(site) == digest(clean)
     assert not (site.folder / ".forecastcore" / "kept").exists()
-
-
-def digest(site):
-    return runtime.store(site.project()).versions()[0].digest
-
-
-@pytest.mark.slow
-def test_a_retrain_that_was_killed_goes_on_where_it_was(make_site, tmp_path):
-    check_resumed(make_site, tmp_path, 24)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("at", range(21, 40))
-def test_a_retrain_goes_on_wherever_it_was_killed(at, make_site, tmp_path):
-    check_resumed(make_site, tmp_path, at)
