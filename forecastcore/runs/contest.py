@@ -171,7 +171,7 @@ class _Field:
         """Backtest models; all of their units share the workers, and a stage ends when one model's are done."""
         project, history, engine = self._setting
         with Race(project, history, candidates, engine, self._rows) as race:
-            for one in candidates:
+            for one in race.order:  # so that a stage lasts about as long as its candidate works
                 self.found[one.name] = self._stage(f"backtest {one.name}", partial(race.result, one))
 
     def search(self, candidate: Candidate, asked: Search) -> None:
