@@ -11,6 +11,15 @@ const browser = await puppeteer.launch({
   args: ["--no-sandbox", "--disable-dev-shm-usage"],
 });
 
+async function appears(page, text) {
+  try {
+    await page.waitForFunction((words) => document.body.innerText.includes(words), { timeout: 60_000 }, text);
+  } catch (error) {
+    const shown = await page.evaluate(() => document.body.innerText);
+    throw new Error(`${text} never appeared in: ${shown.slice(0, 2000)}`);
+  }
+}
+
 async function look({ url, width = 1280, scheme = "light", wait = null, axe: check = false, shot = null }) {
   const page = await browser.newPage();
   const asked = [];
@@ -22,7 +31,7 @@ async function look({ url, width = 1280, scheme = "light", wait = null, axe: che
   const started = Date.now();
   await page.goto(url, { waitUntil: "load", timeout: 60_000 });
   const seconds = (Date.now() - started) / 1000;
-  if (wait) await page.waitForFunction((text) => document.body.innerText.includes(text), { timeout: 60_000 }, wait);
+  if (wait) await appears(page, wait);
   const violations = [];
   if (check) {
     await page.evaluate(axe);
