@@ -422,6 +422,7 @@ def test_an_incident_of_a_deployment_is_told_once_and_its_end_once_and_deploying
     assert over["subject"] == "forecastcore: reconcile/reconcile is well again"
 
 
+@pytest.mark.slow
 def test_the_scheduler_makes_runs_of_every_deployment(server, deployed):
     from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
 

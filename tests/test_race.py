@@ -59,6 +59,6 @@ def test_a_contest_has_a_stage_for_each_candidate_that_tells_how_far_it_is(make_
     project = make_site(models=MODELS).project()
     told, engine = Told(), Counting()
     hold_contest(project, runtime.history(project), engine, told)
-    assert told.stages[:3] == ["backtest naive", "backtest ridge", "backtest seasonal-naive"]
+    assert told.stages[:3] == ["backtest ridge", "backtest naive", "backtest seasonal-naive"], "as their work begins"
     assert told.progressed == {"backtest naive": (1, 1), "backtest ridge": (2, 2), "backtest seasonal-naive": (1, 1)}
     assert len([units for units in engine.asked if len(units) > 1]) == 1

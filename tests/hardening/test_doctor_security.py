@@ -47,9 +47,8 @@ def failed(site):
 
 
 @contextmanager
-def listening(*addresses):
+def listening(*addresses, port=0):
     """A server at one port of some loopback addresses; a second one answers as a server for all networks would."""
-    port = 0
     with ExitStack() as stack:
         for address in addresses:
             server = stack.enter_context(closing(socket.socket()))
@@ -263,10 +262,12 @@ def test_servers_that_are_open_are_found_open_by_asking_them(site, monkeypatch, 
             stack.callback(ended, started)
         assert answers(f"http://127.0.0.1:{prefect}/api/health")
         assert answers(f"http://127.0.0.1:{mlflow}/health")
+        for port in (prefect, mlflow):
+            stack.enter_context(listening("127.0.0.2", port=port))
         monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{prefect}/api")
         site.write(tracking={"uri": f"http://127.0.0.1:{mlflow}"})
         found = failed(site)
-    assert set(found) == {"mlflow-open", "mlflow-jobs", "prefect-csrf", "prefect-open"}
+    assert set(found) == {"listening", "mlflow-open", "mlflow-jobs", "prefect-csrf", "prefect-open"}
     assert all(one["mend"] for one in found.values())
 
 
