@@ -164,7 +164,7 @@ def test_whoever_looks_at_prefects_pages_finds_the_finished_runs_and_what_they_s
             shown = server.artifacts(run_id_of(state))
             for key in keys:
                 artifact = shown[f"forecastcore-tiny-{key}"]
-                words = re.search(r"[A-Za-z][a-z ]{12,}", str(artifact.data))
+                words = re.search(r"[A-Za-z][a-z -]{9,}", str(artifact.data))
                 browser.look(f"{pages}/artifacts/artifact/{artifact.id}", wait=words.group().strip())
 
 
