@@ -28,16 +28,18 @@ _log = logging.getLogger(__name__)
 
 
 def draw(
+    path: Path,
     project: Project,
     history: History,
     tables: Sequence[pa.Table],
     version: ModelVersion,
     store: ModelStore,
     report: PredictReport,
-) -> Path | None:
-    """Write the page at `report:`; a forecast that is delivered stays so where that fails, and the log says why.
+) -> bool:
+    """Write a forecast's page; what is delivered stays so where that fails, and the log says why.
 
     Args:
+        path: the file; one that is there is replaced.
         project: whose forecast.
         history: checked history.
         tables: what was delivered, a table for each scenario.
@@ -46,13 +48,11 @@ def draw(
         report: what the predict did.
 
     Returns:
-        The file; None where none is asked for, or it could not be made.
+        Whether it could be made.
     """
-    if project.config.report is None:
-        return None
     try:
-        return write_page(
-            project.root / project.config.report,
+        write_page(
+            path,
             project=project,
             history=history,
             table=pd.concat([table.to_pandas() for table in tables], ignore_index=True),
@@ -61,7 +61,8 @@ def draw(
         )
     except (ForecastCoreError, OSError) as error:
         _log.warning("the forecast is delivered, but its page could not be drawn: %s", error)
-        return None
+        return False
+    return True
 
 
 def _trained(store: ModelStore, version: ModelVersion) -> RetrainReport | None:

@@ -114,16 +114,12 @@ def predict(
             seconds=time.perf_counter() - started,
         )
         _track(tracked, report)
-        page = (
-            steps.run(
-                "draw the page", lambda: draw(project, history, [v.table for v in vintages], version, store, report)
-            )
-            if project.config.report
-            else None
-        )
-        if page is not None:
-            report = report.model_copy(update={"page": str(page)})
-            tracked.file(page)
+        if project.config.report is not None:
+            page, tables = project.root / project.config.report, [vintage.table for vintage in vintages]
+            told = report
+            if steps.run("draw the page", lambda: draw(page, project, history, tables, version, store, told)):
+                report = report.model_copy(update={"page": str(page)})
+                tracked.file(page)
     retain(project)
     known.remember(
         project.path,
