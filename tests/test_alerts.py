@@ -1,7 +1,6 @@
 """Who hears of what, on a real Prefect server that sends to sinks on this machine."""
 
 import contextlib
-import importlib.util
 import json
 import os
 import re
@@ -15,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from forecastcore.errors import UsageError
+from tests.support import prefect_server as support
+from tests.support import sinks
 
 ROOT = Path(__file__).parents[1]
 SLACK = "https://hooks.slack.com/services/T0AAAAAAA/B0BBBBBBB/cccccccccccccccccccccccc"
@@ -24,15 +25,6 @@ TEAMS = (
 )
 
 
-def load_support(path):
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-support = load_support(ROOT / "tests" / "support" / "prefect_server.py")
-sinks = load_support(ROOT / "tests" / "support" / "sinks.py")
 until, at = support.until, sinks.at
 
 

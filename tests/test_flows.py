@@ -2,7 +2,6 @@
 
 import asyncio
 import html
-import importlib.util
 import itertools
 import json
 import os
@@ -24,6 +23,10 @@ from forecastcore.messages import Decision, LeaderboardRow, PredictReport, Publi
 from forecastcore.testing import sample_history
 from forecastcore.testing.databricks import Ended
 from forecastcore.testing.databricks.fixture import databricks, databricks_environments
+from tests.support import prefect_server as support
+from tests.support import sinks
+from tests.support.azurite import server as azurite
+from tests.support.chromium import Chromium
 
 __all__ = ["databricks", "databricks_environments"]  # fixtures
 
@@ -67,14 +70,6 @@ def make_project():
 # -- a server
 
 
-def load_support(path):
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-support = load_support(ROOT / "tests" / "support" / "prefect_server.py")
 Server, until = support.Server, support.until
 
 
@@ -157,7 +152,7 @@ def test_whoever_looks_at_prefects_pages_finds_the_finished_runs_and_what_they_s
     retrained = flow("retrain")(str(trained), return_state=True)
     predicted = flow("predict")(str(trained), scenarios=["base"], return_state=True)
     pages = server.environment["PREFECT_API_URL"].removesuffix("/api")
-    with load_support(ROOT / "tests" / "support" / "chromium.py").Chromium() as browser:
+    with Chromium() as browser:
         for state, keys in ((retrained, ("leaderboard", "decision")), (predicted, ("summary",))):
             seen = browser.look(f"{pages}/runs/flow-run/{run_id_of(state)}", wait="Completed")
             assert seen["errors"] == []
@@ -299,7 +294,7 @@ def test_an_azure_block_saved_in_the_server_delivers_to_blob_storage(server, tra
     from flow_stages import read_block
     from prefect_azure import AzureBlobStorageCredentials
 
-    with load_support(ROOT / "tests" / "support" / "azurite" / "server.py").running() as connection_string:
+    with azurite.running() as connection_string:
         AzureBlobStorageCredentials(connection_string=connection_string).save("store")
         assert json.loads(read_block("azure-blob-storage-credentials/store")) == {
             "connection_string": connection_string
@@ -400,7 +395,7 @@ def test_an_incident_of_a_deployment_is_told_once_and_its_end_once_and_deploying
     import alerts
     from prefect.states import Completed, Failed
 
-    with load_support(ROOT / "tests" / "support" / "sinks.py").posts(server.home) as sink:
+    with sinks.posts(server.home) as sink:
         monkeypatch.setenv("FORECASTCORE_ALERT_WEBHOOK", f"http://127.0.0.1:{sink.server_address[1]}/here")
         first = alerts.deploy()
         assert (len(first.made), first.channels) == (8, ("webhook/forecastcore-webhook",))
