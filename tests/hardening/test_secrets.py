@@ -53,6 +53,8 @@ BLOBS = [
         f"BlobEndpoint=http://{GONE}/me;SharedAccessSignature=${{env:STORE_SAS}}",
     )
 ]
+#: the libraries may have nothing to say at DEBUG; that the log was listening to the end is known by this
+LISTENED = "the log was listening"
 LISTENER = """
 import json, pathlib
 from forecastcore.api import hookimpl
@@ -131,6 +133,7 @@ def everywhere(site, told):
     """All that can be read after these command lines."""
     here = site.folder
     own = {here / "forecast.yaml", here / "history.parquet"}
+    logging.getLogger(__name__).debug(LISTENED)
     return {
         "stdout": "\0".join(one.out for one in told if not one.out.startswith("{")).encode(),
         "--json": "\0".join(one.out for one in told if one.out.startswith("{")).encode(),
