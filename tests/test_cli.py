@@ -48,6 +48,7 @@ COMMANDS = [
     "status",
     "drill",
     "explain",
+    "failures",
     "diff",
     "backfill",
     "rollback-vintage",
@@ -85,7 +86,8 @@ class Mean:
     window: int = 24
 
     def fit_series(self, series, task):
-        return {"level": float(np.nanmean(series.y[-self.window :]))}
+        known = series.y[np.isfinite(series.y)][-self.window :]
+        return {"level": float(known.mean()) if len(known) else 0.0}
 
     def predict_series(self, params, series, future, task):
         return np.full(len(future.ds), params["level"])

@@ -64,10 +64,14 @@ def forgotten(site, tmp_path, monkeypatch):
     monkeypatch.setenv("FORECASTCORE_CACHE", str(tmp_path / "empty"))
 
 
-@pytest.mark.parametrize("broken", [deleted, corrupted, with_spoilt_parameters])
+@pytest.mark.parametrize(
+    "broken", [deleted, *(pytest.param(how, marks=pytest.mark.slow) for how in (corrupted, with_spoilt_parameters))]
+)
 def test_the_champion_before_serves_in_time_and_every_row_says_why(reigning, tmp_path, monkeypatch, broken):
     broken(reigning, "2")
     forgotten(reigning, tmp_path, monkeypatch)
+    assert reigning.cli("predict", "--model", "2").code == 1, "a version asked for by number is never stood in for"
+    assert not (reigning.folder / "out").exists()
     told = reigning.cli("--json", "predict")
     assert told.code == 3
     assert (told.document["model"], told.document["model_version"]) == ("seasonal-naive", "1")
@@ -103,13 +107,6 @@ def test_a_champion_without_its_plugin_is_a_fault_of_the_installation(reigning):
     assert told.code == 1
     assert "own.py" in told.document["error"]["message"] + told.document["error"]["hint"]
     assert "out" not in reigning.written
-
-
-def test_a_version_that_was_asked_for_by_number_is_never_stood_in_for(reigning, tmp_path, monkeypatch):
-    deleted(reigning, "2")
-    forgotten(reigning, tmp_path, monkeypatch)
-    assert reigning.cli("predict", "--model", "2").code == 1
-    assert not (reigning.folder / "out").exists()
 
 
 def test_with_mlflow_away_the_champion_at_hand_serves_and_says_that_nothing_was_recorded(make_site, monkeypatch):

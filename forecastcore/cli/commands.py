@@ -241,6 +241,14 @@ def _diff(options: Namespace) -> tuple[Document, int]:
     return {**_head("diff", project.config.name), **told}, OK
 
 
+def _failures(options: Namespace) -> tuple[Document, int]:
+    from forecastcore.runs.failures import failures
+
+    project = _project(options)
+    told = failures(project, options.run, scenario=options.scenario)
+    return {**_head("failures", project.config.name), **told}, OK
+
+
 def _explain(options: Namespace) -> tuple[Document, int]:
     from dataclasses import asdict
 
@@ -412,6 +420,7 @@ _COMMANDS: dict[str, Callable[[Any], tuple[Document, int]]] = {
     "doctor": _doctor,
     "drill": _drill,
     "explain": _explain,
+    "failures": _failures,
     "init": _init,
     "models_compare": _models_compare,
     "models_history": _models_history,

@@ -271,7 +271,7 @@ def _delivery(commands: Any) -> None:
         "a vintage per past origin, each with only what was known then",
         (
             "backfill --from 2026-10-01 --to 2026-10-31 --every 24",
-            "backfill --from 2026-10-01 --to 2026-10-31 --model 3",
+            "backfill --from 2026-10-01 --to 2026-10-31 --every 168 --model 3",
         ),
     )
     backfill.add_argument("--from", dest="first", metavar="T", required=True, help="no origin is earlier")
@@ -301,7 +301,7 @@ def _safekeeping(commands: Any) -> None:
         commands,
         "backup",
         "ledger, registered versions and delivered vintages in one archive, with a digest to keep elsewhere",
-        ("backup", "backup /mnt/safe/vic.zip"),
+        ("backup", "backup safe/today.zip"),
     )
     backup.add_argument(
         "archive",
@@ -313,7 +313,7 @@ def _safekeeping(commands: Any) -> None:
         commands,
         "restore",
         "play an archive back into registry, ledger and sinks; it is checked whole before anything is written",
-        ("restore backups/vic-20261126T120000Z.zip", "restore /mnt/safe/vic.zip --yes"),
+        ("restore safe/today.zip", "restore safe/today.zip --yes"),
     )
     restore.add_argument("archive", metavar="FILE", help="what backup wrote")
     restore.add_argument("--digest", metavar="SHA256", help="what backup told; another archive is refused")
@@ -345,7 +345,7 @@ def _watch(commands: Any) -> None:
         commands,
         "diff",
         "what changed between two vintages; of the top movers how much by data, assumption, model and code",
-        ("diff previous latest", "diff 2026-11-23 2026-11-24", "diff 3fa94c21 b07d55e9 --top 20"),
+        ("diff previous latest", "diff 2026-11-23 2026-11-24", "diff 2026-11-24 latest --top 20"),
     )
     for name in ("one", "two"):
         diff.add_argument(
@@ -353,6 +353,20 @@ def _watch(commands: Any) -> None:
         )
     diff.add_argument("--scenario", default="base", metavar="NAME", help="which (default: base)")
     diff.add_argument("--top", type=_count, default=10, metavar="N", help="movers to tell (default: 10)")
+    failures = _command(
+        commands,
+        "failures",
+        "which series of a vintage have no full forecast, by reason, with the mend and the command to run again",
+        ("failures", "failures 2026-11-24 --scenario heatwave", "--json failures previous"),
+    )
+    failures.add_argument(
+        "run",
+        nargs="?",
+        default="latest",
+        metavar="RUN",
+        help="a run key or its beginning, a run id, an origin, previous, or latest (default)",
+    )
+    failures.add_argument("--scenario", default="base", metavar="NAME", help="which (default: base)")
     explain = _command(
         commands,
         "explain",

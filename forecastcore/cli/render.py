@@ -382,6 +382,19 @@ def _diff(document: Document) -> str:
     return "\n".join(diff_lines(document, table))
 
 
+def _failures(document: Document) -> str:
+    counts = document["series"]
+    whose = f"{document['run_key'][:12]}, from {_minute(document['issued_at'])} UTC"
+    if not document["reasons"]:
+        return f"all {counts['total']} series of {whose} are as they should be"
+    lines = [f"{counts['degraded']} of {counts['total']} series degraded, {counts['failed']} failed in {whose}"]
+    for one in document["reasons"]:
+        more = f" and {one['count'] - len(one['series'])} more" if one["count"] > len(one["series"]) else ""
+        lines += ["", f"{one['reason']}: {one['count']} {one['status']}: {', '.join(one['series'])}{more}"]
+        lines += [f"  {name:6}{one[name]}" for name in ("told", "cause", "mend") if one[name]]
+    return "\n".join([*lines, "", f"when it is mended: {document['rerun']}"])
+
+
 def _explain(document: Document) -> str:
     from forecastcore.explaining.words import lines
 
@@ -443,6 +456,7 @@ _RENDER = {
     "doctor": _doctor,
     "drill": _drill,
     "explain": _explain,
+    "failures": _failures,
     "init": _init,
     "models compare": _models_compare,
     "models history": _models_history,

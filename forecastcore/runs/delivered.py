@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from forecastcore import runtime
 from forecastcore.errors import UsageError
 from forecastcore.vintages import VintageRef, utc
 
@@ -16,7 +18,16 @@ if TYPE_CHECKING:
 
     from forecastcore.project import Project
 
-__all__ = ["Shelf", "listed", "newest_vintages", "only_tells", "readable", "refs_of", "rows_of_vintages"]
+__all__ = [
+    "Shelf",
+    "listed",
+    "newest_vintages",
+    "only_tells",
+    "readable",
+    "refs_of",
+    "rows_of_vintages",
+    "vintage_named",
+]
 
 
 def only_tells(sink: Any) -> bool:
@@ -86,6 +97,35 @@ def rows_of_vintages(shelf: Shelf, refs: Sequence[VintageRef]) -> pd.DataFrame:
     table: pd.DataFrame = pd.concat(parts, ignore_index=True)
     mine = table[table["run_key"].isin(keys)]
     return mine.sort_values(["issued_at", "unique_id", "step"], kind="stable", ignore_index=True)
+
+
+def vintage_named(project: Project, shelf: Shelf, name: str, scenario: str) -> VintageRef:
+    """The vintage that somebody means.
+
+    Args:
+        project: whose.
+        shelf: where it stands, with all that were made.
+        name: a run key or its beginning, a run id, an origin, `latest` or `previous`.
+        scenario: which.
+
+    Raises:
+        UsageError: there is none; the hint names the newest.
+    """
+    refs = shelf.refs
+    newest = {"latest": -1, "previous": -2}
+    if name in newest and len(refs) >= -newest[name]:
+        return refs[newest[name]]
+    found = [ref for ref in refs if re.fullmatch(r"[0-9a-f]{6,64}", name) and ref.run_key.startswith(name)]
+    if not found and re.fullmatch(r"[0-9a-f]{32}", name):
+        key = runtime.store(project).parameter(name, f"run_key.{scenario}")
+        found = [ref for ref in refs if key and ref.run_key == key]
+    if not found and not re.fullmatch(r"[0-9a-f]{6,}|latest|previous", name):
+        moment = runtime.instant(project, name)
+        found = [ref for ref in refs if pd.Timestamp(utc(ref.issued_at)) == moment]
+    if not found:
+        there = ", ".join(f"{ref.run_key[:12]} ({ref.issued_at:%Y-%m-%dT%H:%MZ})" for ref in refs[-5:]) or "none"
+        raise UsageError(f"there is no vintage {name!r} of {scenario}", hint=f"the newest are {there}; or a run id")
+    return found[-1]
 
 
 def _refs(table: pd.DataFrame) -> Iterator[VintageRef]:

@@ -5,7 +5,6 @@ old as delivered → the same again today → newer data → newer assumptions �
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ from forecastcore import runtime
 from forecastcore.errors import ForecastCoreError, UsageError
 from forecastcore.explaining.movers import changes
 from forecastcore.package import Package
-from forecastcore.runs.delivered import Shelf, listed, rows_of_vintages
+from forecastcore.runs.delivered import listed, rows_of_vintages, vintage_named
 from forecastcore.runs.promotion import existing
 from forecastcore.vintages import utc
 
@@ -57,7 +56,7 @@ def diff(project: Project, old: str, new: str, *, scenario: str = "base", top: i
         UsageError: there is no such vintage, or the two have no instant in common.
     """
     shelf = listed(project, scenario, all_made=True)
-    pair = [_meant(project, shelf, name, scenario) for name in (old, new)]
+    pair = [vintage_named(project, shelf, name, scenario) for name in (old, new)]
     tables = [rows_of_vintages(shelf, [ref]) for ref in pair]
     told = changes(*tables)
     if told.rows.empty:
@@ -106,24 +105,6 @@ def _ref(ref: VintageRef, table: pd.DataFrame) -> Document:
         "model_version": ", ".join(versions),
         "rows": ref.rows,
     }
-
-
-def _meant(project: Project, shelf: Shelf, name: str, scenario: str) -> VintageRef:
-    refs = shelf.refs
-    newest = {"latest": -1, "previous": -2}
-    if name in newest and len(refs) >= -newest[name]:
-        return refs[newest[name]]
-    found = [ref for ref in refs if re.fullmatch(r"[0-9a-f]{6,64}", name) and ref.run_key.startswith(name)]
-    if not found and re.fullmatch(r"[0-9a-f]{32}", name):
-        key = runtime.store(project).parameter(name, f"run_key.{scenario}")
-        found = [ref for ref in refs if key and ref.run_key == key]
-    if not found and not re.fullmatch(r"[0-9a-f]{6,}|latest|previous", name):
-        moment = runtime.instant(project, name)
-        found = [ref for ref in refs if pd.Timestamp(utc(ref.issued_at)) == moment]
-    if not found:
-        there = ", ".join(f"{ref.run_key[:12]} ({ref.issued_at:%Y-%m-%dT%H:%MZ})" for ref in refs[-5:]) or "none"
-        raise UsageError(f"there is no vintage {name!r} of {scenario}", hint=f"the newest are {there}; or a run id")
-    return found[-1]
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,8 @@ def iterate(spec: Spec, params: Mapping[str, Any] | None = None, *, quick: bool 
             yield Check(name=READY, status="failed", detail=said(error))
             return
         words = "; ".join(f"{'.'.join(map(str, f.path)) or 'parameters'}: {f.message}" for f in faults)
-        yield Check(name=READY, status="failed" if faults else "passed", detail=words)
+        hint = " (say what it is tried with: params here, --param KEY=VALUE on the command line)" if faults else ""
+        yield Check(name=READY, status="failed" if faults else "passed", detail=words + hint)
         if not faults:
             yield from run(probes, subject)
 
