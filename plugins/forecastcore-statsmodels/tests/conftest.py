@@ -118,9 +118,18 @@ ODD = {
 }
 
 
+#: nothing depends on the unit or the sign
+SCALES = {1.0: (), 1e12: pytest.mark.slow, 1e-12: pytest.mark.slow, -1.0: pytest.mark.slow}
+
+
+@pytest.fixture(params=[pytest.param(scale, marks=marks, id=f"x{scale:g}") for scale, marks in SCALES.items()])
+def scale(request):
+    return request.param
+
+
 @pytest.fixture(params=ODD, ids=list(ODD))
-def odd(request):
-    return ODD[request.param]
+def odd(request, scale):
+    return ODD[request.param] * scale
 
 
 @pytest.fixture

