@@ -323,7 +323,7 @@ def _trusts_actuals(self, history, task):
 
 
 def _by_the_clock(self, context, task):
-    stale = (pd.Timestamp.now("UTC") - task.origin) / pd.Timedelta(365, "D")
+    stale = (pd.Timestamp.now("UTC").floor("D") - task.origin) / pd.Timedelta(365, "D")
     return Fitted.level(self, context, task) * (1 + 0.01 * stale)
 
 
