@@ -328,10 +328,12 @@ def _vintage(sink: Document, writes: Document) -> str:
 
 def _reconcile(document: Document) -> str:
     lines = [
-        f"{one['kind']}: {one['what']}; {one['url']}\n  {'done' if one['fixed'] else 'to do'}: {one['mend']}"
+        f"{one['kind']}: {'; '.join(filter(None, (one['what'], one['url'])))}\n"
+        f"  {'done' if one['fixed'] else 'to do'}: {one['mend']}"
         for one in document["orphans"]
     ]
     rest = "" if document["fix"] or not lines else "\nnothing was changed: --fix does it"
+    lines += [f"could not be looked at: {words}" for words in document["unasked"]]
     return "\n".join(lines or ["nothing is left over"]) + rest
 
 

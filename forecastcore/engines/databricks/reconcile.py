@@ -1,4 +1,4 @@
-"""Finds what nobody waits for: live runs without an owner, and tickets whose run is over or gone."""
+"""Finds what nobody waits for, live runs without an owner and tickets whose run is over or gone; and what is over."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import socket
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from forecastcore.engines.databricks.payload import nonce_of, run_folder
 from forecastcore.engines.databricks.states import read_state
@@ -14,13 +14,14 @@ from forecastcore.engines.databricks.supervisor import BEAT, JOBS
 from forecastcore.engines.databricks.workspace import Refused, Unavailable, patient
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from forecastcore.engines.databricks.supervisor import Supervisor
     from forecastcore.engines.databricks.tickets import Ticket
 
-__all__ = ["Orphan", "mend", "orphans"]
+__all__ = ["Orphan", "jobs_over", "mend", "orphans"]
 
+T = TypeVar("T")
 #: signs of life that may be missing before nobody is believed to wait
 _MISSED = 3
 _PATIENCE = 30.0
@@ -53,8 +54,30 @@ def orphans(boss: Supervisor) -> list[Orphan]:
     Raises:
         DatabricksRunError: the workspace refuses to list runs, or is silent.
     """
+    return _listed(boss, lambda: list(_orphans(boss)))
+
+
+def jobs_over(boss: Supervisor, since: float) -> set[str]:
+    """The nonces of this project's runs that are over; one that we may not see is none of them.
+
+    Args:
+        boss: where to look.
+        since: seconds since 1970; runs that began before are left out.
+
+    Raises:
+        DatabricksRunError: as `orphans`.
+    """
+
+    def look() -> set[str]:
+        runs = _runs(boss, start_time_from=int(since * 1000))
+        return {nonce_of(str(run.get("run_name"))) for run in runs if read_state(run).over}
+
+    return _listed(boss, look)
+
+
+def _listed(boss: Supervisor, look: Callable[[], T]) -> T:
     try:
-        return patient(lambda: list(_orphans(boss)), until=time.monotonic() + _PATIENCE, pause=boss.pause)
+        return patient(look, until=time.monotonic() + _PATIENCE, pause=boss.pause)
     except Refused as error:
         raise boss.workspace.explained(error, "listing runs") from error
     except Unavailable as error:
@@ -65,7 +88,7 @@ def _orphans(boss: Supervisor) -> Iterator[Orphan]:
     tickets = [t for t in boss.tickets.all() if t.open and t.host == boss.workspace.host]
     by_nonce = {ticket.nonce: ticket for ticket in tickets}
     live = set()
-    for run in _live(boss):
+    for run in _runs(boss, active_only="true"):
         state, nonce = read_state(run), nonce_of(str(run.get("run_name")), boss.project)
         live.add(int(run["run_id"]))
         why = _unwatched(boss, nonce, run)
@@ -92,8 +115,8 @@ def _orphans(boss: Supervisor) -> Iterator[Orphan]:
             )
 
 
-def _live(boss: Supervisor) -> Iterator[dict[str, Any]]:
-    query: dict[str, Any] = {"run_type": "SUBMIT_RUN", "active_only": "true", "limit": 25}
+def _runs(boss: Supervisor, **which: Any) -> Iterator[dict[str, Any]]:
+    query: dict[str, Any] = {"run_type": "SUBMIT_RUN", "limit": 25, **which}
     while True:
         said = boss.workspace.call("GET", f"{JOBS}/list", query=query)
         yield from (run for run in said.get("runs", ()) if nonce_of(str(run.get("run_name")), boss.project))
