@@ -14,11 +14,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from forecastcore.engines.databricks.belongings import bring
-from forecastcore.engines.databricks.payload import Order, home, nonce_of, order_digest, payload, run_folder
+from forecastcore.engines.databricks.payload import Order, home, nonce_of, order_digest, payload, run_folder, seconds
 from forecastcore.engines.databricks.supervisor import JOBS
 from forecastcore.engines.databricks.tickets import Ticket
 from forecastcore.engines.databricks.wheels import Wheel
-from forecastcore.engines.databricks.workspace import Refused, Unavailable
+from forecastcore.engines.databricks.workspace import Queue, Refused, Unavailable
 from forecastcore.errors import DatabricksRunError
 
 if TYPE_CHECKING:
@@ -111,23 +111,35 @@ def _sent(boss: Supervisor, ticket: Ticket) -> Ticket | None:
         raise told from error
     except Unavailable as error:
         hint = "Run the same command again: it looks first whether the run was submitted"
-        raise boss.silent(error, hint) from error
+        raise (boss.full(error) if error.busy else boss.silent(error, hint)) from error
     ticket = boss.tickets.write(ticket.having(run_id=number))
     return _recognised(boss, ticket, boss.state(ticket))
 
 
 def _posted(boss: Supervisor, ticket: Ticket) -> int:
-    """Submit; where the answer is lost, look for the run before the same token is sent once more."""
-    sent = itertools.count()
+    """Submit; where the answer is lost, look for the run before the same token is sent once more.
+
+    A workspace with no room for another run is no fault: it is waited for as long as a run may take, one question per
+    interval.
+    """
+    lost = False
 
     def post() -> int:
-        if next(sent):
+        nonlocal lost
+        if lost:
             with contextlib.suppress(Refused):  # who may not list runs has the token
                 if found := find(boss, ticket):
                     return found
-        return int(boss.workspace.call("POST", f"{JOBS}/submit", body=ticket.payload)["run_id"])
+        try:
+            return int(boss.workspace.call("POST", f"{JOBS}/submit", body=ticket.payload)["run_id"])
+        except Unavailable as error:
+            lost = not error.busy
+            if error.busy:
+                _log.info("Databricks has no room for another run yet (%s): waiting", error)
+            raise
 
-    return boss.asked(post)
+    limit = seconds(boss.settings.timeout)
+    return boss.asked(post, queue=Queue(until=time.monotonic() + limit, interval=boss.interval))
 
 
 def find(boss: Supervisor, ticket: Ticket) -> int | None:
