@@ -26,6 +26,8 @@ ENGINE = {
 ROUNDS = int(os.environ.get("FORECASTCORE_ROUNDS", "1"))
 #: seconds in which a cancelled run has to be seen cancelled, and in which the reaper has to cancel one without an owner
 CANCELLED, REAPED = 15, 120
+#: seconds in which a new flow run has to wait for the run of one that died
+REATTACHED = 60
 pytestmark = pytest.mark.slow
 
 
@@ -86,6 +88,11 @@ class Scene:
         answer = requests.post(url, json={"state": {"type": "CANCELLING", "name": "Cancelling"}}, timeout=30)
         assert answer.json()["status"] == "ACCEPT", answer.text
 
+    def end(self, flow_run, run):
+        """Cancel a flow run, and see it end: one that is left holds the place of its deployment."""
+        self.cancel_by_api(flow_run)
+        support.until(lambda: not run.live and self.state(flow_run).is_final(), 90, self.worker)
+
     def close(self):
         if self.worker is not None and self.worker.poll() is None:
             support.end(self.worker)
@@ -122,6 +129,39 @@ def test_a_flow_run_that_is_cancelled_cancels_the_run_on_databricks(scene, recor
     sys.stderr.write(f"seconds from cancelling to the end of the run on Databricks: {took}\n")
     assert max(second for some in took.values() for second in some) <= CANCELLED
     assert scene.workspace.live() == []
+
+
+def test_a_new_flow_run_waits_again_for_the_run_of_one_whose_process_died(scene, record_property):
+    first = scene.ask()
+    run = scene.submitted(1)
+    process = scene.process(first)
+    started = time.monotonic()
+    os.kill(process, signal.SIGKILL)
+    again = scene.ask(overrides=[])
+    support.until(lambda: scene.state(first).is_final(), 60, scene.worker)
+    before = run.reads
+    support.until(lambda: run.reads > before + 1, REATTACHED, scene.worker)
+    took = round(time.monotonic() - started, 1)
+    record_property("seconds", took)
+    sys.stderr.write(f"seconds from the kill to the second wait for the run on Databricks: {took}\n")
+    assert (scene.state(first).name, scene.state(again).name) == ("Crashed", "Running")
+    assert took <= REATTACHED
+    assert len(scene.workspace.runs) == 1
+    scene.end(again, run)
+
+
+def test_a_flow_run_whose_worker_died_goes_on_and_can_still_be_cancelled_by_its_process(scene):
+    flow_run = scene.ask()
+    run = scene.submitted(1)
+    os.kill(scene.worker.pid, signal.SIGKILL)
+    scene.worker.wait()
+    before = run.reads
+    support.until(lambda: run.reads > before + 3, 60)
+    assert len(scene.workspace.live()) == 1
+    os.kill(scene.process(flow_run), signal.SIGTERM)
+    support.until(lambda: not run.live, CANCELLED)
+    support.until(lambda: scene.state(flow_run).is_final(), 60)
+    assert run.result == "CANCELED"
 
 
 def test_where_worker_and_flow_process_are_dead_the_reaper_ends_all_that_they_left(scene, record_property):

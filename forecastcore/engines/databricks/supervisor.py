@@ -29,7 +29,7 @@ JOBS = "/api/2.2/jobs/runs"
 #: how many answers in a row may say that a thing is not there, or that we may not ask, before it is believed
 DOUBTS = 5
 #: seconds between two signs of life of the one who waits
-BEAT = 30.0
+BEAT = 15.0
 #: seconds that a question is asked again for, and that a cancelled run may take to end
 PATIENCE, CANCELLING = 600.0, 30.0
 
