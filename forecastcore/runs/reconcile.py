@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from forecastcore.project import Project
     from forecastcore.tracking.runs import LeftRunning
 
-__all__ = ["Found", "reconcile"]
+__all__ = ["Found", "close_tracked", "reconcile"]
 
 _log = logging.getLogger(__name__)
 #: seconds that a run on a cluster may have waited for its machines before it made its MLflow run
@@ -75,6 +75,16 @@ def reconcile(project: Project, *, fix: bool = False) -> Found:
         except ForecastCoreError as error:
             found.unasked.append(f"{place}: {error}")
     return found
+
+
+def close_tracked(project: Project) -> int:
+    """Close MLflow runs that go on for ever, such as of a cluster that ran out of memory; how many there were.
+
+    Raises:
+        TrackingError: MLflow cannot be asked.
+        DatabricksRunError: the workspace cannot be asked.
+    """
+    return sum(orphan.put_right() for orphan in _tracked(project))
 
 
 def _told(orphan: _Orphan, *, fix: bool) -> dict[str, Any]:

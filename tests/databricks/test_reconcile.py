@@ -13,6 +13,7 @@ from mlflow import MlflowClient
 from forecastcore import runtime
 from forecastcore.engines.databricks.wait import sign_of_life
 from forecastcore.project import Project
+from forecastcore.testing.databricks import Ended
 
 ENGINE = {"type": "databricks", "serverless": True, "volume": "/Volumes/main/fc/jobs", "poll": "50ms"}
 SINKS = [{"type": "parquet", "path": "out"}, {"type": "delta", "path": "delta"}]
@@ -193,6 +194,24 @@ def test_a_run_that_somebody_else_has_ended_meanwhile_stays_as_it_ended(make_sit
 
 def client_status(project, run_id):
     return MlflowClient(tracking_uri=f"sqlite:///{project.root}/mlflow.db").get_run(run_id).info.status
+
+
+def test_an_mlflow_run_of_a_cluster_that_died_is_closed_with_the_command_that_waited(away, databricks):
+    def program(run):
+        run.enter("RUNNING")
+        tags = {"forecastcore_project": "small", "forecastcore_host": "a-driver", "forecastcore_process": "1/1"}
+        nonce = run.payload["run_name"].rpartition("/")[2]
+        jobs = (nonce, "0" * 12)  # and another one's, of which nobody knows whether it is over
+        left.extend(runs.create_run(experiment, tags={**tags, "forecastcore_job": job}).info.run_id for job in jobs)
+        raise Ended("FAILED", "The spark driver has stopped unexpectedly", code="DRIVER_ERROR")
+
+    left, runs = [], client(away)
+    experiment = runs.create_experiment("small")
+    databricks.runs.program = program
+    told = away.cli("retrain")
+    assert (told.code, "ran out of memory" in told.err) == (1, True)
+    assert [runs.get_run(one).info.status for one in left] == ["KILLED", "RUNNING"]
+    assert "its run on Databricks is over" in runs.get_run(left[0]).data.tags["forecastcore_error"]
 
 
 TRAINS = """
