@@ -119,8 +119,10 @@ def _tracked(project: Project) -> Iterator[_Orphan]:
     with runtime.look_only(project) as store:
         running = store.left_running()
         away = [run for run in running if run.job and not run.died]
-        over = _jobs_over(project, away)
-        still = {run.run_id for run in store.left_running()} if over else set()  # an end may have come meanwhile
+    over, still = _jobs_over(project, away), set[str]()
+    if over:
+        with runtime.look_only(project) as store:  # again: an end may have come meanwhile
+            still = {run.run_id for run in store.left_running()}
     for run in running:
         why = "its process ended without a word" if run.died else ""
         if run.job in over and run.run_id in still:
