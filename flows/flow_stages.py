@@ -18,6 +18,8 @@ os.environ.setdefault("DO_NOT_TRACK", "1")  # Prefect reads it when it is import
 from prefect import get_run_logger, task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.client.orchestration import get_client
+from prefect.context import FlowRunContext
 from prefect.settings import temporary_settings
 from prefect.states import Completed, Failed
 from pydantic import SecretBytes, SecretStr
@@ -27,6 +29,7 @@ import forecastcore as fc
 from forecastcore.errors import EngineError, ForecastCoreError
 from forecastcore.ports import Steps
 from forecastcore.tracking.connect import mask
+from forecastcore.tracking.processes import here
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -37,7 +40,18 @@ if TYPE_CHECKING:
     from forecastcore.messages import SeriesCount
     from forecastcore.project import Project
 
-__all__ = ["PLAIN", "PrefectSteps", "courtesy", "delivered", "load_project", "read_block", "run_script", "truthfully"]
+__all__ = [
+    "HOST",
+    "PLAIN",
+    "PROCESS",
+    "PrefectSteps",
+    "courtesy",
+    "delivered",
+    "load_project",
+    "read_block",
+    "run_script",
+    "truthfully",
+]
 
 T = TypeVar("T")
 
@@ -52,6 +66,8 @@ ALONE: Final[dict[Any, Any]] = {
 EXIT_CODES: Final = {"Completed": 0, "Degraded": 3, "Held": 4}
 #: Exit code of an error that is the data's: the run is held, nothing was written.
 _HELD = 4
+#: Labels of a flow run that name its machine and its process there.
+HOST, PROCESS = "forecastcore.host", "forecastcore.process"
 _PATIENCE = 2.0
 _LONGEST = 3000
 
@@ -154,6 +170,8 @@ def truthfully(work: Callable[[], State[Any]]) -> State[Any]:
     Returns:
         That state, or `Failed`, or `Held` (of type failed, so that automations see it) where the data held the run.
     """
+    with courtesy("who runs this flow run"):
+        _sign()
     try:
         return work()
     except ForecastCoreError as error:
@@ -161,6 +179,15 @@ def truthfully(work: Callable[[], State[Any]]) -> State[Any]:
     except Exception as error:  # noqa: BLE001 - a plugin's or a fault of ours; the state has to say so
         get_run_logger().exception("the run failed")
         return Failed(message=_cause(error), data=error)
+
+
+def _sign() -> None:
+    """Note on the flow run which process it is, for `reconcile`."""
+    context = FlowRunContext.get()
+    if context is not None and context.flow_run is not None:
+        host, process = here()
+        with get_client(sync_client=True) as client:
+            client.update_flow_run_labels(context.flow_run.id, {HOST: host, PROCESS: process})
 
 
 def delivered(words: str, series: SeriesCount, cause: str = "") -> State[None]:

@@ -18,6 +18,7 @@ from forecastcore.errors import ConfigError, ForecastCoreError, UsageError
 from forecastcore.messages import RunFailure, RunReport, RunRequest
 from forecastcore.ports import Steps
 from forecastcore.privacy import keep_others_out
+from forecastcore.tracking.runs import JOB_VARIABLE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -69,6 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         asked.report.write_text(json.dumps(report.to_json(), allow_nan=False), encoding="utf-8")
 
     request = _read(asked.request)
+    os.environ[JOB_VARIABLE] = asked.report.parent.name  # so that `reconcile` knows whose MLflow runs these are
     try:
         steps = _Told(asked.report.with_name("progress.json"))
         done = _carry_out(request, _project(request, engine, asked.home), steps)
@@ -89,6 +91,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             )
         )
         raise
+    finally:
+        os.environ.pop(JOB_VARIABLE, None)
     tell(report=done)
 
 

@@ -265,7 +265,7 @@ class DatabricksRunError(EngineError):
 
     Attributes:
         fault: which one, in one kebab-case word: `unreachable`, `unauthenticated`, `forbidden`, `not-installed`,
-            `cluster`, `memory`, `cancelled`, `timeout`, `gone`, `no-report`, `failed` …
+            `cluster`, `memory`, `cancelled`, `timeout`, `gone`, `no-report`, `busy`, `failed` …
         url: of the run in the workspace; empty where there is none.
         run_id: of the run; None where there is none.
         code: what the run itself said, where it did; else `databricks-run`.

@@ -140,6 +140,10 @@ class ModelStore(Protocol):
         """Add metrics and tags to a run that is over."""
         ...
 
+    def close(self, run_id: str, why: str) -> bool:
+        """End as killed a run that goes on for ever; false where somebody else has ended it."""
+        ...
+
     def parameter(self, run_id: str, name: str) -> str | None:
         """A parameter of a run; None where there is no such run or parameter."""
         ...

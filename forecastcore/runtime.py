@@ -24,6 +24,7 @@ from forecastcore.timegrid import seasons_of
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from datetime import datetime
+    from pathlib import Path
 
     from forecastcore.api import AssumptionSpec, Source
     from forecastcore.engines.kept import KeptAnswers
@@ -45,6 +46,7 @@ __all__ = [
     "history",
     "instant",
     "keeping",
+    "kept",
     "look_only",
     "store",
     "task",
@@ -292,7 +294,12 @@ def keeping(project: Project, engine: Engine) -> KeptAnswers:
 
     code = [(offer.distribution, offer.version, offer.digest) for offer in used_offers(project)]
     basis = json.dumps([__version__, code, archive_stamps(project)])
-    return KeptAnswers(engine, project.root / ".forecastcore" / "kept", basis)
+    return KeptAnswers(engine, kept(project), basis)
+
+
+def kept(project: Project) -> Path:
+    """Where answers lie of runs that were broken off."""
+    return project.root / ".forecastcore" / "kept"
 
 
 def engine_here(project: Project) -> Engine:

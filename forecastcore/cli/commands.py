@@ -286,9 +286,9 @@ def _reconcile(options: Namespace) -> tuple[Document, int]:
 
     project = _project(options)
     found = reconcile(project, fix=options.fix)
-    left = sum(not one["fixed"] for one in found)
     head = _head("reconcile", project.config.name)
-    return {**head, "fix": options.fix, "orphans": found, "left": left}, FAILED if left else OK
+    told = {"fix": options.fix, "orphans": found.orphans, "unasked": found.unasked, "left": found.left}
+    return {**head, **told}, FAILED if found.left else OK
 
 
 def _bundle(options: Namespace) -> tuple[Document, int]:

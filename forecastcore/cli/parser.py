@@ -200,10 +200,12 @@ def build() -> argparse.ArgumentParser:
     reconcile = _command(
         commands,
         "reconcile",
-        "find what nobody waits for any more: runs on Databricks, tickets of runs; exit 1 where something is left",
+        "find what runs left behind, on Databricks, in MLflow, sinks and kept answers; exit 1 where something is left",
         ("reconcile", "reconcile --fix"),
     )
-    reconcile.add_argument("--fix", action="store_true", help="cancel and forget what is found (default: only tell)")
+    reconcile.add_argument(
+        "--fix", action="store_true", help="cancel, close and remove what is found (default: only tell)"
+    )
 
     bundle = _command(
         commands,

@@ -302,7 +302,10 @@ def _plan(document: Document) -> str:
     lines.append(f"submits  {submits['jobs']} jobs; engine {submits['engine']}")
     if "payload" in submits:
         wheels = ", ".join(f"{one['wheel']} ({one['bytes']} bytes)" for one in submits["wheels"])
-        lines += [f"         wheels {wheels}", *(f"         {line}" for line in _indented(submits["payload"]))]
+        lines.append(
+            f"         wheels {wheels}" if wheels else f"         from an index {', '.join(submits['releases'])}"
+        )
+        lines += [f"         {line}" for line in _indented(submits["payload"])]
     seconds = "" if costs["seconds"] is None else f"{costs['seconds']:.1f} s, "
     lines.append(f"costs    {seconds}{costs['note']}")
     lines += [f"         at most {_cost(costs['at_most'])}"] if "at_most" in costs else []
@@ -325,10 +328,12 @@ def _vintage(sink: Document, writes: Document) -> str:
 
 def _reconcile(document: Document) -> str:
     lines = [
-        f"{one['kind']}: {one['what']}; {one['url']}\n  {'done' if one['fixed'] else 'to do'}: {one['mend']}"
+        f"{one['kind']}: {'; '.join(filter(None, (one['what'], one['url'])))}\n"
+        f"  {'done' if one['fixed'] else 'to do'}: {one['mend']}"
         for one in document["orphans"]
     ]
     rest = "" if document["fix"] or not lines else "\nnothing was changed: --fix does it"
+    lines += [f"could not be looked at: {words}" for words in document["unasked"]]
     return "\n".join(lines or ["nothing is left over"]) + rest
 
 

@@ -90,6 +90,14 @@ def _volume(text: str) -> str:
     return text.rstrip("/")
 
 
+def _index(text: str) -> str:
+    if text != "default" and not re.fullmatch(r"https?://[^/\s@?#]+(/[^\s?#]*)?", text):
+        # what was written is not shown: it may hold a password
+        hint = "an index with credentials: write default, and give the workspace its address and the credentials"
+        raise custom_error("expected the https:// address of a package index without credentials, or default", hint)
+    return text.rstrip("/")
+
+
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -134,6 +142,9 @@ class DatabricksEngine(Config):
     """Run on serverless compute."""
     volume: Annotated[Text, AfterValidator(_volume)] | None = None
     """Unity Catalog volume that wheels, requests and reports pass through: /Volumes/catalog/schema/volume."""
+    index: Annotated[Text, AfterValidator(_index)] | None = None
+    """Package index that a run installs from, in the versions that are here: an address, or `default` for that of the
+    workspace. Left out: wheels are made here and uploaded."""
     packages: tuple[Text, ...] = ()
     """Further packages that the run needs, as pip would be asked for them."""
     timeout: Span = "4h"

@@ -27,12 +27,14 @@ if TYPE_CHECKING:
 
     from forecastcore.ports import Engine, Unit
 
-__all__ = ["KeptAnswers"]
+__all__ = ["KeptAnswers", "abandoned"]
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 #: seconds after which nobody comes back for an answer
 _LIFE = 7 * 86400.0
+#: seconds after which nobody is still writing an answer
+_HALF = 3600.0
 _MARK = b"forecastcore 1 "
 
 
@@ -57,9 +59,8 @@ class KeptAnswers:
 
     def __enter__(self) -> Self:
         """Throw away what nobody came back for."""
-        for path in self.folder.glob("*"):
-            if time.time() - _made(path) > _LIFE:
-                path.unlink(missing_ok=True)
+        for path in abandoned(self.folder):
+            path.unlink(missing_ok=True)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -118,6 +119,12 @@ class KeptAnswers:
             _log.warning("what is done is not kept, so a run that is broken off starts anew: %s", error)
         else:
             self._mine.add(path)
+
+
+def abandoned(folder: Path) -> list[Path]:
+    """Answers that nobody came back for, and halves whose writer is no more; nothing is changed."""
+    ages = {path: time.time() - _made(path) for path in sorted(folder.glob("*")) if path.is_file()}
+    return [path for path, age in ages.items() if age > (_HALF if path.suffix else _LIFE)]
 
 
 def _made(path: Path) -> float:

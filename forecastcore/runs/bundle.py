@@ -48,7 +48,7 @@ def bundle(project: Project, folder: Path | None = None) -> dict[str, Any]:
     """
     from forecastcore.engines.databricks.belongings import belongings
     from forecastcore.engines.databricks.bundle import bundle_of
-    from forecastcore.engines.databricks.wheels import wheels_of
+    from forecastcore.engines.databricks.wheels import Wheel, libraries_of
 
     config, root = project.config, folder or project.root / "bundle"
     if config.engine.type != "databricks":
@@ -57,9 +57,10 @@ def bundle(project: Project, folder: Path | None = None) -> dict[str, Any]:
     if (root / _FILE).exists() and not (root / _FILE).read_text(encoding="utf-8").startswith(_MARK):
         hint = "name another folder; this one's file was not made by forecastcore bundle"
         raise UsageError(f"{root / _FILE} is there already", hint=hint)
-    wheels = wheels_of(used_distributions(project))
+    libraries = libraries_of(used_distributions(project), index=config.engine.params.get("index") is not None)
+    wheels = [one for one in libraries if isinstance(one, Wheel)]
     schedules, source = _schedules(project)
-    paths = [f"./wheels/{wheel.name}" for wheel in wheels]
+    paths = [f"./wheels/{one.name}" if isinstance(one, Wheel) else one.pin for one in libraries]
     made = bundle_of(config.name, config.engine, paths, schedules, config.source.timezone)
     requests = {command: request_of(project, command, {}).to_json() for command in schedules}
     files: dict[str, bytes] = {

@@ -10,10 +10,11 @@ from datetime import date
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from forecastcore import __version__, runtime
-from forecastcore.errors import TrackingError, UsageError
+from forecastcore.errors import DatabricksRunError, ForecastCoreError, TrackingError, UsageError
 from forecastcore.messages import BackfillReport, BacktestReport, PredictReport, RetrainReport, RunRequest
 from forecastcore.ports import Steps
 from forecastcore.privacy import keep_others_out
+from forecastcore.runs.reconcile import close_tracked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -59,11 +60,27 @@ def anywhere(work: Callable[P, R]) -> Callable[P, R]:
 def _away(project: Project, command: str, options: Mapping[str, Any], steps: Steps) -> Any:
     from forecastcore.engines.databricks import send_away
 
-    report, url, cost = send_away(project, request_of(project, command, options), used_distributions(project), steps)
+    request, used = request_of(project, command, options), used_distributions(project)
+    try:
+        report, url, cost = send_away(project, request, used, steps)
+    except DatabricksRunError as error:
+        if error.run_id is not None:  # what ended there may have had no time to end its MLflow runs
+            _close_tracked(project)
+        raise
     told = {**(report.report or {}), "where": url, "cost": cost}
     if run_id := told.get("run_id"):
         _book(project, str(run_id), cost)
     return REPORTS[command].model_validate(told)
+
+
+def _close_tracked(project: Project) -> None:
+    try:
+        closed = close_tracked(project)
+    except ForecastCoreError as error:
+        _log.warning("MLflow runs that the run on Databricks left behind are not closed: %s", error)
+    else:
+        if closed:
+            _log.warning("MLflow runs closed as KILLED, which the run on Databricks left behind: %d", closed)
 
 
 def _book(project: Project, run_id: str, cost: Cost) -> None:

@@ -10,16 +10,17 @@ import logging
 import math
 import os
 import re
-import socket
 import tempfile
 import time
 import warnings
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from forecastcore import __version__
 from forecastcore.errors import TrackingError, UsageError
 from forecastcore.tracking.connect import Connection, mask
+from forecastcore.tracking.processes import gone, here
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -27,7 +28,15 @@ if TYPE_CHECKING:
     import pandas as pd
     from mlflow.entities import DatasetInput
 
-__all__ = ["TrackedRun", "close_orphans", "project_filter"]
+__all__ = [
+    "JOB_VARIABLE",
+    "LeftRunning",
+    "TrackedRun",
+    "close_orphan",
+    "close_orphans",
+    "left_running",
+    "project_filter",
+]
 
 PARAM_CHARS: Final = 6000
 TAG_CHARS: Final = 5000
@@ -36,6 +45,9 @@ PARAMS_A_CALL: Final = 100
 #: Rows looked at for a dataset's digest; sums over all rows are part of it too.
 DIGEST_ROWS: Final = 100_000
 _CUT: Final = " … (cut)"
+_HOST, _PROCESS, _JOB = "forecastcore_host", "forecastcore_process", "forecastcore_job"
+#: what `cluster_main` names its run on the cluster by, for the MLflow runs that it makes
+JOB_VARIABLE: Final = "FORECASTCORE_JOB"
 _log = logging.getLogger(__name__)
 
 
@@ -171,22 +183,63 @@ def project_filter(project: str) -> str:
     return f"tags.forecastcore_project = '{project}'"
 
 
-def close_orphans(connection: Connection, experiment: str, project: str) -> list[str]:
-    """End as KILLED the runs whose process on this machine is gone without a word, such as after `kill -9`.
+@dataclass(frozen=True, kw_only=True)
+class LeftRunning:
+    """A run that MLflow takes to go on.
 
-    Returns:
-        ids of the runs that were ended.
+    Attributes:
+        run_id: MLflow's id.
+        name: of the run.
+        job: the run on a cluster that made it, as `cluster_main` names it; empty where it was made elsewhere.
+        died: whether its process was one of this machine and is no more.
+        started: seconds since 1970.
     """
+
+    run_id: str
+    name: str
+    job: str
+    died: bool
+    started: float
+
+
+def left_running(connection: Connection, experiment: str, project: str) -> list[LeftRunning]:
+    """What goes on, as far as MLflow knows."""
     running = connection.call(
         "look for runs left behind",
         lambda client: client.search_runs(
             [experiment], filter_string=f"{project_filter(project)} and attributes.status = 'RUNNING'", max_results=1000
         ),
     )
-    gone = [run for run in running if _is_gone(run.data.tags)]
-    for run in gone:
-        _end(connection, run.info.run_id, "KILLED", error="its process ended without a word; closed by a later run")
-    return [run.info.run_id for run in gone]
+    return [
+        LeftRunning(
+            run_id=run.info.run_id,
+            name=str(run.info.run_name),
+            job=run.data.tags.get(_JOB, ""),
+            died=gone(run.data.tags.get(_HOST), run.data.tags.get(_PROCESS)),
+            started=(run.info.start_time or 0) / 1000,
+        )
+        for run in running
+    ]
+
+
+def close_orphans(connection: Connection, experiment: str, project: str) -> list[str]:
+    """End as KILLED the runs whose process on this machine is gone without a word, such as after `kill -9`.
+
+    Returns:
+        ids of the runs that were ended.
+    """
+    died = [run.run_id for run in left_running(connection, experiment, project) if run.died]
+    why = "its process ended without a word; closed by a later run"
+    return [run_id for run_id in died if close_orphan(connection, run_id, why)]
+
+
+def close_orphan(connection: Connection, run_id: str, why: str) -> bool:
+    """End as KILLED a run that nobody else has ended meanwhile; whether it was one."""
+    run = connection.call("look at a run left behind", lambda client: client.get_run(run_id))
+    if run.info.status != "RUNNING":
+        return False
+    _end(connection, run_id, "KILLED", error=why)
+    return True
 
 
 def _end(connection: Connection, run_id: str, status: str, *, error: str = "") -> None:
@@ -196,37 +249,10 @@ def _end(connection: Connection, run_id: str, status: str, *, error: str = "") -
     connection.call("end the run", lambda client: client.set_terminated(run_id, status, end_time=_now()))
 
 
-def _is_gone(tags: Mapping[str, str]) -> bool:
-    here = _process()
-    if tags.get("forecastcore_host") != here["forecastcore_host"] or "forecastcore_process" not in tags:
-        return False
-    pid, _, born = tags["forecastcore_process"].partition("/")
-    return _born(int(pid)) != born
-
-
 def _process() -> dict[str, str]:
-    # the process's birth tells it from a later one with the same number
-    return {"forecastcore_host": socket.gethostname(), "forecastcore_process": f"{os.getpid()}/{_born(os.getpid())}"}
-
-
-def _born(pid: int) -> str:
-    """When a process began, in the system's own count; empty where there is none with that number."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19]
-    except OSError:
-        return _alive(pid)
-
-
-def _alive(pid: int) -> str:
-    if Path("/proc/self/stat").exists() or os.name != "posix":
-        return "" if os.name == "posix" else "alive"  # Windows has no harmless question: a run there stays open
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return ""
-    except PermissionError:
-        return "alive"
-    return "alive"
+    host, process = here()
+    job = os.environ.get(JOB_VARIABLE)
+    return {_HOST: host, _PROCESS: process, **({_JOB: job} if job else {})}
 
 
 def _origin() -> dict[str, str]:

@@ -16,7 +16,7 @@ from forecastcore.tracking import connect
 from forecastcore.tracking.cache import ModelCache
 from forecastcore.tracking.ledger import Ledger, digest_of, standing
 from forecastcore.tracking.registry import USED_UP, Registry
-from forecastcore.tracking.runs import TrackedRun, close_orphans
+from forecastcore.tracking.runs import TrackedRun, close_orphan, close_orphans, left_running
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from forecastcore.messages import LedgerEntry, ModelVersion
     from forecastcore.ports import Run
+    from forecastcore.tracking.runs import LeftRunning
 
 __all__ = ["MlflowStore", "Remembered"]
 
@@ -243,6 +244,21 @@ class MlflowStore:
             return (runs[0].info.end_time - runs[0].info.start_time) / 1000 if runs else None
 
         return self._connection.call("look up earlier runs", newest)
+
+    def left_running(self) -> list[LeftRunning]:
+        """Runs that MLflow takes to go on; nothing is changed."""
+        if not self._connection.exists():
+            return []
+        found = self._connection.call(
+            "look for the experiment", lambda client: client.get_experiment_by_name(self._experiment_name)
+        )
+        if found is None:
+            return []
+        return left_running(self._connection, str(found.experiment_id), self._project)
+
+    def close(self, run_id: str, why: str) -> bool:
+        """End as KILLED a run that nobody else has ended meanwhile; whether it was one."""
+        return close_orphan(self._connection, run_id, why)
 
     def book(self, run_id: str, numbers: Mapping[str, float], tags: Mapping[str, str]) -> None:
         """Add metrics and tags to a run that is over."""

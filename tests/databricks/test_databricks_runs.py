@@ -382,17 +382,30 @@ def test_reconcile_finds_what_is_left_over_and_nothing_else(away, caller, forks,
     place.write_text(json.dumps({"host": "elsewhere", "pid": 1, "at": time.time(), "beat": 30.0}))
     late = caller.submit("late")  # its owner on another machine is silent
     place = caller.workspace.cluster.place(f"{late.folder}/owner.json")
-    place.write_text(json.dumps({"host": "elsewhere", "pid": 1, "at": time.time() - 100, "beat": 30.0}))
+    place.write_text(json.dumps({"host": "elsewhere", "pid": 1, "at": time.time() - 100, "beat": 0.5}))
+    back = caller.submit("back")  # another one was silent in an outage, and is heard while it is listened for
+    place = caller.workspace.cluster.place(f"{back.folder}/owner.json")
+    place.write_text(json.dumps({"host": "elsewhere", "pid": 1, "at": time.time() - 100, "beat": 0.5}))
+    heard = json.dumps({"host": "elsewhere", "pid": 1, "at": time.time(), "beat": 30.0})
+    looked = f"GET /api/2.0/fs/files{back.folder}/owner.json"
+
+    def come_back():
+        until(lambda: any(one.status for one in caller.workspace.asked(looked)))
+        place.write_text(heard)
+
+    first_look = threading.Thread(target=come_back)
+    first_look.start()
 
     told = away.cli("--json", "reconcile")
+    first_look.join()
     assert told.code == 1
     assert {one["run_id"] for one in told.document["orphans"]} == {orphan.run_id, late.run_id}
-    assert len(caller.workspace.live()) == 4, "nothing was changed"
+    assert len(caller.workspace.live()) == 5, "nothing was changed"
     started = time.monotonic()
     told = away.cli("--json", "reconcile", "--fix")
     assert (told.code, [one["fixed"] for one in told.document["orphans"]]) == (0, [True, True])
     assert time.monotonic() - started < 15
-    assert {run.run_id for run in caller.workspace.live()} == {watched.run_id, far.run_id}
+    assert {run.run_id for run in caller.workspace.live()} == {watched.run_id, far.run_id, back.run_id}
     again = away.cli("--json", "reconcile", "--fix")
     assert (again.code, again.document["orphans"]) == (0, [])
 

@@ -105,10 +105,11 @@ def test_tokens_do_not_run_into_each_other(one, two):
     assert (made[0] == made[1]) == (one == two)
 
 
+@pytest.mark.parametrize("trials", counts(8, 17))
 @pytest.mark.parametrize("semantics", ["active-only", "any", "deleted-errors"])
-def test_a_failed_attempt_is_never_taken_for_the_next_one(caller, semantics, tmp_path):
+def test_a_failed_attempt_is_never_taken_for_the_next_one(caller, semantics, tmp_path, trials):
     caller.workspace.runs.semantics = semantics
-    for trial in range(8):
+    for trial in range(trials):
         caller.workspace.runs.program = lambda run: (_ for _ in ()).throw(Ended("FAILED", "first attempt"))
         with pytest.raises(DatabricksRunError, match="first attempt"):
             caller.run(trial)
@@ -116,7 +117,7 @@ def test_a_failed_attempt_is_never_taken_for_the_next_one(caller, semantics, tmp
         root = caller.root if trial % 2 else tmp_path / f"another-disk-{trial}"  # which knows of no first attempt
         number = caller.run(trial, boss=caller.boss(root))
         assert caller.workspace.runs.get(number).result == "SUCCESS"
-    assert len(caller.workspace.runs) == 16
+    assert len(caller.workspace.runs) == 2 * trials
 
 
 def test_another_disk_joins_the_run_that_goes_on_instead_of_starting_a_second_one(caller, tmp_path):
@@ -396,11 +397,19 @@ def test_whatever_else_comes_between_cancels_the_run(caller, stage, late):
     assert [run.result for run in caller.workspace.runs] == ["CANCELED"]
 
 
-def test_a_job_that_takes_too_long_is_ended_by_databricks_or_by_us(caller):
+@pytest.mark.parametrize("trials", counts(1, 25))
+def test_a_job_that_takes_too_long_is_ended_by_databricks_or_by_us(caller, trials):
+    def times_out(words):
+        def run(number):
+            with pytest.raises(DatabricksRunError, match=words) as told:
+                caller.run(f"{len(words)}-{number}", boss=caller.boss(timeout="1s"))
+            assert told.value.fault == "timeout"
+
+        return run
+
     caller.workspace.runs.program = caller.program(60)
-    with pytest.raises(DatabricksRunError, match="took too long") as told:
-        caller.run(boss=caller.boss(timeout="1s"))
-    assert (told.value.fault, no_orphan(caller.workspace)) == ("timeout", True)
+    together(times_out("took too long"), trials, at_once=5)
+    assert no_orphan(caller.workspace)
 
     def never_ends(run):
         run.enter("RUNNING")
@@ -408,9 +417,9 @@ def test_a_job_that_takes_too_long_is_ended_by_databricks_or_by_us(caller):
         run.pause(60)
 
     caller.workspace.runs.program = never_ends
-    with pytest.raises(DatabricksRunError, match="takes longer than 1s: cancelled") as told:
-        caller.run(boss=caller.boss(timeout="1s"))
-    assert (told.value.fault, no_orphan(caller.workspace)) == ("timeout", True)
+    together(times_out("takes longer than 1s: cancelled"), trials, at_once=5)
+    assert no_orphan(caller.workspace)
+    assert len(caller.workspace.runs) == 2 * trials
 
 
 def test_an_interrupt_after_the_run_is_over_loses_no_report(caller):

@@ -69,12 +69,14 @@ def send_away(project: Project, request: RunRequest, used: Iterable[str], steps:
         DatabricksRunError: with the fault, the run's address, and what to do.
     """
     from forecastcore.engines.databricks.supervise import interruptible, supervise
-    from forecastcore.engines.databricks.wheels import wheels_of
+    from forecastcore.engines.databricks.wheels import libraries_of
 
     with interruptible():
+        index = settings_of(project).index is not None
+        stage = "look up versions" if index else "pack wheels"
+        libraries = steps.run(stage, lambda: libraries_of(used, index=index))
         boss = supervisor_of(project)
-        wheels = steps.run("pack wheels", lambda: wheels_of(used))
-        report, url, took = supervise(boss, _key(request), request, wheels, steps)
+        report, url, took = supervise(boss, _key(request), request, libraries, steps)
     told = report.report or {}
     series = (told.get("series") or {}).get("total")
     work = {row["name"]: row["seconds"] or 0.0 for row in told.get("leaderboard", ())}
@@ -92,17 +94,25 @@ def planned(project: Project, request: RunRequest, used: Iterable[str]) -> dict[
     import os
 
     from forecastcore.engines.databricks.payload import Order, order_digest, payload, run_limit
-    from forecastcore.engines.databricks.wheels import wheels_of
+    from forecastcore.engines.databricks.wheels import Wheel, libraries_of
 
-    settings, wheels = settings_of(project), wheels_of(used)
+    settings = settings_of(project)
+    libraries = libraries_of(used, index=settings.index is not None)
     order = Order(
         project=project.config.name,
         command=request.command,
         day="DAY",
         attempt=1,
-        digest=order_digest(request, settings, wheels),
+        digest=order_digest(request, settings, libraries),
         nonce="0" * 12,
     )
-    body = payload(order, settings, wheels, os.environ.get("DATABRICKS_HOST", ""))
+    body = payload(order, settings, libraries, os.environ.get("DATABRICKS_HOST", ""))
+    wheels = [one for one in libraries if isinstance(one, Wheel)]
     sizes = [{"wheel": wheel.name, "bytes": len(wheel.content), "sha256": wheel.digest} for wheel in wheels]
-    return {"payload": body, "wheels": sizes, "at_most": cost_of(settings, run_limit(settings)).to_json()}
+    pins = [one.pin for one in libraries if not isinstance(one, Wheel)]
+    return {
+        "payload": body,
+        "wheels": sizes,
+        "releases": pins,
+        "at_most": cost_of(settings, run_limit(settings)).to_json(),
+    }

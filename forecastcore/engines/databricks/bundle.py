@@ -67,7 +67,7 @@ def settings_unread(engine: EngineConfig) -> tuple[DatabricksEngine, dict[str, d
 def bundle_of(
     project: str,
     engine: EngineConfig,
-    wheels: Sequence[str],
+    libraries: Sequence[str],
     schedules: Mapping[str, Sequence[Mapping[str, Any]]],
     timezone: str,
 ) -> dict[str, Any]:
@@ -76,7 +76,7 @@ def bundle_of(
     Args:
         project: its name.
         engine: of the project file, its references unread.
-        wheels: paths of the wheels, beside the bundle's file.
+        libraries: paths of wheels, beside the bundle's file, or pinned versions.
         schedules: by command, as `prefect.yaml` has them.
         timezone: of schedules that name none.
 
@@ -94,7 +94,7 @@ def bundle_of(
     defaults = {name: {"description": f"engine: {name}", "default": value} for name, value in varied.items()}
     status = {"description": "whether schedules are kept: UNPAUSED or PAUSED", "default": "PAUSED"}
     jobs = {
-        command: _job(project, command, settings, wheels, _when(command, said, timezone))
+        command: _job(project, command, settings, libraries, _when(command, said, timezone))
         for command, said in schedules.items()
     }
     return {
@@ -134,7 +134,7 @@ def _when(command: str, schedules: Sequence[Mapping[str, Any]], timezone: str) -
 
 
 def _job(
-    project: str, command: str, settings: DatabricksEngine, wheels: Sequence[str], schedule: dict[str, Any]
+    project: str, command: str, settings: DatabricksEngine, libraries: Sequence[str], schedule: dict[str, Any]
 ) -> dict[str, Any]:
     volume, limit = "${var.volume}", run_limit(settings)
     folder = f"{volume}/forecastcore/runs/{project}-{command}-{{{{job.run_id}}}}"
@@ -147,5 +147,5 @@ def _job(
         "queue": {"enabled": True},
         "timeout_seconds": limit,
         **schedule,
-        **placed_on(settings, task, wheels, project, os.environ.get("DATABRICKS_HOST", "")),
+        **placed_on(settings, task, libraries, project, os.environ.get("DATABRICKS_HOST", "")),
     }

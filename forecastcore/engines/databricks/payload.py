@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from forecastcore.engines.databricks.cost import affordable
+from forecastcore.engines.databricks.wheels import places
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from forecastcore.config.engines import ClusterConfig, DatabricksEngine
-    from forecastcore.engines.databricks.wheels import Wheel
+    from forecastcore.engines.databricks.wheels import Library
     from forecastcore.messages import RunRequest
 
 __all__ = [
@@ -93,9 +94,9 @@ def seconds(span: str) -> float:
     return float(pd.Timedelta(span).total_seconds())
 
 
-def order_digest(request: RunRequest, settings: DatabricksEngine, wheels: Sequence[Wheel]) -> str:
+def order_digest(request: RunRequest, settings: DatabricksEngine, libraries: Sequence[Library]) -> str:
     """SHA-256 of all that is asked for."""
-    asked = [request.to_json(), settings.model_dump(mode="json"), [wheel.digest for wheel in wheels]]
+    asked = [request.to_json(), settings.model_dump(mode="json"), [library.digest for library in libraries]]
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()
 
 
@@ -105,20 +106,19 @@ def token(order: Order) -> str:
     return hashlib.sha256(json.dumps(named).encode()).hexdigest()
 
 
-def payload(order: Order, settings: DatabricksEngine, wheels: Sequence[Wheel], host: str = "") -> dict[str, Any]:
+def payload(order: Order, settings: DatabricksEngine, libraries: Sequence[Library], host: str = "") -> dict[str, Any]:
     """The body of `runs/submit`.
 
     Args:
         order: which attempt at what.
         settings: `engine:` of the project file; its volume is set.
-        wheels: what the run installs.
+        libraries: what the run installs.
         host: address of the workspace; it tells the cloud, which names its spare machines in its own way.
     """
     volume = str(settings.volume)
     folder, limit = order.folder(volume), run_limit(settings)
     task = task_of(order.command, folder, home(volume, order.project), limit)
-    files = [f"{volume}/{wheel.place}" for wheel in wheels]
-    placed = placed_on(settings, task, files, order.project, host)
+    placed = placed_on(settings, task, places(libraries, volume), order.project, host)
     return {"run_name": order.name, "idempotency_token": token(order), "timeout_seconds": limit, **placed}
 
 
@@ -156,27 +156,34 @@ def task_of(command: str, folder: str, start: str, limit: int, request: str = ""
 
 
 def placed_on(
-    settings: DatabricksEngine, task: dict[str, Any], files: Sequence[str], project: str, host: str
+    settings: DatabricksEngine, task: dict[str, Any], libraries: Sequence[str], project: str, host: str
 ) -> dict[str, Any]:
-    """The task with the machines it runs on and the wheels it installs: `tasks`, and `environments` where serverless.
+    """The task with the machines it runs on and what it installs: `tasks`, and `environments` where serverless.
 
     Args:
         settings: which machines.
         task: see `task_of`.
-        files: the wheels.
+        libraries: paths of wheels, or pinned versions.
         project: its name, a tag of the machines.
         host: see `payload`.
     """
+    index = settings.index if settings.index != "default" else None
     if settings.serverless:
-        spec = {"environment_version": _ENVIRONMENT, "dependencies": [*files, *settings.packages]}
+        dependencies = [*([f"--index-url {index}"] if index else []), *libraries, *settings.packages]
+        spec = {"environment_version": _ENVIRONMENT, "dependencies": dependencies}
         environments = [{"environment_key": MARK, "spec": spec}]
         return {"environments": environments, "tasks": [{**task, "environment_key": MARK}]}
-    libraries = [*({"whl": path} for path in files), *({"pypi": {"package": p}} for p in settings.packages)]
-    task = {**task, "libraries": libraries}
+    task = {**task, "libraries": [_library(one, index) for one in (*libraries, *settings.packages)]}
     if settings.existing_cluster:
         return {"tasks": [{**task, "existing_cluster_id": settings.existing_cluster}]}
     assert settings.cluster is not None  # noqa: S101 - the project file was checked for exactly one of the three
     return {"tasks": [{**task, "new_cluster": _cluster(settings.cluster, project, host)}]}
+
+
+def _library(asked: str, index: str | None) -> dict[str, Any]:
+    if asked.endswith(".whl"):
+        return {"whl": asked}
+    return {"pypi": {"package": asked, **({"repo": index} if index else {})}}
 
 
 def _cluster(cluster: ClusterConfig, project: str, host: str) -> dict[str, Any]:

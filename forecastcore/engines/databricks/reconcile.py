@@ -1,4 +1,4 @@
-"""Finds what nobody waits for: live runs without an owner, and tickets whose run is over or gone."""
+"""Finds what nobody waits for, live runs without an owner and tickets whose run is over or gone; and what is over."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import socket
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from forecastcore.engines.databricks.payload import nonce_of, run_folder
 from forecastcore.engines.databricks.states import read_state
@@ -14,13 +14,14 @@ from forecastcore.engines.databricks.supervisor import BEAT, JOBS
 from forecastcore.engines.databricks.workspace import Refused, Unavailable, patient
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from forecastcore.engines.databricks.supervisor import Supervisor
     from forecastcore.engines.databricks.tickets import Ticket
 
-__all__ = ["Orphan", "mend", "orphans"]
+__all__ = ["Orphan", "jobs_over", "mend", "orphans"]
 
+T = TypeVar("T")
 #: signs of life that may be missing before nobody is believed to wait
 _MISSED = 3
 _PATIENCE = 30.0
@@ -53,8 +54,30 @@ def orphans(boss: Supervisor) -> list[Orphan]:
     Raises:
         DatabricksRunError: the workspace refuses to list runs, or is silent.
     """
+    return _listed(boss, lambda: list(_orphans(boss)))
+
+
+def jobs_over(boss: Supervisor, since: float) -> set[str]:
+    """The nonces of this project's runs that are over; one that we may not see is none of them.
+
+    Args:
+        boss: where to look.
+        since: seconds since 1970; runs that began before are left out.
+
+    Raises:
+        DatabricksRunError: as `orphans`.
+    """
+
+    def look() -> set[str]:
+        runs = _runs(boss, start_time_from=int(since * 1000))
+        return {nonce_of(str(run.get("run_name"))) for run in runs if read_state(run).over}
+
+    return _listed(boss, look)
+
+
+def _listed(boss: Supervisor, look: Callable[[], T]) -> T:
     try:
-        return patient(lambda: list(_orphans(boss)), until=time.monotonic() + _PATIENCE, pause=boss.pause)
+        return patient(look, until=time.monotonic() + _PATIENCE, pause=boss.pause)
     except Refused as error:
         raise boss.workspace.explained(error, "listing runs") from error
     except Unavailable as error:
@@ -64,23 +87,20 @@ def orphans(boss: Supervisor) -> list[Orphan]:
 def _orphans(boss: Supervisor) -> Iterator[Orphan]:
     tickets = [t for t in boss.tickets.all() if t.open and t.host == boss.workspace.host]
     by_nonce = {ticket.nonce: ticket for ticket in tickets}
-    live = set()
-    for run in _live(boss):
-        state, nonce = read_state(run), nonce_of(str(run.get("run_name")), boss.project)
-        live.add(int(run["run_id"]))
-        why = _unwatched(boss, nonce, run)
-        if why:
-            what = f"run {run['run_id']} ({state.name}) is {state.life}, and {why}"
-            yield Orphan(
-                kind="run-without-owner",
-                what=what,
-                mend="cancel it",
-                run_id=int(run["run_id"]),
-                url=state.url,
-                ticket=by_nonce.get(nonce),
-            )
+    live = list(_runs(boss, active_only="true"))
+    for run, why in _confirmed(boss, [(run, _unwatched(boss, run)) for run in live]):
+        state = read_state(run)
+        yield Orphan(
+            kind="run-without-owner",
+            what=f"run {run['run_id']} ({state.name}) is {state.life}, and {why}",
+            mend="cancel it",
+            run_id=int(run["run_id"]),
+            url=state.url,
+            ticket=by_nonce.get(_nonce(run)),
+        )
+    numbers = {int(run["run_id"]) for run in live}
     for ticket in tickets:
-        if ticket.run_id not in live and not _alive(ticket.pid):
+        if ticket.run_id not in numbers and not _alive(ticket.pid):
             what = f"a {ticket.command} of {ticket.day} was sent away and never fetched, and no run of it goes on"
             yield Orphan(
                 kind="ticket-without-run",
@@ -92,8 +112,8 @@ def _orphans(boss: Supervisor) -> Iterator[Orphan]:
             )
 
 
-def _live(boss: Supervisor) -> Iterator[dict[str, Any]]:
-    query: dict[str, Any] = {"run_type": "SUBMIT_RUN", "active_only": "true", "limit": 25}
+def _runs(boss: Supervisor, **which: Any) -> Iterator[dict[str, Any]]:
+    query: dict[str, Any] = {"run_type": "SUBMIT_RUN", "limit": 25, **which}
     while True:
         said = boss.workspace.call("GET", f"{JOBS}/list", query=query)
         yield from (run for run in said.get("runs", ()) if nonce_of(str(run.get("run_name")), boss.project))
@@ -102,20 +122,57 @@ def _live(boss: Supervisor) -> Iterator[dict[str, Any]]:
         query["page_token"] = said["next_page_token"]
 
 
-def _unwatched(boss: Supervisor, nonce: str, run: dict[str, Any]) -> str:
-    """Why a live run is taken to have no owner; empty where it has one, or may still get one."""
-    life = boss.workspace.read_json(f"{run_folder(boss.volume, nonce)}/owner.json")
-    if not isinstance(life, dict):
+@dataclass(frozen=True, kw_only=True)
+class _Suspicion:
+    """Why a live run is taken to have no owner.
+
+    Attributes:
+        why: in words.
+        heard: when its owner was last heard of; None where that is not the reason.
+        beat: seconds between two signs of life.
+    """
+
+    why: str
+    heard: float | None = None
+    beat: float = 0.0
+
+
+def _confirmed(
+    boss: Supervisor, found: list[tuple[dict[str, Any], _Suspicion | None]]
+) -> Iterator[tuple[dict[str, Any], str]]:
+    """The suspicions that stand: in an outage owners are silent for no fault of theirs, so they are listened for."""
+    suspected = [(run, suspicion) for run, suspicion in found if suspicion]
+    if beats := [suspicion.beat for _, suspicion in suspected if suspicion.heard is not None]:
+        time.sleep(min(1.25 * max(beats), _PATIENCE))
+    for run, suspicion in suspected:
+        if suspicion.heard is None or _owner(boss, run).get("at") == suspicion.heard:
+            yield run, suspicion.why
+
+
+def _unwatched(boss: Supervisor, run: dict[str, Any]) -> _Suspicion | None:
+    """Why a live run is taken to have no owner; None where it has one, or may still get one."""
+    life = _owner(boss, run)
+    if not life:
         age = time.time() - float(run.get("start_time") or 0) / 1000
-        return f"nobody has waited for it in its {age:.0f} s" if age > _MISSED * BEAT else ""
+        return _Suspicion(why=f"nobody has waited for it in its {age:.0f} s") if age > _MISSED * BEAT else None
     if life.get("detached"):
-        return ""
-    who = f"process {life.get('pid')} on {life.get('host')}"
+        return None
+    who, heard = f"process {life.get('pid')} on {life.get('host')}", float(life.get("at") or 0)
     if life.get("host") == socket.gethostname() and not _alive(int(life.get("pid") or 0)):
-        return f"{who}, which waited for it, is no more"
-    age = time.time() - float(life.get("at") or 0)
-    late = age > _MISSED * float(life.get("beat") or BEAT)
-    return f"{who}, which waits for it, was last heard of {age:.0f} s ago" if late else ""
+        return _Suspicion(why=f"{who}, which waited for it, is no more")
+    age, beat = time.time() - heard, float(life.get("beat") or BEAT)
+    why = f"{who}, which waits for it, was last heard of {age:.0f} s ago"
+    return _Suspicion(why=why, heard=heard, beat=beat) if age > _MISSED * beat else None
+
+
+def _owner(boss: Supervisor, run: dict[str, Any]) -> dict[str, Any]:
+    """What a run's owner last said of itself; empty where there is nothing."""
+    life = boss.workspace.read_json(f"{run_folder(boss.volume, _nonce(run))}/owner.json")
+    return life if isinstance(life, dict) else {}
+
+
+def _nonce(run: dict[str, Any]) -> str:
+    return nonce_of(str(run.get("run_name")))
 
 
 def _alive(pid: int) -> bool:

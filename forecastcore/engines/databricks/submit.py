@@ -14,10 +14,11 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from forecastcore.engines.databricks.belongings import bring
-from forecastcore.engines.databricks.payload import Order, home, nonce_of, order_digest, payload, run_folder
+from forecastcore.engines.databricks.payload import Order, home, nonce_of, order_digest, payload, run_folder, seconds
 from forecastcore.engines.databricks.supervisor import JOBS
 from forecastcore.engines.databricks.tickets import Ticket
-from forecastcore.engines.databricks.workspace import Refused, Unavailable
+from forecastcore.engines.databricks.wheels import Wheel
+from forecastcore.engines.databricks.workspace import Queue, Refused, Unavailable
 from forecastcore.errors import DatabricksRunError
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from forecastcore.engines.databricks.states import State
     from forecastcore.engines.databricks.supervisor import Supervisor
-    from forecastcore.engines.databricks.wheels import Wheel
+    from forecastcore.engines.databricks.wheels import Library
     from forecastcore.messages import RunRequest
 
 __all__ = ["find", "submit"]
@@ -35,14 +36,14 @@ _log = logging.getLogger(__name__)
 _FRESH = 3600.0
 
 
-def submit(boss: Supervisor, key: str, request: RunRequest, wheels: Sequence[Wheel]) -> Ticket:
+def submit(boss: Supervisor, key: str, request: RunRequest, libraries: Sequence[Library]) -> Ticket:
     """Send a run away, or find the one that was sent away for the same and is still of use.
 
     Args:
         boss: where to, and what is known.
         key: names the logical run; the same for the same command with the same options.
         request: what is run.
-        wheels: what it installs.
+        libraries: what it installs.
 
     Raises:
         DatabricksRunError: it could not be submitted.
@@ -52,7 +53,7 @@ def submit(boss: Supervisor, key: str, request: RunRequest, wheels: Sequence[Whe
         if known and known.open and known.host == boss.workspace.host and (resumed := _resumed(boss, known)):
             return resumed
         day = str(request.options.get("as_of") or datetime.now(UTC).date()).replace("/", "-")
-        digest = order_digest(request, boss.settings, wheels)
+        digest = order_digest(request, boss.settings, libraries)
         for attempt in itertools.count(known.attempt + 1 if known else 1):
             order = Order(
                 project=boss.project,
@@ -62,7 +63,7 @@ def submit(boss: Supervisor, key: str, request: RunRequest, wheels: Sequence[Whe
                 digest=digest,
                 nonce=secrets.token_hex(6),
             )
-            _bring(boss, order, request, wheels)
+            _bring(boss, order, request, [one for one in libraries if isinstance(one, Wheel)])
             ticket = Ticket(
                 key=key,
                 host=boss.workspace.host,
@@ -70,7 +71,7 @@ def submit(boss: Supervisor, key: str, request: RunRequest, wheels: Sequence[Whe
                 nonce=order.nonce,
                 attempt=attempt,
                 day=day,
-                payload=payload(order, boss.settings, wheels, boss.workspace.host),
+                payload=payload(order, boss.settings, libraries, boss.workspace.host),
                 folder=order.folder(boss.volume),
             )
             sent = _sent(boss, boss.tickets.write(ticket))
@@ -110,23 +111,35 @@ def _sent(boss: Supervisor, ticket: Ticket) -> Ticket | None:
         raise told from error
     except Unavailable as error:
         hint = "Run the same command again: it looks first whether the run was submitted"
-        raise boss.silent(error, hint) from error
+        raise (boss.full(error) if error.busy else boss.silent(error, hint)) from error
     ticket = boss.tickets.write(ticket.having(run_id=number))
     return _recognised(boss, ticket, boss.state(ticket))
 
 
 def _posted(boss: Supervisor, ticket: Ticket) -> int:
-    """Submit; where the answer is lost, look for the run before the same token is sent once more."""
-    sent = itertools.count()
+    """Submit; where the answer is lost, look for the run before the same token is sent once more.
+
+    A workspace with no room for another run is no fault: it is waited for as long as a run may take, one question per
+    interval.
+    """
+    lost = False
 
     def post() -> int:
-        if next(sent):
+        nonlocal lost
+        if lost:
             with contextlib.suppress(Refused):  # who may not list runs has the token
                 if found := find(boss, ticket):
                     return found
-        return int(boss.workspace.call("POST", f"{JOBS}/submit", body=ticket.payload)["run_id"])
+        try:
+            return int(boss.workspace.call("POST", f"{JOBS}/submit", body=ticket.payload)["run_id"])
+        except Unavailable as error:
+            lost = not error.busy
+            if error.busy:
+                _log.info("Databricks has no room for another run yet (%s): waiting", error)
+            raise
 
-    return boss.asked(post)
+    limit = seconds(boss.settings.timeout)
+    return boss.asked(post, queue=Queue(until=time.monotonic() + limit, interval=boss.interval))
 
 
 def find(boss: Supervisor, ticket: Ticket) -> int | None:

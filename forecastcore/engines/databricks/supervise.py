@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from forecastcore.engines.databricks.supervisor import Supervisor
-    from forecastcore.engines.databricks.wheels import Wheel
+    from forecastcore.engines.databricks.wheels import Library
     from forecastcore.messages import RunReport, RunRequest
     from forecastcore.ports import Steps
 
@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 
 def supervise(
-    boss: Supervisor, key: str, request: RunRequest, wheels: Sequence[Wheel], steps: Steps
+    boss: Supervisor, key: str, request: RunRequest, libraries: Sequence[Library], steps: Steps
 ) -> tuple[RunReport, str, float]:
     """Submit, wait, fetch.
 
@@ -39,7 +39,7 @@ def supervise(
         boss: where.
         key: names the logical run.
         request: what is run.
-        wheels: what it installs.
+        libraries: what it installs.
         steps: how to run and watch the three stages.
 
     Returns:
@@ -49,7 +49,7 @@ def supervise(
         DatabricksRunError: with the fault, the run's address, and what to do.
     """
     try:
-        ticket = steps.run("submit to Databricks", lambda: submit(boss, key, request, wheels))
+        ticket = steps.run("submit to Databricks", lambda: submit(boss, key, request, libraries))
         state = steps.run(f"Databricks run {ticket.run_id}", lambda: wait(boss, ticket, steps))
         report = steps.run("fetch the report", lambda: fetch(boss, ticket, state))
         took = (state.ended_at or time.time()) - (state.started_at or ticket.at)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from forecastcore.engines.databricks.payload import seconds
 from forecastcore.engines.databricks.states import State, read_state
-from forecastcore.engines.databricks.workspace import Refused, Unavailable, patient
+from forecastcore.engines.databricks.workspace import Queue, Refused, Unavailable, patient
 from forecastcore.errors import DatabricksRunError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ JOBS = "/api/2.2/jobs/runs"
 #: how many answers in a row may say that a thing is not there, or that we may not ask, before it is believed
 DOUBTS = 5
 #: seconds between two signs of life of the one who waits
-BEAT = 30.0
+BEAT = 15.0
 #: seconds that a question is asked again for, and that a cancelled run may take to end
 PATIENCE, CANCELLING = 600.0, 30.0
 
@@ -67,14 +67,14 @@ class Supervisor:
         """Where wheels, requests and reports are."""
         return str(self.settings.volume)
 
-    def asked(self, ask: Callable[[], T], patience: float = PATIENCE) -> T:
-        """The answer, asked for until there is one.
+    def asked(self, ask: Callable[[], T], patience: float = PATIENCE, queue: Queue | None = None) -> T:
+        """The answer, asked for until there is one; see `patient`.
 
         Raises:
             Unavailable: there was none in all that time.
             Refused: the answer is no.
         """
-        return patient(ask, until=time.monotonic() + patience, pause=self.pause)
+        return patient(ask, until=time.monotonic() + patience, pause=self.pause, queue=queue)
 
     def look(self, run_id: int | None) -> State:
         """The run's state, asked for once."""
@@ -140,6 +140,12 @@ class Supervisor:
         told = self.workspace.explained(error, f"asking for run {ticket.run_id}", url=ticket.url, run_id=ticket.run_id)
         told.hint = f"{told.hint}; the run goes on, at most until its timeout: the same command waits for it again"
         return told
+
+    def full(self, error: Unavailable) -> DatabricksRunError:
+        """That the workspace had no room for another run in all the time that one may take."""
+        words = f"Databricks: {self.workspace.host} had no room for another run in {self.settings.timeout}: {error}"
+        hint = "nothing was submitted: run fewer at once, or the same command again later"
+        return DatabricksRunError(words, fault="busy", hint=hint, url=self.workspace.host)
 
     def silent(self, error: Unavailable, hint: str, url: str = "") -> DatabricksRunError:
         """That nobody answers."""

@@ -1,4 +1,4 @@
-"""The wheels of the core and of the plugins that a project uses, made from what is installed here.
+"""What a run installs: the core and the plugins that a project uses, as wheels made here, or by version from an index.
 
 What was installed from a wheel is put together again from its RECORD; what is installed in editable form, from the
 package that its entry points name. The same code gives the same bytes, so a wheel is uploaded once per content.
@@ -15,7 +15,9 @@ import json
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from packaging.version import Version
 
 from forecastcore.errors import EngineError
 
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from importlib.metadata import Distribution
 
-__all__ = ["Wheel", "wheel_of", "wheels_of"]
+__all__ = ["Library", "Release", "Wheel", "libraries_of", "places", "release_of", "wheel_of", "wheels_of"]
 
 _CORE = "forecastcore"
 _LEFT_OUT = {"RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json", "uv_build.json"}
@@ -52,13 +54,79 @@ class Wheel:
         return f"forecastcore/wheels/{self.digest[:16]}/{self.name}"
 
 
+@dataclass(frozen=True, kw_only=True)
+class Release:
+    """A released version, for an index to give.
+
+    Attributes:
+        name: of the distribution.
+        version: the one that is installed here.
+    """
+
+    name: str
+    version: str
+
+    @property
+    def pin(self) -> str:
+        """As pip is asked for it."""
+        return f"{self.name}=={self.version}"
+
+    @property
+    def digest(self) -> str:
+        """What stands for its content: an index gives a version one content for ever."""
+        return self.pin
+
+
+Library = Wheel | Release
+
+
+def libraries_of(used: Iterable[str], *, index: bool) -> list[Wheel] | list[Release]:
+    """What a run installs: the core first, then the distributions that a project's plugins come from.
+
+    Args:
+        used: those distributions.
+        index: whether they come from a package index.
+
+    Raises:
+        EngineError: a distribution cannot be made a wheel of, or is no released version.
+    """
+    return [release_of(name) for name in _names(used)] if index else wheels_of(used)
+
+
+def places(libraries: Iterable[Library], volume: str) -> list[str]:
+    """Where a run finds each: a wheel in a volume, or a pinned version."""
+    return [one.pin if isinstance(one, Release) else f"{volume}/{one.place}" for one in libraries]
+
+
+def release_of(name: str) -> Release:
+    """An installed distribution by its version.
+
+    Raises:
+        EngineError: it is not installed, or what is installed is in no index.
+    """
+    distribution = _installed(name)
+    version, why = Version(distribution.version), ""
+    if _said(distribution).keys() & {"dir_info", "vcs_info"}:
+        why = "was installed from its source, which no index has"
+    elif version.is_devrelease or version.local:
+        why = "is no released version"
+    if why:
+        hint = "install a released version here, or take engine.index out: a wheel of what is installed is then sent"
+        raise EngineError(f"engine.index: {name} {version} {why}", hint=hint)
+    return Release(name=str(distribution.metadata["Name"]), version=str(version))
+
+
 def wheels_of(used: Iterable[str]) -> list[Wheel]:
     """The core's wheel first, then those of the distributions that a project's plugins come from.
 
     Raises:
         EngineError: a distribution cannot be made a wheel of.
     """
-    return [wheel_of(name) for name in dict.fromkeys([_CORE, *sorted(used)])]
+    return [wheel_of(name) for name in _names(used)]
+
+
+def _names(used: Iterable[str]) -> Iterable[str]:
+    return dict.fromkeys([_CORE, *sorted(used)])
 
 
 def wheel_of(name: str) -> Wheel:
@@ -67,10 +135,7 @@ def wheel_of(name: str) -> Wheel:
     Raises:
         EngineError: it is not installed, or not of a form that can be put together again.
     """
-    try:
-        distribution = importlib.metadata.distribution(name)
-    except importlib.metadata.PackageNotFoundError as error:
-        raise EngineError(f"{name} is not installed here, so there is no wheel of it to send") from error
+    distribution = _installed(name)
     stem = f"{distribution.metadata['Name'].replace('-', '_')}-{distribution.version}"
     files = dict(_editable(distribution) if _is_editable(distribution) else _recorded(distribution))
     files |= dict(_metadata(distribution, f"{stem}.dist-info"))
@@ -80,9 +145,20 @@ def wheel_of(name: str) -> Wheel:
     return Wheel(name=f"{stem}-{tags[0] if tags else 'py3-none-any'}.whl", content=_zip(files, f"{stem}.dist-info"))
 
 
+def _installed(name: str) -> Distribution:
+    try:
+        return importlib.metadata.distribution(name)
+    except importlib.metadata.PackageNotFoundError as error:
+        raise EngineError(f"{name} is not installed here, so it cannot be sent to Databricks") from error
+
+
+def _said(distribution: Distribution) -> dict[str, Any]:
+    """Where it was installed from, where that was no index."""
+    return dict(json.loads(distribution.read_text("direct_url.json") or "{}"))
+
+
 def _is_editable(distribution: Distribution) -> bool:
-    said = json.loads(distribution.read_text("direct_url.json") or "{}")
-    return bool(said.get("dir_info", {}).get("editable"))
+    return bool(_said(distribution).get("dir_info", {}).get("editable"))
 
 
 def _recorded(distribution: Distribution) -> Iterator[tuple[str, bytes]]:

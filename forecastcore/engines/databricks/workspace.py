@@ -10,6 +10,7 @@ import itertools
 import json
 import random
 import time
+from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import quote
@@ -21,7 +22,7 @@ from forecastcore.tracking.connect import mask
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Refused", "Unavailable", "Workspace", "patient"]
+__all__ = ["Queue", "Refused", "Unavailable", "Workspace", "patient"]
 
 T = TypeVar("T")
 #: seconds that one request may take
@@ -39,11 +40,13 @@ class Unavailable(Exception):  # noqa: N818 - reads as what it is
 
     Attributes:
         retry_after: seconds that the service wants to be left alone, where it says so.
+        busy: the service is well, and has too much to do for this now: nothing was done.
     """
 
-    def __init__(self, words: str, retry_after: float | None = None) -> None:
+    def __init__(self, words: str, retry_after: float | None = None, *, busy: bool = False) -> None:
         super().__init__(words)
         self.retry_after = retry_after
+        self.busy = busy
 
 
 class Refused(Exception):  # noqa: N818 - reads as what it is
@@ -60,6 +63,19 @@ class Refused(Exception):  # noqa: N818 - reads as what it is
         self.fault: str = fault
 
 
+@dataclass(frozen=True, kw_only=True)
+class Queue:
+    """How to wait for a service that is busy.
+
+    Attributes:
+        until: `time.monotonic()` after which it is given up.
+        interval: seconds of the longest pause, but for jitter and `Retry-After`.
+    """
+
+    until: float
+    interval: float
+
+
 class _Once:
     """A clock on which the first pause takes longer than any patience: the SDK does not ask a second time."""
 
@@ -73,25 +89,31 @@ class _Once:
         self._now += 1_000_000.0 + seconds
 
 
-def patient(ask: Callable[[], T], *, until: float, pause: float) -> T:
+def patient(ask: Callable[[], T], *, until: float, pause: float, queue: Queue | None = None) -> T:
     """Ask until there is an answer, with growing, jittered pauses; `Retry-After` is obeyed.
 
     Args:
         ask: what to do; raises `Unavailable` where it should be done again.
         until: `time.monotonic()` after which it gives up.
         pause: seconds of the first pause.
+        queue: how to wait where the service is busy; as for any other fault where it is None.
 
     Raises:
         Unavailable: the last one, when the time is over.
     """
+    patience = until - time.monotonic()
     for attempt in itertools.count():
         try:
             return ask()
         except Unavailable as error:
-            jittered = min(_LONGEST, pause * 2 ** min(attempt, 10)) * random.uniform(0.5, 1.5)  # noqa: S311 - no secret
+            queueing = error.busy and queue is not None
+            longest = queue.interval if queue is not None and queueing else _LONGEST
+            jittered = min(longest, pause * 2 ** min(attempt, 10)) * random.uniform(0.5, 1.5)  # noqa: S311 - no secret
             wait = max(jittered, error.retry_after or 0.0)
-            if time.monotonic() + wait > until:
+            again = time.monotonic() + wait
+            if again > (queue.until if queue is not None and queueing else until):
                 raise
+            until = again + patience if queueing else until  # it answers: the time that it may be silent begins anew
         time.sleep(wait)
     raise AssertionError  # pragma: no cover - the loop has no end
 
@@ -275,7 +297,7 @@ def _meant(error: BaseException) -> Unavailable | Refused:
     again = (errors.TooManyRequests, errors.InternalError, errors.TemporarilyUnavailable, errors.DeadlineExceeded)
     code = str(error.error_code or "")
     if after is not None or isinstance(error, again):
-        return Unavailable(words, after)
+        return Unavailable(words, after, busy=isinstance(error, errors.TooManyRequests))
     if isinstance(error, errors.Unauthenticated) or (
         isinstance(error, errors.PermissionDenied) and "token" in words.lower()
     ):

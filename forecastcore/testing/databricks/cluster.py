@@ -1,8 +1,9 @@
-"""What stands for a cluster: a virtual environment with the submitted wheels, and a process with the task's parameters.
+"""What stands for a cluster: a virtual environment with the job's libraries, and a process with the task's parameters.
 
-Libraries that are no wheels of the job (pandas, MLflow, …) are those of this very environment, as a Databricks runtime
-brings its own; what is installed here in editable form is not seen. `/Volumes/…` in the parameters becomes the folder
-that the fake keeps its volumes in.
+Libraries are wheels that were uploaded, and what an index has: the one that the job names, else `Cluster.index`. All
+others (pandas, MLflow, …) are those of this very environment, as a Databricks runtime brings its own; so are, where no
+index is known, those that the job names. What is installed here in editable form is not seen. `/Volumes/…` in the
+parameters becomes the folder that the fake keeps its volumes in.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ found = [p for p in metadata.distribution(package).entry_points if p.name == nam
 work = found[0].load() if found else getattr(importlib.import_module(package), name)
 work()
 """
+#: settings of this machine's installers, its proxy too, are not the cluster's
+_DIRECT = {"PIP_CONFIG_FILE": os.devnull, "UV_NO_CONFIG": "1", "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
 _PATIENCE = 0.02
 _GRACE = 2.0
 _MEMORY = "The Spark driver has stopped unexpectedly and is restarting: it ran out of memory (exit code 137)."
@@ -51,56 +54,65 @@ class Cluster:
         folder: environments, kept by the digest of their wheels.
         volumes: folder that stands for `/Volumes`.
         environment: variables that tasks see beside those of this process.
+        index: package index of jobs that name none: an address on this machine, or a folder of wheels.
     """
 
     def __init__(self, folder: Path, volumes: Path) -> None:
         self.folder: Path = folder
         self.volumes: Path = volumes
         self.environment: dict[str, str] = {}
+        self.index: str | None = None
 
     def __call__(self, run: Run) -> None:
         """Carry out a run's task, from an environment to the exit of its process."""
-        python = self._python(self._wheels(run))
+        python = self._python(*self._libraries(run))
         run.enter("RUNNING")
         task = run.task.get("python_wheel_task")
         if not task:
             raise Ended("FAILED", "Only python_wheel_task is carried out here.", code="INVALID_RUN_CONFIGURATION")
         self._process(run, [str(python), "-u", "-c", _BOOT, task["package_name"], task["entry_point"]])
 
-    def _wheels(self, run: Run) -> list[Path]:
+    def _libraries(self, run: Run) -> tuple[list[Path], list[str], str | None]:
+        """The job's wheels, its requirements, and the index that these are taken from."""
         environments = {e["environment_key"]: e.get("spec", {}) for e in run.payload.get("environments", [])}
         asked = [library["whl"] for library in run.task.get("libraries", []) if "whl" in library]
-        asked += environments.get(run.task.get("environment_key"), {}).get("dependencies", [])
-        wheels = [self.place(path) for path in asked if path.endswith(".whl")]
-        for path, wheel in zip(asked, wheels, strict=True):
+        named = [library["pypi"] for library in run.task.get("libraries", []) if "pypi" in library]
+        lines = environments.get(run.task.get("environment_key"), {}).get("dependencies", [])
+        asked += [*lines, *(one["package"] for one in named)]
+        index = next((one["repo"] for one in named if "repo" in one), self.index)
+        index = next((line.split()[1] for line in lines if line.startswith("--index-url ")), index)
+        wheels = {path: self.place(path) for path in asked if path.endswith(".whl")}
+        for path, wheel in wheels.items():
             if not wheel.is_file():
-                raise Ended(
-                    "FAILED", f"Library installation failed: {path} is not there.", code="LIBRARY_INSTALLATION_ERROR"
-                )
-        return wheels
+                raise _not_installed(f"{path} is not there.")
+        rest = [line for line in asked if line not in wheels and not line.startswith("-")]
+        return list(wheels.values()), rest if index else [], index
 
     def place(self, path: str) -> Path:
         """Where a path of the workspace is on this machine."""
         return self.volumes / path.removeprefix("/Volumes/") if path.startswith("/Volumes/") else Path(path)
 
-    def _python(self, wheels: Sequence[Path]) -> Path:
-        """The interpreter of an environment with these wheels; made once."""
-        digest = hashlib.sha256(b"".join(hashlib.sha256(wheel.read_bytes()).digest() for wheel in wheels)).hexdigest()
+    def _python(self, wheels: Sequence[Path], named: Sequence[str], index: str | None) -> Path:
+        """The interpreter of an environment with these libraries; made once."""
+        parts = [hashlib.sha256(wheel.read_bytes()).digest() for wheel in wheels]
+        parts += [f"{index} {one}".encode() for one in named]
+        digest = hashlib.sha256(b"".join(parts)).hexdigest()
         place = self.folder / digest[:16]
         python = place / "bin" / "python"
         with _LOCK:
             if not (place / "made").exists():
-                self._make(place, python, wheels)
+                self._make(place, python, [*map(str, wheels), *named], index if named else None)
         return python
 
-    def _make(self, place: Path, python: Path, wheels: Sequence[Path]) -> None:
+    def _make(self, place: Path, python: Path, libraries: Sequence[str], index: str | None) -> None:
         venv.EnvBuilder(clear=True, symlinks=True).create(place)
         [site] = place.glob("lib/python*/site-packages")
         # Paths of a .pth file are put on sys.path; the .pth files in them, the editable projects, are not read.
         site.joinpath("libraries.pth").write_text(f"{sysconfig.get_path('purelib')}\n", encoding="utf-8")
         said = subprocess.run(  # noqa: S603 - our own interpreter and files
-            [*_installer(python), "--quiet", "--no-deps", "--no-index", *map(str, wheels)],
+            [*_installer(python), *_whence(index), "--quiet", "--no-deps", *libraries],
             capture_output=True,
+            env={k: v for k, v in os.environ.items() if not k.startswith(("PIP_", "UV_"))} | _DIRECT,
             text=True,
             check=False,
         )
@@ -137,9 +149,15 @@ class Cluster:
 def _installer(python: Path) -> list[str]:
     """The quicker installer, where it is there."""
     if importlib.util.find_spec("uv"):
-        return [sys.executable, "-m", "uv", "pip", "install", "--python", str(python), "--offline", "--reinstall"]
+        return [sys.executable, "-m", "uv", "pip", "install", "--python", str(python), "--no-cache", "--reinstall"]
     pip = [sys.executable, "-m", "pip", "--python", str(python), "--disable-pip-version-check", "install"]
-    return [*pip, "--ignore-installed", "--no-compile"]
+    return [*pip, "--ignore-installed", "--no-compile", "--no-cache-dir"]
+
+
+def _whence(index: str | None) -> list[str]:
+    if index is None:
+        return ["--no-index"]
+    return ["--index-url", index] if "://" in index else ["--no-index", "--find-links", index]
 
 
 def _not_installed(why: str) -> Ended:

@@ -170,12 +170,24 @@ Program = "Callable[[Run], None]"
 
 
 class Runs:
-    """All runs of a workspace, each in a thread of its own."""
+    """All runs of a workspace, each in a thread of its own.
+
+    Attributes:
+        program: what a run does.
+        semantics: what a token does.
+        slots: how many may run at once; others are queued.
+        limit: how many may be live at once; a further submission is answered with 429.
+        rate: submissions in a second; a further one is answered with 429.
+        most_live: how many ran at once, at most.
+    """
 
     def __init__(self, program: Callable[[Run], None]) -> None:
         self.program = program
         self.semantics: TokenSemantics = "any"
         self.slots: int | None = None
+        self.limit: int | None = None
+        self.rate: float | None = None
+        self._credit, self._counted = 1.0, time.monotonic()
         self.most_live: int = 0
         self._all: dict[int, Run] = {}
         self._tokens: dict[str, int] = {}
@@ -204,15 +216,29 @@ class Runs:
         if not payload.get("tasks"):
             raise ApiError(400, "INVALID_PARAMETER_VALUE", "One-time runs need at least one task")
         with self._lock:
+            self._let_in()
             known = self._known(token) if token else None
             if known is not None:
                 return known
+            if self.limit is not None and sum(run.live for run in self._all.values()) >= self.limit:
+                raise ApiError(429, "REQUEST_LIMIT_EXCEEDED", f"The workspace has {self.limit} active runs already.")
             run = Run(next(self._numbers), payload)
             self._all[run.run_id] = run
             if token:
                 self._tokens[token] = run.run_id
         self._start(run)
         return run
+
+    def _let_in(self) -> None:
+        """Count a submission; too many in a second are turned away."""
+        if self.rate is None:
+            return
+        now = time.monotonic()
+        self._credit = min(max(1.0, self.rate), self._credit + (now - self._counted) * self.rate)
+        self._counted = now
+        if self._credit < 1:
+            raise ApiError(429, "REQUEST_LIMIT_EXCEEDED", f"More than {self.rate:g} submissions in a second.")
+        self._credit -= 1
 
     def _known(self, token: str) -> Run | None:
         run = self._all.get(self._tokens.get(token, 0))

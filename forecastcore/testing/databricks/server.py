@@ -81,7 +81,8 @@ class FakeWorkspace:
         token: for `DATABRICKS_TOKEN`.
         client: id and secret of a service principal, for `DATABRICKS_CLIENT_ID` and `DATABRICKS_CLIENT_SECRET`.
         runs: all runs; `runs.program` is what a run does, by default the submitted wheel; `runs.semantics` is what a
-            token does; `runs.slots` is how many may run at once.
+            token does; `runs.slots` is how many may run at once, `runs.limit` how many may be live, `runs.rate` how
+            many may be submitted in a second.
         requests: all requests so far.
         stale_first_read: the first read of a new run or file answers that it is not there.
         user: whom the workspace takes the caller for.

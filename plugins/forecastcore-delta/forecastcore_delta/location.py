@@ -230,3 +230,8 @@ def _token(credential: dict[str, str]) -> str:
 def fresh_name(run_key: str) -> str:
     """The name of a file that nobody else writes."""
     return f"part-{run_key}-{uuid.uuid4().hex}.parquet"
+
+
+def is_fresh_name(name: str) -> bool:
+    """Whether a file could have been named so by `fresh_name`."""
+    return re.fullmatch(r"part-[0-9a-f]+-[0-9a-f]{32}\.parquet", name) is not None

@@ -21,7 +21,7 @@ from forecastcore.api import Published
 from forecastcore.errors import SinkError
 from forecastcore.vintages import VintageRef, check_run_key, check_vintage, dictionary, empty_vintage, utc
 from forecastcore_delta.latest import Fresh, check_owner, foreseen, refresh
-from forecastcore_delta.location import Location, fresh_name, locate
+from forecastcore_delta.location import Location, fresh_name, is_fresh_name, locate
 from forecastcore_delta.staged import Staged, stage
 
 if TYPE_CHECKING:
@@ -105,6 +105,21 @@ class DeltaSink:
             place.table().delete(f"run_key IN ({keys})", commit_properties=told)
             refresh(place)
         return len(gone)
+
+    def leftovers(self, *, remove: bool = False) -> list[str]:
+        """Files that deliveries which were broken off more than an hour ago left behind, and no version names."""
+        place = self._place()
+        delta = place.existing()
+        if delta is None:
+            return []
+        # all that is of no use to this version, without what an earlier version names
+        all_of, once_named = (
+            set(delta.vacuum(1, dry_run=True, enforce_retention_duration=False, full=full)) for full in (True, False)
+        )
+        found = sorted(name for name in all_of - once_named if is_fresh_name(name))
+        for name in found if remove else ():
+            place.remove(name)
+        return [f"{place.uri}/{name}" for name in found]
 
     def _place(self) -> Location:
         try:

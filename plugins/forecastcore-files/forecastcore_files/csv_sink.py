@@ -70,6 +70,10 @@ class CsvSink:
         """Take vintages out of what readers see; see `VintageFolder.withdraw`."""
         return VintageFolder(self.path, _Csv(self.delimiter, self.decimal, self.excel)).withdraw(run_keys)
 
+    def leftovers(self, *, remove: bool = False) -> list[str]:
+        """Files that deliveries which were broken off left behind; see `VintageFolder.leftovers`."""
+        return VintageFolder(self.path, _Csv(self.delimiter, self.decimal, self.excel)).leftovers(remove=remove)
+
 
 @dataclass(frozen=True)
 class _Csv:

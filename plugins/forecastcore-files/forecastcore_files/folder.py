@@ -26,7 +26,7 @@ from forecastcore.api import Published
 from forecastcore.errors import SinkError
 from forecastcore.vintages import check_run_key, check_vintage, dictionary, empty_vintage, newest
 from forecastcore_files.locks import locked
-from forecastcore_files.staging import appear, replace, staged, sweep
+from forecastcore_files.staging import abandoned, appear, replace, staged, sweep
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -113,6 +113,13 @@ class VintageFolder:
                 (self._withdrawn / name).write_bytes(b"")
             self._refresh({})
         return len(wanted)
+
+    def leftovers(self, *, remove: bool = False) -> list[str]:
+        """Files that deliveries which were broken off more than an hour ago left behind, and no reader looks at."""
+        found = abandoned(self._staging) if not self._staging.is_symlink() else []
+        for file in found if remove else ():
+            file.unlink(missing_ok=True)
+        return [str(file) for file in found]
 
     def _publish(self, table: pa.Table, run_key: str) -> Published:
         self._prepare()

@@ -48,6 +48,10 @@ class ParquetSink:
         """Take vintages out of what readers see; see `VintageFolder.withdraw`."""
         return VintageFolder(self.path, _Parquet()).withdraw(run_keys)
 
+    def leftovers(self, *, remove: bool = False) -> list[str]:
+        """Files that deliveries which were broken off left behind; see `VintageFolder.leftovers`."""
+        return VintageFolder(self.path, _Parquet()).leftovers(remove=remove)
+
 
 class _Parquet:
     """Parquet files with microsecond instants."""

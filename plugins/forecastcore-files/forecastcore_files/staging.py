@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-__all__ = ["appear", "replace", "staged", "sweep"]
+__all__ = ["abandoned", "appear", "replace", "staged", "sweep"]
 
-_DAY = 24 * 3600.0
+_HOUR = 3600.0
+_DAY = 24 * _HOUR
 
 
 @contextmanager
@@ -80,6 +81,16 @@ def sweep(folder: Path) -> None:
         with suppress(FileNotFoundError):
             if time.time() - file.stat().st_mtime > _DAY:
                 file.unlink()
+
+
+def abandoned(folder: Path) -> list[Path]:
+    """What runs that were killed left in a staging folder: nobody has written to it for an hour."""
+    found = []
+    for file in sorted(folder.glob("*")):
+        with suppress(FileNotFoundError):
+            if time.time() - file.stat().st_mtime > _HOUR:
+                found.append(file)
+    return found
 
 
 def _flush_folder(folder: Path) -> None:

@@ -1,0 +1,43 @@
+"""Which process this is, and whether one that was noted down is no more."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+__all__ = ["gone", "here"]
+
+
+def here() -> tuple[str, str]:
+    """This machine, and this process on it; its birth tells it from a later one with the same number."""
+    return socket.gethostname(), f"{os.getpid()}/{_born(os.getpid())}"
+
+
+def gone(host: str | None, process: str | None) -> bool:
+    """Whether a process, as `here` noted it, was one of this machine and is no more; what cannot be told is false."""
+    if host != socket.gethostname() or not process:
+        return False
+    pid, _, born = process.partition("/")
+    return pid.isdigit() and _born(int(pid)) != born
+
+
+def _born(pid: int) -> str:
+    """When a process began, in the system's own count; empty where there is none with that number."""
+    try:
+        told = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        return "" if told[0] in {"Z", "X"} else told[19]  # a dead one that nobody has buried yet
+    except OSError:
+        return _alive(pid)
+
+
+def _alive(pid: int) -> str:
+    if Path("/proc/self/stat").exists() or os.name != "posix":
+        return "" if os.name == "posix" else "alive"  # Windows has no harmless question: a run there stays open
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return ""
+    except PermissionError:
+        return "alive"
+    return "alive"
