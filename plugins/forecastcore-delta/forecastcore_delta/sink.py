@@ -19,10 +19,10 @@ import pyarrow.compute as pc
 
 from forecastcore.api import Published
 from forecastcore.errors import SinkError
-from forecastcore.vintages import VintageRef, check_run_key, check_vintage, dictionary, empty_vintage, utc
+from forecastcore.vintages import VintageRef, check_run_key, check_vintage, compact, dictionary, empty_vintage, utc
 from forecastcore_delta.latest import Fresh, check_owner, foreseen, refresh
 from forecastcore_delta.location import Location, fresh_name, locate
-from forecastcore_delta.staged import Staged, stage
+from forecastcore_delta.staged import Staged, encode, stage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -119,11 +119,12 @@ class DeltaSink:
         fresh = None
         if not already:
             _check_columns(delta, table, place)
+            held = compact(table)
             with ThreadPoolExecutor(1) as pool:
-                ahead = pool.submit(foreseen, place, table)
-                staged = _append(place, table, run_key)
+                ahead = pool.submit(foreseen, place, held)
+                staged = _append(place, held, run_key)
             already = staged is None
-            fresh = None if staged is None else Fresh(staged, ahead.result())
+            fresh = None if staged is None else Fresh(staged, held, ahead.result())
         refresh(place, fresh)
         rows = _rows(place, table, run_key) if already else table.num_rows
         return Published(location=place.uri, rows=rows, already=already)
@@ -187,7 +188,7 @@ def _append(place: Location, table: pa.Table, run_key: str) -> Staged | None:
     """Stage the file, then make it part of the table; None if another process was first with this run key."""
     name, mine = fresh_name(run_key), False
     try:
-        staged = stage(place, name, table)
+        staged = stage(place, name, encode(table))
         mine = _commit(place, staged, run_key)
     finally:
         # an error may come after the commit, such as of a lost answer: a file that the table names must stay
