@@ -426,6 +426,9 @@ class ProjectConfig(Config):
 
     name: Named
     """Name of the project and of its registered model."""
+    profile: Literal["dev", "prod"] = "dev"
+    """Under prod, Azure and Databricks are asked as a managed identity or service principal that this file names, and
+    as nobody else: no account key, no personal token, nothing that the machine happens to know."""
     source: SourceConfig
     """Where history comes from."""
     quality: QualityConfig = Field(default_factory=QualityConfig)
@@ -473,7 +476,19 @@ class ProjectConfig(Config):
     """Which plugins may be loaded."""
 
 
-_ELSEWHERE = {"name", "sinks", "audit", "report", "keep", "monitor", "engine", "tracking", "promotion", "plugins"}
+_ELSEWHERE = {
+    "name",
+    "profile",
+    "sinks",
+    "audit",
+    "report",
+    "keep",
+    "monitor",
+    "engine",
+    "tracking",
+    "promotion",
+    "plugins",
+}
 
 
 def digest(config: ProjectConfig) -> str:

@@ -217,16 +217,23 @@ def _endpoint(url: str | None) -> dict[str, str]:
 
 def _token(credential: dict[str, str]) -> str:
     try:
+        from azure.core.exceptions import AzureError
         from azure.identity import ClientSecretCredential, ManagedIdentityCredential
     except ModuleNotFoundError:
         raise ValueError("an identity needs azure-identity: pip install 'forecastcore-delta[azure]'") from None
     who: Any
     if "managed_identity" in credential:
+        if not credential["managed_identity"] and os.environ.get("AZURE_FEDERATED_TOKEN_FILE"):
+            raise ValueError(f"managed-identity names none, and the environment would choose one; {_HINT}")
         who = ManagedIdentityCredential(client_id=credential["managed_identity"] or None)
     else:
         who = ClientSecretCredential(credential["tenant_id"], credential["client_id"], credential["client_secret"])
-    with who:
-        return str(who.get_token(_SCOPE).token)
+    try:
+        with who:
+            return str(who.get_token(_SCOPE).token)
+    except AzureError as error:
+        words = (str(error).splitlines() or [""])[0]
+        raise ValueError(f"the named identity gets no token, and nobody else is asked: {words}") from None
 
 
 def fresh_name(run_key: str) -> str:
