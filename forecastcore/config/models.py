@@ -311,6 +311,8 @@ class AuditConfig(Config):
     """Share of series on which the model may break (status degraded, reason model-error)."""
     max_degraded: Annotated[Float, Field(ge=0, le=1)] = 1.0
     """Share of series that may be served by a fallback or not at all, whatever the reason; 1 never holds."""
+    alert_degraded: Annotated[Float, Field(ge=0, le=1)] = 0.05
+    """Above this share of such series, what is delivered is an alert: in the report, the log and the run's state."""
     max_age: Span | None = None
     """How old the newest data may be when the forecast is made, such as 36h or 2D."""
 
