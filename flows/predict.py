@@ -43,8 +43,9 @@ def predict(
             raise SinkError("; ".join(missed), hint=hint)
         who = f"{report.model}, version {report.model_version}"
         again = ", published before" if all(p.already for p in report.published) else ""
+        alerts = "".join(f"; alert: {alert}" for alert in report.alerts)
         words = f"{report.rows} rows from {report.issued_at:%Y-%m-%d %H:%M} UTC by {who}{again}"
-        return delivered(words, report.series, next(iter(report.reasons), ""))
+        return delivered(words + alerts, report.series, next(iter(report.reasons), ""))
 
     return truthfully(work)
 

@@ -18,6 +18,7 @@ ForecastCoreError            code, hint, exit code
 ├── EngineError              workers died or ran out of time (1)
 │   └── DatabricksRunError   a run on Databricks: which fault, its address, what to do (1, or what the run said)
 └── SinkError                delivery failed; the previous vintage is still served (1)
+    └── CommitConflict       somebody else changed the same vintage in this moment (1)
 ```
 """
 
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AssumptionUnavailable",
     "BackupError",
+    "CommitConflict",
     "ConfigError",
     "DataError",
     "DatabricksRunError",
@@ -286,3 +288,17 @@ class SinkError(ForecastCoreError):
     """Delivery failed; what was published before is still served."""
 
     code = "sink"
+
+
+class CommitConflict(SinkError):  # noqa: N818 - names the event
+    """Two writers changed one vintage at the same moment; the other one won, and this one changed nothing.
+
+    Attributes:
+        winner_run: whose change stands, as the place's own history names it.
+    """
+
+    code = "commit-conflict"
+
+    def __init__(self, message: str, winner_run: str) -> None:
+        super().__init__(message, hint="look at what is there now; run again only if it is not what you want")
+        self.winner_run: str = winner_run

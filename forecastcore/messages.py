@@ -397,6 +397,7 @@ class PredictReport(Message):
     assumptions: tuple[AssumptionNote, ...] = ()
     published: tuple[Publication, ...] = ()
     quality: dict[str, int] = Field(default_factory=dict)
+    alerts: tuple[str, ...] = ()  # what somebody should look at, though it was delivered
     notes: tuple[str, ...] = ()
     seconds: float
     page: str = ""  # the file for people, where one was drawn

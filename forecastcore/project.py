@@ -319,6 +319,8 @@ class Project:
 
     def _make(self, kind: str, entry: PluginConfig, path: _Path) -> Any:
         params, known, faults = resolve(entry.params, self._resolvers, path)
+        if self.config.profile == "prod":
+            faults += configuration.no_identity(params.get("credential"), (*path, "credential"))
         self._raise(faults, known)
         if not known:
             return self.host.make(kind, entry.type, params, root=self.root)

@@ -263,7 +263,7 @@ def _ranks(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.int64], int]:
 
 
 def compact(table: pa.Table) -> pa.Table:
-    """The same table, with text that is one value throughout held once: a writer of Parquet need not look at each row.
+    """The same table, with each distinct text held once: a writer of Parquet need not look at each row.
 
     Written with `store_schema=False` the file is the same to its readers.
     """
@@ -271,15 +271,17 @@ def compact(table: pa.Table) -> pa.Table:
 
 
 def _compact(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    if not pa.types.is_string(column.type) or not len(column) or column.null_count or not _is_one(column):
+    if not pa.types.is_string(column.type) or not len(column):
         return column
+    if column.null_count or not _is_one(column):
+        return column.dictionary_encode().unify_dictionaries()
     indices = pa.array(np.zeros(len(column), dtype=np.int32))
     return pa.chunked_array([pa.DictionaryArray.from_arrays(indices, pa.array([column[0].as_py()], column.type))])
 
 
 def _is_one(column: pa.ChunkedArray) -> bool:
-    """Whether a column without nulls has one value throughout."""
-    return bool(pc.all(pc.equal(column, column[0])).as_py())
+    """Whether a column without nulls has one value throughout: each chunk equals itself moved by a row."""
+    return all(not len(c) or (c[0] == column[0] and c[1:].equals(c[:-1])) for c in column.chunks)
 
 
 def _plain(table: pa.Table) -> pa.Table:

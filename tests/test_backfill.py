@@ -1,3 +1,5 @@
+import json
+import os
 from datetime import UTC, datetime, timedelta
 
 import pandas as pd
@@ -95,6 +97,35 @@ def test_a_source_that_keeps_its_states_is_read_as_it_was_then(make_site, tmp_pa
     write_deltalake(tmp_path / "history", pa.Table.from_pandas(more, preserve_index=False), mode="append")
     report = fc.backfill(site.project(), str(future), str(future))
     assert report.origins[0].note == ""
+
+
+@pytest.mark.slow
+def test_a_history_that_was_revised_since_gives_the_forecast_of_then_again(make_site, tmp_path):
+    """The table's log is older than the origin, the revision younger: the backfill finds its own vintage."""
+    site, where = make_site(), tmp_path / "history"
+    rows = pd.read_parquet(site.folder / "history.parquet")
+    rows["ds"] = rows["ds"].dt.tz_localize("UTC")
+    write_deltalake(where, pa.Table.from_pandas(rows, preserve_index=False))
+    (log,) = (where / "_delta_log").glob("*.json")
+    lines, written = [json.loads(line) for line in log.read_text().splitlines()], days(1)[0].timestamp()
+    for line in lines:
+        line.get("commitInfo", {})["timestamp"] = int(written * 1000)
+    log.write_text("\n".join(map(json.dumps, lines)))
+    os.utime(log, (written, written))
+    site.write(source={"type": "delta", "path": str(where)})
+    site.retrain(as_of="2024-03-07T00:00Z")
+    first = site.predict(as_of="2024-03-08T00:00Z")
+    before = site.table()
+    revised = rows.assign(y=rows["y"] + 5.0)
+    write_deltalake(where, pa.Table.from_pandas(revised, preserve_index=False), mode="overwrite")
+    (again,) = fc.backfill(site.project(), "2024-03-08T00:00Z", "2024-03-08T00:00Z").origins
+    assert (again.status, again.run_keys["base"], again.note) == ("already", first.run_key, "")
+    pd.testing.assert_frame_equal(site.table(), before)
+    late = site.predict(as_of="2024-03-08T00:00Z")
+    assert late.run_key != first.run_key
+    assert not any(p.already for p in late.published)
+    told = site.cli("--json", "diff", first.run_key[:12], late.run_key[:12])
+    assert {mover["change"] != 0 for mover in told.document["movers"]} == {True}
 
 
 def test_a_span_without_an_origin_is_refused(make_site):

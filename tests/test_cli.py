@@ -512,6 +512,10 @@ def test_degraded_series_are_delivered_with_exit_code_3(site):
     told = site.cli("--json", "predict")
     assert told.code == 3
     assert told.document["series"] == {"total": 3, "ok": 2, "degraded": 1, "failed": 0}
+    words = "1 of 3 series are not served by the model, more than audit.alert_degraded"
+    assert told.document["alerts"] == [f"{words} (5%)"]
+    quiet = site.cli("--json", "predict", "--set", "audit.alert_degraded=0.34")
+    assert (quiet.code, quiet.document["alerts"]) == (3, [])
 
 
 def test_a_sink_that_fails_is_told_and_the_others_are_delivered(site):

@@ -79,7 +79,7 @@ def _series(series: Document) -> str:
 def _quality(document: Document) -> list[str]:
     counts = document.get("quality") or {}
     repairs = [f"quality check: {', '.join(f'{name} {n}' for name, n in counts.items())}"] if counts else []
-    return [*repairs, *document.get("notes", ())]
+    return [*(f"alert: {alert}" for alert in document.get("alerts", ())), *repairs, *document.get("notes", ())]
 
 
 def _version(ref: Document | None) -> str:

@@ -5,6 +5,7 @@ References such as `${env:NAME}` stay references in these models; see `reference
 
 from __future__ import annotations
 
+from forecastcore.config.checks import no_identity
 from forecastcore.config.loading import FILE_NAME, Reading, absolute_uri, in_order, load, read
 from forecastcore.config.models import (
     ENSEMBLE,
@@ -65,6 +66,7 @@ __all__ = [
     "in_order",
     "load",
     "nearest",
+    "no_identity",
     "read",
     "redact",
     "resolve",

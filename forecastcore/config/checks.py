@@ -5,6 +5,7 @@ They look at the raw data, so that they speak even when other keys are wrong.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from typing import TYPE_CHECKING, Any, get_args
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from pydantic import BaseModel
 
-__all__ = ["cross_check"]
+__all__ = ["cross_check", "no_identity"]
 
 #: names that frames use for something else
 _TAKEN = {"unique_id", "ds", "y", "step", "origin", "assumed_by"}
@@ -187,6 +188,39 @@ def _engine(data: Mapping[str, Any]) -> Iterator[Fault]:
         yield Fault(path=("engine", "remote"), message=message, hint="keep one of master and remote", at_key=True)
 
 
+def no_identity(credential: Any, path: tuple[str | int, ...]) -> Iterator[Fault]:
+    """A credential that is an account's key, which `profile: prod` does not take.
+
+    Args:
+        credential: as the file has it, or, where it was a reference to a Prefect block, its JSON.
+        path: where it stands in the file.
+    """
+    if isinstance(credential, str) and "connection_string" in credential:
+        try:
+            credential = json.loads(credential)
+        except ValueError:
+            return
+    if _mapping(credential).get("connection_string"):
+        message = "is an account's key; under profile: prod only an identity may ask"
+        hint = "write {managed_identity: CLIENT_ID} or {tenant_id: …, client_id: …, client_secret: ${env:NAME}}"
+        yield Fault(path=path, message=message, hint=hint, at_key=True)
+
+
+def _identities(data: Mapping[str, Any]) -> Iterator[Fault]:
+    """Under `profile: prod`, who asks has to stand in the file."""
+    if data.get("profile") != "prod":
+        return
+    sinks = data.get("sinks")
+    places = [(("sinks", n), sink) for n, sink in enumerate(sinks if isinstance(sinks, list) else ())]
+    for path, place in [(("source",), data.get("source")), *places]:
+        yield from no_identity(_mapping(place).get("credential"), (*path, "credential"))
+    engine = _mapping(data.get("engine"))
+    if engine.get("type") == "databricks" and not engine.get("profile"):
+        message = "names no identity, and under profile: prod the environment is not asked for one"
+        hint = "write profile: NAME, of a Databricks configuration with a service principal or managed identity"
+        yield Fault(path=("engine",), message=message, hint=hint, at_key=True)
+
+
 def cross_check(data: Mapping[str, Any]) -> Iterator[Fault]:
     """All faults between keys of a project file's data."""
     yield from misplaced(data)
@@ -196,3 +230,4 @@ def cross_check(data: Mapping[str, Any]) -> Iterator[Fault]:
     yield from _searches(data)
     yield from _twice(data)
     yield from _engine(data)
+    yield from _identities(data)

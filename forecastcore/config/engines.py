@@ -158,7 +158,7 @@ class DatabricksEngine(Config):
     budget: Budget | None = None
     """What a run may take; it is cancelled before it takes more."""
     profile: Text | None = None
-    """Profile of the Databricks configuration; the environment decides where it is left out."""
+    """Profile of the Databricks configuration, and nothing else is; the environment decides where it is left out."""
 
 
 ENGINES: dict[str, type[Config]] = {"local": LocalEngine, "spark": SparkEngine, "databricks": DatabricksEngine}

@@ -311,6 +311,8 @@ class AuditConfig(Config):
     """Share of series on which the model may break (status degraded, reason model-error)."""
     max_degraded: Annotated[Float, Field(ge=0, le=1)] = 1.0
     """Share of series that may be served by a fallback or not at all, whatever the reason; 1 never holds."""
+    alert_degraded: Annotated[Float, Field(ge=0, le=1)] = 0.05
+    """Above this share of such series, what is delivered is an alert: in the report, the log and the run's state."""
     max_age: Span | None = None
     """How old the newest data may be when the forecast is made, such as 36h or 2D."""
 
@@ -426,6 +428,9 @@ class ProjectConfig(Config):
 
     name: Named
     """Name of the project and of its registered model."""
+    profile: Literal["dev", "prod"] = "dev"
+    """Under prod, Azure and Databricks are asked as a managed identity or service principal that this file names, and
+    as nobody else: no account key, no personal token, nothing that the machine happens to know."""
     source: SourceConfig
     """Where history comes from."""
     quality: QualityConfig = Field(default_factory=QualityConfig)
@@ -473,7 +478,19 @@ class ProjectConfig(Config):
     """Which plugins may be loaded."""
 
 
-_ELSEWHERE = {"name", "sinks", "audit", "report", "keep", "monitor", "engine", "tracking", "promotion", "plugins"}
+_ELSEWHERE = {
+    "name",
+    "profile",
+    "sinks",
+    "audit",
+    "report",
+    "keep",
+    "monitor",
+    "engine",
+    "tracking",
+    "promotion",
+    "plugins",
+}
 
 
 def digest(config: ProjectConfig) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
 _REASONS = 20
 
 __all__ = ["check_same_question", "forecasts", "known_scenarios", "predict", "run_key", "table_schema"]
+
+_log = logging.getLogger(__name__)
 
 
 @anywhere
@@ -94,6 +97,7 @@ def predict(
         vintages = [_vintage(project, history, served, scenario, kept, steps) for scenario in scenarios]
         steps.run("audit", lambda: _audited(project, history, version, vintages))
         published = [p for vintage in vintages for p in _delivered(project, vintage, steps)]
+        series = _count([vintage.table for vintage in vintages])
         report = PredictReport(
             project=project.config.name,
             run_id=tracked.run_id,
@@ -104,7 +108,8 @@ def predict(
             model=version.model,
             model_version=version.version,
             rows=sum(len(vintage.table) for vintage in vintages),
-            series=_count([vintage.table for vintage in vintages]),
+            series=series,
+            alerts=_alerts(series, project.config.audit.alert_degraded),
             reasons=_reasons([vintage.table for vintage in vintages]),
             worst=_worst([vintage.table for vintage in vintages], served.model),
             assumptions=tuple(note for vintage in vintages for note in vintage.notes),
@@ -401,6 +406,16 @@ def _count(tables: Sequence[pa.Table]) -> SeriesCount:
     total, failed = rows["unique_id"].nunique(), len(bad["failed"])
     degraded = len(bad["degraded"] - bad["failed"])
     return SeriesCount(total=total, ok=total - degraded - failed, degraded=degraded, failed=failed)
+
+
+def _alerts(series: SeriesCount, limit: float) -> tuple[str, ...]:
+    """That more was degraded than usual, if it was; logged too."""
+    off = series.total - series.ok
+    if not series.total or off / series.total <= limit:
+        return ()
+    words = f"{off} of {series.total} series are not served by the model, more than audit.alert_degraded ({limit:.0%})"
+    _log.warning("alert: %s", words)
+    return (words,)
 
 
 def _reasons(tables: Sequence[pa.Table]) -> dict[str, int]:

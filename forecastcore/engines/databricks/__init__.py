@@ -48,7 +48,11 @@ def supervisor_of(project: Project) -> Supervisor:
     from forecastcore.engines.databricks.workspace import Workspace
 
     settings = settings_of(project)
-    workspace = Workspace(settings.profile, pause=min(1.0, seconds(settings.poll)))
+    workspace = Workspace(
+        settings.profile,
+        only_identities=project.config.profile == "prod",
+        pause=min(1.0, seconds(settings.poll)),
+    )
     files = belongings(project.config, project.root)
     return Supervisor(workspace, Tickets(project.root), settings, project.config.name, files)
 

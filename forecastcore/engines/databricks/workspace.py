@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from urllib.parse import quote
 
 from forecastcore import __version__
+from forecastcore.engines.databricks.identity import MANAGED_IDENTITY, named_identity
 from forecastcore.errors import DatabricksRunError, EngineError
 from forecastcore.tracking.connect import mask
 
@@ -32,6 +33,8 @@ _LONGEST = 30.0
 _FIRST = 3
 #: how many tokens one request is made with: several may expire one after the other
 _TOKENS = 5
+#: what a token for any Azure Databricks workspace is asked for
+_DATABRICKS = "2ff814a6-3304-4ab8-85cb-cd0e6f879c1d/.default"
 _GONE = ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND")
 
 
@@ -118,6 +121,37 @@ def patient(ask: Callable[[], T], *, until: float, pause: float, queue: Queue | 
     raise AssertionError  # pragma: no cover - the loop has no end
 
 
+class _ManagedIdentity:
+    """This machine's identity, or the one of its identities that is named; a strategy of databricks-sdk."""
+
+    def __init__(self, client_id: str | None) -> None:
+        self._client_id = client_id
+
+    def auth_type(self) -> str:
+        return MANAGED_IDENTITY
+
+    def __call__(self, config: Any) -> Callable[[], dict[str, str]]:  # noqa: ARG002 - the environment speaks there too
+        try:
+            from azure.core.exceptions import AzureError
+            from azure.identity import ManagedIdentityCredential
+        except ModuleNotFoundError:
+            hint = "pip install azure-identity"
+            raise EngineError("a managed identity needs azure-identity, which is not installed", hint=hint) from None
+        credential = ManagedIdentityCredential(client_id=self._client_id)
+
+        def header() -> dict[str, str]:
+            try:
+                return {"Authorization": f"Bearer {credential.get_token(_DATABRICKS).token}"}
+            except AzureError as error:
+                words = f"Databricks: the managed identity gets no token: {(str(error).splitlines() or [''])[0]}"
+                hint = (
+                    "is the identity attached to this machine, and azure_client_id its client id? Nobody else is asked"
+                )
+                raise DatabricksRunError(words, fault="unauthenticated", hint=hint) from None
+
+        return header
+
+
 class Workspace:
     """A workspace, as the identity that databricks-sdk finds.
 
@@ -126,11 +160,20 @@ class Workspace:
         user: whom the workspace takes us for; empty where it does not say.
     """
 
-    def __init__(self, profile: str | None = None, *, pause: float = 1.0, request: float = REQUEST) -> None:
+    def __init__(
+        self,
+        profile: str | None = None,
+        *,
+        only_identities: bool = False,
+        pause: float = 1.0,
+        request: float = REQUEST,
+    ) -> None:
         """Find the workspace and ask it who we are.
 
         Args:
-            profile: of the Databricks configuration; the environment decides where it is None.
+            profile: of the Databricks configuration, and nothing else is asked; the environment decides where it is
+                None.
+            only_identities: refuse a profile that is no service principal or managed identity.
             pause: seconds of the first pause before something is asked again.
             request: seconds that one request may take.
 
@@ -138,7 +181,7 @@ class Workspace:
             DatabricksRunError: it cannot be found or reached, or does not know us.
             EngineError: databricks-sdk is not installed.
         """
-        self._profile, self._request = profile, request
+        self._profile, self._only_identities, self._request = profile, only_identities, request
         self._client = self._connect()
         self.host: str = str(self._client.config.host).rstrip("/")
         self.user: str = self._whoami(pause)
@@ -152,9 +195,17 @@ class Workspace:
             raise EngineError(
                 "the engine databricks needs databricks-sdk, which is not installed", hint=hint
             ) from error
+        named: dict[str, Any] = {}
+        if self._profile is not None:
+            section = named_identity(self._profile, only_identities=self._only_identities)
+            attributes = {attribute.name for attribute in Config.attributes()}
+            named |= {key: value for key, value in section.items() if key in attributes}
+            named["profile"] = self._profile
+            if section["auth_type"] == MANAGED_IDENTITY:
+                named["credentials_strategy"] = _ManagedIdentity(section.get("azure_client_id"))
         try:
             config = Config(
-                profile=self._profile,
+                **named,
                 http_timeout_seconds=cast("int", self._request),
                 retry_timeout_seconds=1,
                 clock=cast("Any", _Once()),  # has all that the SDK asks of a clock

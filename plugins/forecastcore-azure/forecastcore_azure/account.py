@@ -7,6 +7,7 @@ account with the right manners.
 from __future__ import annotations
 
 import json
+import os
 import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -22,6 +23,7 @@ CREDENTIAL_HINT = (
 )
 _SHAPES = ({"connection_string"}, {"managed_identity"}, {"tenant_id", "client_id", "client_secret"})
 _CONTAINER = re.compile(r"(?=.{3,63}$)[a-z0-9](-?[a-z0-9])*")
+_SCOPE = "https://storage.azure.com/.default"
 _LOCAL = {"127.0.0.1", "localhost", "::1"}
 _READ_TIMEOUT = 60
 #: how often a request is tried again; the pauses double from half a second
@@ -74,6 +76,7 @@ def open_container(credential: dict[str, str], account_url: str | None, containe
 
     Raises:
         ValueError: an identity without the account's URL, or a URL that would send it in the clear.
+        ClientAuthenticationError: the identity gets no token.
     """
     from azure.storage.blob import BlobServiceClient, ExponentialRetry
 
@@ -91,12 +94,16 @@ def open_container(credential: dict[str, str], account_url: str | None, containe
     host = urlsplit(account_url)
     if host.scheme != "https" and host.hostname not in _LOCAL:
         raise ValueError(f"account_url must begin with https://, got {host.scheme}://{host.hostname}")
-    return BlobServiceClient(account_url, credential=_identity(credential), **options).get_container_client(container)
+    identity = _identity(credential)
+    identity.get_token(_SCOPE)  # kept by it; the client would ask an identity that is refused for minutes
+    return BlobServiceClient(account_url, credential=identity, **options).get_container_client(container)
 
 
 def _identity(credential: dict[str, str]) -> Any:
     from azure.identity import ClientSecretCredential, ManagedIdentityCredential
 
     if "managed_identity" in credential:
+        if not credential["managed_identity"] and os.environ.get("AZURE_FEDERATED_TOKEN_FILE"):
+            raise ValueError(f"managed-identity names none, and the environment would choose one; {CREDENTIAL_HINT}")
         return ManagedIdentityCredential(client_id=credential["managed_identity"] or None)
     return ClientSecretCredential(credential["tenant_id"], credential["client_id"], credential["client_secret"])

@@ -2,6 +2,7 @@ import json
 import threading
 from collections import Counter
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -308,11 +309,20 @@ def test_a_credential_of_no_known_kind_is_refused_without_its_value(given, says)
 
 def test_only_the_named_identity_is_ever_asked(monkeypatch):
     import azure.identity
+    from azure.core.credentials import AccessToken
 
     made = []
+
+    class Named:
+        def __init__(self, name, *args, **more):
+            made.append((name, args, more))
+
+        def get_token(self, *scopes, **options):
+            return AccessToken("named-token", 2**31)
+
     for name in dir(azure.identity):
         if name.endswith("Credential"):
-            monkeypatch.setattr(azure.identity, name, lambda *args, name=name, **more: made.append((name, args, more)))
+            monkeypatch.setattr(azure.identity, name, partial(Named, name))
     monkeypatch.setenv("AZURE_CLIENT_ID", "decoy")
     monkeypatch.setenv("AZURE_STORAGE_CONNECTION_STRING", "decoy")
     url = "https://account.blob.core.windows.net"

@@ -62,10 +62,12 @@ class Fresh:
 
     Attributes:
         staged: its file.
+        table: its rows, as `vintages.compact` has them.
         change: what it changes in `forecast_latest`, if nobody else changes that first.
     """
 
     staged: Staged
+    table: pa.Table
     change: Change | None
 
 
@@ -129,7 +131,7 @@ def _bring_up(
     if fresh is not None and added == {fresh.staged.name} and (keep or not _files(latest)):
         changed = fresh.change
         if changed is None or changed.version != latest.version():
-            changed = change(latest, fresh.staged.table)
+            changed = change(latest, fresh.table)
         if changed is not None:
             _take_in(place, latest, fresh.staged, changed, remember)
             return
@@ -147,7 +149,7 @@ def _take_in(place: Location, latest: DeltaTable, fresh: Staged, changed: Change
     try:
         place.copy(fresh.name, beside)
         actions.append(fresh.action())
-        if changed.rest is not None and changed.rest.num_rows:
+        if changed.rest is not None:
             names.append(fresh_name("rest"))
             actions.append(stage(beside, names[-1], changed.rest).action())
         latest.create_write_transaction(actions, mode="append", schema=latest.schema(), commit_properties=remember)
@@ -164,10 +166,14 @@ def _parts(vintages: DeltaTable, latest: DeltaTable | None, added: set[str], fre
     stored = set(added)
     if fresh is not None and fresh.staged.name in stored:
         stored.remove(fresh.staged.name)
-        yield fresh.staged.table
+        yield fresh.table.cast(pa.schema([(f.name, _plain(f.type)) for f in fresh.table.schema]))
     if stored:
         dataset = vintages.to_pyarrow_dataset()
         yield from (part.to_table(schema=dataset.schema) for part in dataset.get_fragments() if part.path in stored)
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
 def _files(delta: DeltaTable) -> set[str]:

@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import pyarrow as pa
+
 if TYPE_CHECKING:
-    import pyarrow as pa
     from deltalake import DeltaTable
 
 __all__ = ["Location", "locate"]
@@ -109,7 +110,7 @@ class Location:
             with target.open("rb+") as raw:
                 os.fsync(raw.fileno())
 
-    def written(self, name: str, content: pa.Buffer) -> bytes:
+    def written(self, name: str, content: pa.Buffer) -> pa.Buffer:
         """Write a new file, flush it, then read what is there."""
         if self.is_local:
             path = Path(self.uri, name)
@@ -117,12 +118,13 @@ class Location:
                 raw.write(content)
                 raw.flush()
                 os.fsync(raw.fileno())
-            return path.read_bytes()
+            with pa.memory_map(str(path)) as stored:
+                return stored.read_buffer()
         files = _files(self)
         stream = files.open_output_stream(name)
         stream.write(content.to_pybytes())
         stream.close()
-        return bytes(files.open_input_file(name).read())
+        return pa.py_buffer(bytes(files.open_input_file(name).read()))
 
 
 def _files(place: Location) -> Any:
@@ -215,16 +217,23 @@ def _endpoint(url: str | None) -> dict[str, str]:
 
 def _token(credential: dict[str, str]) -> str:
     try:
+        from azure.core.exceptions import AzureError
         from azure.identity import ClientSecretCredential, ManagedIdentityCredential
     except ModuleNotFoundError:
         raise ValueError("an identity needs azure-identity: pip install 'forecastcore-delta[azure]'") from None
     who: Any
     if "managed_identity" in credential:
+        if not credential["managed_identity"] and os.environ.get("AZURE_FEDERATED_TOKEN_FILE"):
+            raise ValueError(f"managed-identity names none, and the environment would choose one; {_HINT}")
         who = ManagedIdentityCredential(client_id=credential["managed_identity"] or None)
     else:
         who = ClientSecretCredential(credential["tenant_id"], credential["client_id"], credential["client_secret"])
-    with who:
-        return str(who.get_token(_SCOPE).token)
+    try:
+        with who:
+            return str(who.get_token(_SCOPE).token)
+    except AzureError as error:
+        words = (str(error).splitlines() or [""])[0]
+        raise ValueError(f"the named identity gets no token, and nobody else is asked: {words}") from None
 
 
 def fresh_name(run_key: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 import time
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path  # noqa: TC003 - the host reads the annotation
@@ -18,11 +19,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from forecastcore.api import Published
-from forecastcore.errors import SinkError
-from forecastcore.vintages import VintageRef, check_run_key, check_vintage, dictionary, empty_vintage, utc
+from forecastcore.errors import CommitConflict, SinkError
+from forecastcore.vintages import VintageRef, check_run_key, check_vintage, compact, dictionary, empty_vintage, utc
 from forecastcore_delta.latest import Fresh, check_owner, foreseen, refresh
 from forecastcore_delta.location import Location, fresh_name, is_fresh_name, locate
-from forecastcore_delta.staged import Staged, stage
+from forecastcore_delta.staged import Staged, encode, stage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["DeltaSink"]
 
 _ATTEMPTS = 20
+_REASON, _WITHDRAWAL = "forecastcore.withdrawn", "forecastcore.withdrawal"
 _COMMIT_RETRIES = 100
 
 
@@ -78,33 +80,27 @@ class DeltaSink:
     def vintages(self) -> list[VintageRef]:
         """The visible vintages, oldest first, without reading their forecasts."""
         delta = self._place().existing()
-        if delta is None:
-            return []
-        keys = ["issued_at", "created_at", "run_key", "project", "scenario"]
-        table = delta.to_pyarrow_dataset().to_table(columns=keys)
-        groups = table.group_by(["run_key", "issued_at", "project", "scenario"]).aggregate(
-            [("created_at", "max"), ("run_key", "count")]
-        )
-        renamed = groups.rename_columns(
-            [{"created_at_max": "created_at", "run_key_count": "rows"}.get(name, name) for name in groups.column_names]
-        )
-        return sorted(VintageRef(**row) for row in renamed.to_pylist())
+        return [] if delta is None else _refs(delta)
 
     def withdraw(self, run_keys: Sequence[str], reason: str = "") -> int:
         """Take vintages out of what readers see, in one transaction; their run keys stay used up. How many there were.
 
-        The reason stands in the table's history.
+        The reason stands in the table's history, with an id of this withdrawal.
+
+        Raises:
+            CommitConflict: somebody else took them back in the same moment.
+            SinkError: the store failed.
         """
-        from deltalake import CommitProperties
+        from deltalake.exceptions import DeltaError
 
         place, wanted = self._place(), {check_run_key(key) for key in run_keys}
-        gone = sorted(wanted & {ref.run_key for ref in self.vintages()})
-        if gone:
-            told = CommitProperties(custom_metadata={"forecastcore.withdrawn": reason or "withdrawn"})
-            keys = ", ".join(f"'{key}'" for key in gone)  # hex digits, as checked
-            place.table().delete(f"run_key IN ({keys})", commit_properties=told)
-            refresh(place)
-        return len(gone)
+        try:
+            gone = _deleted(place, wanted, reason or "withdrawn")
+            if gone:
+                refresh(place)
+        except (OSError, pa.ArrowException, DeltaError) as error:
+            raise SinkError(f"cannot take vintages out of {self.path}: {error}", hint="run it again") from error
+        return gone
 
     def leftovers(self, *, remove: bool = False) -> list[str]:
         """Files that deliveries which were broken off more than an hour ago left behind, and no version names."""
@@ -134,14 +130,60 @@ class DeltaSink:
         fresh = None
         if not already:
             _check_columns(delta, table, place)
+            held = compact(table)
             with ThreadPoolExecutor(1) as pool:
-                ahead = pool.submit(foreseen, place, table)
-                staged = _append(place, table, run_key)
+                ahead = pool.submit(foreseen, place, held)
+                staged = _append(place, held, run_key)
             already = staged is None
-            fresh = None if staged is None else Fresh(staged, ahead.result())
+            fresh = None if staged is None else Fresh(staged, held, ahead.result())
         refresh(place, fresh)
         rows = _rows(place, table, run_key) if already else table.num_rows
         return Published(location=place.uri, rows=rows, already=already)
+
+
+def _refs(delta: DeltaTable) -> list[VintageRef]:
+    keys = ["issued_at", "created_at", "run_key", "project", "scenario"]
+    table = delta.to_pyarrow_dataset().to_table(columns=keys)
+    groups = table.group_by(["run_key", "issued_at", "project", "scenario"]).aggregate(
+        [("created_at", "max"), ("run_key", "count")]
+    )
+    renamed = groups.rename_columns(
+        [{"created_at_max": "created_at", "run_key_count": "rows"}.get(name, name) for name in groups.column_names]
+    )
+    return sorted(VintageRef(**row) for row in renamed.to_pylist())
+
+
+def _deleted(place: Location, wanted: set[str], reason: str) -> int:
+    """Delete those that the table holds, in one transaction; how many.
+
+    Raises:
+        CommitConflict: they were there, and another writer was faster.
+    """
+    from deltalake import CommitProperties
+    from deltalake.exceptions import CommitFailedError
+
+    mine, seen = uuid.uuid4().hex, 0
+    told = CommitProperties(custom_metadata={_REASON: reason, _WITHDRAWAL: mine})
+    for attempt in range(_ATTEMPTS):
+        delta = place.existing()
+        gone = sorted(wanted & {ref.run_key for ref in _refs(delta)}) if delta else []
+        if delta is None or not gone:
+            break
+        keys = ", ".join(f"'{key}'" for key in gone)  # hex digits, as checked
+        try:
+            delta.delete(f"run_key IN ({keys})", commit_properties=told)
+        except CommitFailedError:
+            if attempt == _ATTEMPTS - 1:
+                raise
+            seen = len(gone)
+            time.sleep(random.uniform(0.01, 0.05) * (attempt + 1))  # noqa: S311 - only to draw two writers apart
+        else:
+            return len(gone)
+    if delta is not None and seen:
+        winner = next((entry[_WITHDRAWAL] for entry in delta.history() if _WITHDRAWAL in entry), "")
+        if winner != mine:
+            raise CommitConflict(f"{place.uri}: somebody else took the vintage back in this moment", winner)
+    return seen
 
 
 def _rows(place: Location, table: pa.Table, run_key: str) -> int:
@@ -202,7 +244,7 @@ def _append(place: Location, table: pa.Table, run_key: str) -> Staged | None:
     """Stage the file, then make it part of the table; None if another process was first with this run key."""
     name, mine = fresh_name(run_key), False
     try:
-        staged = stage(place, name, table)
+        staged = stage(place, name, encode(table))
         mine = _commit(place, staged, run_key)
     finally:
         # an error may come after the commit, such as of a lost answer: a file that the table names must stay

@@ -14,14 +14,29 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from forecastcore.errors import SinkError
-from forecastcore.vintages import compact
 
 if TYPE_CHECKING:
     from deltalake.transaction import AddAction
 
     from forecastcore_delta.location import Location
 
-__all__ = ["Staged", "stage"]
+__all__ = ["Encoded", "Staged", "encode", "stage"]
+
+#: rows that the writer of Parquet takes at a time; its default is 1024
+_BATCH = 65536
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A file that is written nowhere yet.
+
+    Attributes:
+        content: Parquet.
+        statistics: what a transaction says of its columns, as JSON.
+    """
+
+    content: pa.Buffer
+    statistics: str
 
 
 @dataclass(frozen=True)
@@ -32,13 +47,11 @@ class Staged:
         name: of the file.
         size: in bytes.
         statistics: what the transaction says of its columns, as JSON.
-        table: what it holds.
     """
 
     name: str
     size: int
     statistics: str
-    table: pa.Table
 
     def action(self) -> AddAction:
         """What makes it part of a table."""
@@ -47,20 +60,28 @@ class Staged:
         return AddAction(self.name, self.size, {}, int(time.time() * 1000), True, self.statistics)  # noqa: FBT003
 
 
-def stage(place: Location, name: str, table: pa.Table) -> Staged:
-    """Write a new Parquet file, flush it, and see that it holds what was written.
+def encode(table: pa.Table) -> Encoded:
+    """A table as Parquet; quickest where `vintages.compact` made it.
+
+    A column without nulls is written as one that can have none: there is no mark for each row to write and to read.
+    """
+    buffer = pa.BufferOutputStream()
+    few = [field.name for field in table.schema if not pa.types.is_floating(field.type)]  # forecasts seldom repeat
+    full = pa.schema([field.with_nullable(table[field.name].null_count > 0) for field in table.schema])
+    pq.write_table(table.cast(full), buffer, use_dictionary=few, store_schema=False, write_batch_size=_BATCH)
+    content = buffer.getvalue()
+    return Encoded(content, _statistics(table, pq.read_metadata(pa.BufferReader(content))))
+
+
+def stage(place: Location, name: str, encoded: Encoded) -> Staged:
+    """Write a new file, flush it, and see that it holds what was written.
 
     Raises:
         SinkError: it does not.
     """
-    buffer = pa.BufferOutputStream()
-    few = [field.name for field in table.schema if not pa.types.is_floating(field.type)]  # forecasts seldom repeat
-    pq.write_table(compact(table), buffer, use_dictionary=few, store_schema=False)
-    content = buffer.getvalue()
-    there = pa.py_buffer(place.written(name, content))
-    if not there.equals(content) or (told := pq.read_metadata(pa.BufferReader(there))).num_rows != table.num_rows:
+    if not place.written(name, encoded.content).equals(encoded.content):
         raise SinkError(f"what is stored at {place.uri}/{name} is not what was written", hint="check the store")
-    return Staged(name, int(content.size), _statistics(table, told), table)
+    return Staged(name, int(encoded.content.size), encoded.statistics)
 
 
 def _statistics(table: pa.Table, told: pq.FileMetaData) -> str:
@@ -86,7 +107,8 @@ def _bounds(column: pa.ChunkedArray, told: pq.FileMetaData, place: int) -> tuple
     groups = [told.row_group(number).column(place).statistics for number in range(told.num_row_groups)]
     if all(group is not None and group.has_min_max for group in groups):
         return min(group.min for group in groups), max(group.max for group in groups)
-    bound = pc.min_max(column).as_py()
+    plain = column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+    bound = pc.min_max(plain).as_py()
     return None if bound["min"] is None else (bound["min"], bound["max"])
 
 

@@ -13,7 +13,7 @@ from deltalake import DeltaTable, write_deltalake  # noqa: TID253 - the tests ar
 from forecastcore_delta import DeltaSink
 
 from forecastcore.api import Sink
-from forecastcore.errors import SinkError
+from forecastcore.errors import CommitConflict, SinkError
 from forecastcore.testing import sample_vintage
 from forecastcore.vintages import newest
 
@@ -146,6 +146,43 @@ def test_a_withdrawn_vintage_is_gone_stays_gone_and_the_one_before_is_the_latest
     assert (again.already, again.rows) == (True, 0)
     assert sink.withdraw([key(two)]) == 0
     assert "a wrong unit" in str(DeltaTable(sink.path).history())
+
+
+@pytest.mark.parametrize("rounds", [3, pytest.param(100, marks=pytest.mark.slow)])
+def test_of_two_who_take_one_vintage_back_at_once_one_wins_and_the_other_is_told_who(sink, monkeypatch, rounds):
+    """Both have seen the vintage before either deletes it, so that Delta's log has to decide."""
+    real, together = DeltaTable.delete, threading.Barrier(2)
+
+    def delete(self, *args, **kwargs):
+        together.wait(30)
+        return real(self, *args, **kwargs)
+
+    def withdraw(said, name, run_key):
+        try:
+            said.append(DeltaSink(sink.path).withdraw([run_key], name))
+        except SinkError as error:
+            said.append(error)
+
+    vintages = [sample_vintage(issued_at=datetime(2024, 1, 1, n % 24, n // 24, tzinfo=UTC)) for n in range(rounds + 1)]
+    publish(sink, vintages[0])
+    for vintage in vintages[1:]:
+        publish(sink, vintage)
+        with monkeypatch.context() as patch:
+            patch.setattr(DeltaTable, "delete", delete)
+            said = []
+            threads = [threading.Thread(target=withdraw, args=(said, name, key(vintage))) for name in ("one", "two")]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        (won,) = [answer for answer in said if answer == 1]
+        (lost,) = [answer for answer in said if answer is not won]
+        assert isinstance(lost, CommitConflict)
+        newest_first = [entry for entry in DeltaTable(sink.path).history() if "forecastcore.withdrawal" in entry]
+        assert lost.winner_run == newest_first[0]["forecastcore.withdrawal"]
+    assert len(newest_first) == rounds
+    assert sink.read().equals(vintages[0])
+    assert latest(sink).equals(newest(vintages[:1]))
 
 
 def test_a_run_key_to_withdraw_is_checked_before_it_gets_into_a_filter(sink):

@@ -1,21 +1,23 @@
 """Forecasts in a Delta table of a Spark catalog, each vintage in one transaction.
 
 The append carries the run key as Delta's application id: the table's own log then refuses a second one with that key,
-also of a run that goes on at the same time. `forecast_latest` is a view beside the table.
+also of a run that goes on at the same time. `forecast_latest` is a view beside the table. What was taken back stands in
+the table TABLE_withdrawn, with the reason: readers do not see it from then on, and its run key stays used up.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
 from forecastcore.api import Published
 from forecastcore.errors import ForecastCoreError, SinkError
-from forecastcore.vintages import REF_COLUMNS, VintageRef, check_vintage, empty_vintage, utc
+from forecastcore.vintages import REF_COLUMNS, VintageRef, check_run_key, check_vintage, empty_vintage, utc
 from forecastcore_spark.catalog import arrow, check_name, open_session, quoted, said
 
 if TYPE_CHECKING:
-    from datetime import datetime
+    from collections.abc import Sequence
 
     import pyarrow as pa
     from pyspark.sql import DataFrame, SparkSession
@@ -24,6 +26,7 @@ __all__ = ["DeltaTableSink"]
 
 _KEY = "project, unique_id, scenario, ds"
 _AGE = "issued_at DESC, created_at DESC, run_key DESC"
+_WITHDRAWN = "run_key STRING, withdrawn_at TIMESTAMP, reason STRING, rows BIGINT"
 
 
 @dataclass(frozen=True)
@@ -56,8 +59,9 @@ class DeltaTableSink:
         table = check_vintage(vintage, run_key)
         try:
             spark = self._spark()
-            there = self._count(spark, run_key)
-            if not there:
+            gone = run_key in self._withdrawn(spark)
+            there = 0 if gone else self._count(spark, run_key)
+            if not there and not gone:
                 self._append(spark, table, run_key)
             self._show_latest(spark)
         except ForecastCoreError:
@@ -65,7 +69,8 @@ class DeltaTableSink:
         except Exception as error:
             words = f"cannot publish to {self._where}: {said(error)}"
             raise SinkError(words, hint="run again: a vintage that is there is not written twice") from error
-        return Published(location=self._where, rows=there or table.num_rows, already=bool(there))
+        already = gone or bool(there)
+        return Published(location=self._where, rows=there if already else table.num_rows, already=already)
 
     def read(self, issued_at: datetime | None = None) -> pa.Table:
         """All vintages, or those of one origin (UTC); an empty table where there are none.
@@ -78,7 +83,7 @@ class DeltaTableSink:
         spark = self._reading()
         if not spark.catalog.tableExists(quoted(self.table)):
             return empty_vintage()
-        frame = spark.table(quoted(self.table))
+        frame = self._visible(spark)
         if issued_at is not None:
             frame = frame.where(sql.col("issued_at") == sql.lit(utc(issued_at)))
         return arrow(frame)
@@ -88,12 +93,57 @@ class DeltaTableSink:
         spark = self._reading()
         if not spark.catalog.tableExists(quoted(self.table)):
             return []
-        counted = arrow(spark.table(quoted(self.table)).groupBy(*REF_COLUMNS).count()).to_pylist()
+        counted = arrow(self._visible(spark).groupBy(*REF_COLUMNS).count()).to_pylist()
         return sorted(VintageRef(**{name: row[name] for name in REF_COLUMNS}, rows=row["count"]) for row in counted)
+
+    def withdraw(self, run_keys: Sequence[str], reason: str = "") -> int:
+        """Take vintages out of what readers see; their run keys stay used up. How many were visible.
+
+        Raises:
+            SinkError: Spark failed; run again, and what is left of it is done.
+        """
+        wanted = {check_run_key(key) for key in run_keys}
+        spark = self._reading()
+        try:
+            seen = {ref.run_key: ref.rows for ref in self.vintages() if ref.run_key in wanted}
+            if seen:
+                now = datetime.now(UTC)
+                marks = [(key, now, reason or "withdrawn", rows) for key, rows in sorted(seen.items())]
+                log = spark.createDataFrame(marks, _WITHDRAWN).coalesce(1)
+                log.write.format(self.format).mode("append").saveAsTable(quoted(self._log))
+                self._show_latest(spark)
+            if self.format == "delta" and wanted & self._withdrawn(spark):
+                keys = ", ".join(
+                    f"'{key}'" for key in sorted(wanted & self._withdrawn(spark))
+                )  # hex digits, as checked
+                spark.sql(f"DELETE FROM {quoted(self.table)} WHERE run_key IN ({keys})")  # noqa: S608 - quoted
+        except ForecastCoreError:
+            raise
+        except Exception as error:
+            words = f"cannot take vintages out of {self._where}: {said(error)}"
+            raise SinkError(words, hint="run again: what is left of it is done then") from error
+        return len(seen)
 
     @property
     def _where(self) -> str:
         return f"{self.format}-table {self.table}"
+
+    @property
+    def _log(self) -> str:
+        return f"{self.table}_withdrawn"
+
+    def _withdrawn(self, spark: SparkSession) -> set[str]:
+        """Run keys of vintages that were taken back."""
+        if not spark.catalog.tableExists(quoted(self._log)):
+            return set()
+        return {row.run_key for row in spark.table(quoted(self._log)).select("run_key").distinct().collect()}
+
+    def _visible(self, spark: SparkSession) -> DataFrame:
+        """The table without what was taken back."""
+        from pyspark.sql import functions as sql
+
+        gone, frame = self._withdrawn(spark), spark.table(quoted(self.table))
+        return frame.where(~sql.col("run_key").isin(sorted(gone))) if gone else frame
 
     def _spark(self) -> SparkSession:
         return open_session(self.master, self.remote, {})
@@ -132,6 +182,9 @@ class DeltaTableSink:
     def _show_latest(self, spark: SparkSession) -> None:
         name = self.table.split(".")
         columns = ", ".join(quoted([column]) for column in spark.table(quoted(name)).columns)
-        ranked = f"SELECT *, row_number() OVER (PARTITION BY {_KEY} ORDER BY {_AGE}) AS age FROM {quoted(name)}"  # noqa: S608 - quoted
+        there = quoted(name)
+        if spark.catalog.tableExists(quoted(self._log)):
+            there += f" WHERE run_key NOT IN (SELECT run_key FROM {quoted(self._log)})"  # noqa: S608 - quoted
+        ranked = f"SELECT *, row_number() OVER (PARTITION BY {_KEY} ORDER BY {_AGE}) AS age FROM {there}"  # noqa: S608 - quoted
         latest = quoted([*name[:-1], "forecast_latest"])
         spark.sql(f"CREATE OR REPLACE VIEW {latest} AS SELECT {columns} FROM ({ranked}) WHERE age = 1")  # noqa: S608 - quoted

@@ -114,6 +114,26 @@ def test_a_vintage_arrives_once_and_the_view_shows_the_newest(schema, session):
     assert rows(latest, one).equals(rows(newest([one, two]), one))
 
 
+def test_a_withdrawn_vintage_is_gone_stays_gone_and_the_one_before_is_the_latest(schema, session):
+    sink = DeltaTableSink(f"{schema}.forecasts", format="parquet")
+    one, two = days(1, 2)
+    for table in (one, two):
+        sink.publish(table, key(table))
+    assert sink.withdraw([key(two)], "a wrong unit") == 1
+    assert rows(sink.read(), one).equals(one)
+    assert [ref.run_key for ref in sink.vintages()] == [key(one)]
+    latest = SparkTableSource(f"{schema}.forecast_latest").read(one.column_names)
+    assert rows(latest, one).equals(rows(newest([one]), one))
+    again = sink.publish(two, key(two))
+    assert (again.already, again.rows) == (True, 0)
+    assert sink.withdraw([key(two)]) == 0
+    assert [ref.run_key for ref in sink.vintages()] == [key(one)]
+    (noted,) = session.table(f"{schema}.forecasts_withdrawn").collect()
+    assert (noted.run_key, noted.reason, noted.rows) == (key(two), "a wrong unit", two.num_rows)
+    with pytest.raises(SinkError, match="run key"):
+        sink.withdraw(["x' OR 1=1"])
+
+
 def test_a_table_without_a_column_of_the_vintage_is_left_alone(schema, session):
     more = days(2)[0]
     few = days(1)[0].drop_columns("q10")
