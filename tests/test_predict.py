@@ -301,7 +301,8 @@ def test_known_covariates_that_end_for_one_series_degrade_that_one(site):
         site.predict()
 
 
-def test_an_assumption_that_cannot_answer_degrades_and_says_so(site):
+def test_an_assumption_that_cannot_answer_degrades_and_says_so(make_site):
+    site = make_site(days=5)  # each hour of it asks the broken service
     site.plugin(BROKEN).write(
         covariates={"temp": {"assume": "w"}}, assumptions={"w": {"type": "broken"}}, models=[{"type": "ridge"}]
     )
