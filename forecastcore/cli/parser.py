@@ -359,7 +359,7 @@ def _watch(commands: Any) -> None:
         commands,
         "failures",
         "which series of a vintage have no full forecast, by reason, with the mend and the command to run again",
-        ("failures", "failures 2026-11-24 --scenario heatwave", "--json failures previous"),
+        ("failures", "failures 2026-11-01 --scenario heatwave", "--json failures previous"),
     )
     failures.add_argument(
         "run",
