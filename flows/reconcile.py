@@ -18,8 +18,6 @@ from forecastcore.runs.reconcile import reconcile as find
 from forecastcore.tracking.processes import gone
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.client.schemas.objects import FlowRun, State
 
@@ -68,12 +66,14 @@ def _flow_runs(*, fix: bool) -> list[str]:
     return told
 
 
-def _unended(client: SyncPrefectClient) -> Iterator[FlowRun]:
+def _unended(client: SyncPrefectClient) -> list[FlowRun]:
+    """All of them, before one is ended: that would move the pages."""
     unended = FlowRunFilterStateType(any_=[StateType.RUNNING, StateType.CANCELLING])
-    wanted, found = FlowRunFilter(state=FlowRunFilterState(type=unended)), list[Any]()
+    wanted = FlowRunFilter(state=FlowRunFilterState(type=unended))
+    found: list[FlowRun] = []
     while page := client.read_flow_runs(flow_run_filter=wanted, limit=_PAGE, offset=len(found)):
         found += page
-    yield from found  # all of them first: ending one would move the pages
+    return found
 
 
 def _text(run: FlowRun, label: str) -> str | None:

@@ -353,7 +353,7 @@ def _watch(commands: Any) -> None:
         diff.add_argument(
             name, metavar="RUN", help="a run key or its beginning, a run id, an origin, previous, or latest"
         )
-    diff.add_argument("--scenario", default="base", metavar="NAME", help="which (default: base)")
+    _one_scenario(diff)
     diff.add_argument("--top", type=_count, default=10, metavar="N", help="movers to tell (default: 10)")
     failures = _command(
         commands,
@@ -368,7 +368,7 @@ def _watch(commands: Any) -> None:
         metavar="RUN",
         help="a run key or its beginning, a run id, an origin, previous, or latest (default)",
     )
-    failures.add_argument("--scenario", default="base", metavar="NAME", help="which (default: base)")
+    _one_scenario(failures)
     explain = _command(
         commands,
         "explain",
@@ -377,7 +377,7 @@ def _watch(commands: Any) -> None:
     )
     explain.add_argument("key", metavar="KEY", help="a code of an error or reason, SERIES@MOMENT, or SERIES+STEP")
     explain.add_argument("--issued-at", metavar="T", help="the row's origin (default: the newest)")
-    explain.add_argument("--scenario", default="base", metavar="NAME", help="which (default: base)")
+    _one_scenario(explain)
     drill = _command(
         commands,
         "drill",
@@ -385,6 +385,10 @@ def _watch(commands: Any) -> None:
         ("drill weather-outage", "drill registry-loss", "drill sink-outage"),
     )
     drill.add_argument("kind", choices=_DRILLS, metavar="KIND", help=", ".join(_DRILLS))
+
+
+def _one_scenario(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--scenario", default="base", metavar="NAME", help="which (default: base)")
 
 
 def _count(text: str) -> int:

@@ -293,13 +293,20 @@ def test_retry_after_is_obeyed(caller):
         assert asked[limited + 1].at - asked[limited].at >= 1
 
 
+def test_a_submission_takes_less_than_a_second(caller):
+    caller.workspace.runs.program = caller.program()
+    took = []
+    for number in range(3):  # the best of them: on a busy machine the others tell of the neighbours
+        started = time.monotonic()
+        caller.submit(str(number), boss=caller.boss())
+        took.append(time.monotonic() - started)
+    assert min(took) < 1
+
+
 def test_there_is_at_most_one_poll_per_interval_and_little_else_before(caller):
     caller.workspace.runs.program = caller.program(1.5)
-    # processor time, the workspace's included: on a busy machine the wall clock tells of the neighbours
-    started = time.process_time()
     boss = caller.boss(poll="200ms")
     ticket = caller.submit(boss=boss)
-    assert time.process_time() - started < 1, "overhead of a submission"
     wait(boss, ticket, Steps())
     polls = [request.at for request in caller.workspace.asked("runs/get")]
     assert min(b - a for a, b in itertools.pairwise(polls)) >= 0.2

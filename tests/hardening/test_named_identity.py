@@ -120,7 +120,7 @@ def test_the_named_identity_is_asked_for_a_token_and_nothing_else_is_sent(tmp_pa
     assert decoys() == []
 
 
-@pytest.mark.parametrize(
+in_azure = pytest.mark.parametrize(
     "sink",
     [
         "type: azure-blob, container: forecasts, path: water",
@@ -128,6 +128,9 @@ def test_the_named_identity_is_asked_for_a_token_and_nothing_else_is_sent(tmp_pa
     ],
     ids=["azure-blob", "delta"],
 )
+
+
+@in_azure
 def test_where_the_named_identity_fails_nobody_else_is_asked(tmp_path, decoys, machine, sink):
     rest = "account_url: https://account.blob.core.windows.net, credential: {managed_identity: gone}"
     with pytest.raises(Exception, match=r"400|identity|Identity|credential") as caught:
@@ -137,14 +140,7 @@ def test_where_the_named_identity_fails_nobody_else_is_asked(tmp_path, decoys, m
     assert decoys() == []
 
 
-@pytest.mark.parametrize(
-    "sink",
-    [
-        "type: azure-blob, container: forecasts, path: water",
-        "type: delta, path: az://container/forecasts",
-    ],
-    ids=["azure-blob", "delta"],
-)
+@in_azure
 def test_an_identity_that_the_environment_would_choose_is_refused(tmp_path, decoys, machine, monkeypatch, sink):
     for name in ("AZURE_FEDERATED_TOKEN_FILE", "AZURE_AUTHORITY_HOST"):
         monkeypatch.setenv(name, "decoy")

@@ -109,14 +109,14 @@ def patient(ask: Callable[[], T], *, until: float, pause: float, queue: Queue | 
         try:
             return ask()
         except Unavailable as error:
-            queueing = error.busy and queue is not None
-            longest = queue.interval if queue is not None and queueing else _LONGEST
+            waiting = queue if error.busy else None
+            longest = waiting.interval if waiting else _LONGEST
             jittered = min(longest, pause * 2 ** min(attempt, 10)) * random.uniform(0.5, 1.5)  # noqa: S311 - no secret
             wait = max(jittered, error.retry_after or 0.0)
             again = time.monotonic() + wait
-            if again > (queue.until if queue is not None and queueing else until):
+            if again > (waiting.until if waiting else until):
                 raise
-            until = again + patience if queueing else until  # it answers: the time that it may be silent begins anew
+            until = again + patience if waiting else until  # it answers: the time that it may be silent begins anew
         time.sleep(wait)
     raise AssertionError  # pragma: no cover - the loop has no end
 

@@ -112,10 +112,8 @@ class DeltaTableSink:
                 log = spark.createDataFrame(marks, _WITHDRAWN).coalesce(1)
                 log.write.format(self.format).mode("append").saveAsTable(quoted(self._log))
                 self._show_latest(spark)
-            if self.format == "delta" and wanted & self._withdrawn(spark):
-                keys = ", ".join(
-                    f"'{key}'" for key in sorted(wanted & self._withdrawn(spark))
-                )  # hex digits, as checked
+            if self.format == "delta" and (gone := wanted & self._withdrawn(spark)):
+                keys = ", ".join(f"'{key}'" for key in sorted(gone))  # hex digits, as checked
                 spark.sql(f"DELETE FROM {quoted(self.table)} WHERE run_key IN ({keys})")  # noqa: S608 - quoted
         except ForecastCoreError:
             raise
