@@ -28,8 +28,8 @@ from pydantic.types import Secret
 import forecastcore as fc
 from forecastcore.errors import EngineError, ForecastCoreError
 from forecastcore.ports import Steps
+from forecastcore.processes import here
 from forecastcore.tracking.connect import mask
-from forecastcore.tracking.processes import here
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -14,8 +14,8 @@ from prefect.client.schemas.objects import StateType
 from prefect.states import Cancelled, Completed, Crashed
 
 from forecastcore.errors import EngineError
+from forecastcore.processes import gone
 from forecastcore.runs.reconcile import reconcile as find
-from forecastcore.tracking.processes import gone
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from forecastcore import __version__
 from forecastcore.errors import TrackingError, UsageError
+from forecastcore.processes import gone, here
 from forecastcore.tracking.connect import Connection, mask
-from forecastcore.tracking.processes import gone, here
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from forecastcore.tracking.processes import gone
+from forecastcore.processes import gone
 from tests.support import prefect_server as support
 
 ROOT = Path(__file__).parents[2]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import socket
 import time
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from forecastcore.engines.databricks.payload import nonce_of, run_folder
 from forecastcore.engines.databricks.states import read_state
 from forecastcore.engines.databricks.supervisor import BEAT, JOBS
 from forecastcore.engines.databricks.workspace import Refused, Unavailable, patient
+from forecastcore.processes import alive
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -100,7 +100,7 @@ def _orphans(boss: Supervisor) -> Iterator[Orphan]:
         )
     numbers = {int(run["run_id"]) for run in live}
     for ticket in tickets:
-        if ticket.run_id not in numbers and not _alive(ticket.pid):
+        if ticket.run_id not in numbers and not alive(ticket.pid):
             what = f"a {ticket.command} of {ticket.day} was sent away and never fetched, and no run of it goes on"
             yield Orphan(
                 kind="ticket-without-run",
@@ -158,7 +158,7 @@ def _unwatched(boss: Supervisor, run: dict[str, Any]) -> _Suspicion | None:
     if life.get("detached"):
         return None
     who, heard = f"process {life.get('pid')} on {life.get('host')}", float(life.get("at") or 0)
-    if life.get("host") == socket.gethostname() and not _alive(int(life.get("pid") or 0)):
+    if life.get("host") == socket.gethostname() and not alive(int(life.get("pid") or 0)):
         return _Suspicion(why=f"{who}, which waited for it, is no more")
     age, beat = time.time() - heard, float(life.get("beat") or BEAT)
     why = f"{who}, which waits for it, was last heard of {age:.0f} s ago"
@@ -173,16 +173,6 @@ def _owner(boss: Supervisor, run: dict[str, Any]) -> dict[str, Any]:
 
 def _nonce(run: dict[str, Any]) -> str:
     return nonce_of(str(run.get("run_name")))
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return True
 
 
 def mend(boss: Supervisor, orphan: Orphan) -> bool:

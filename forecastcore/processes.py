@@ -6,7 +6,7 @@ import os
 import socket
 from pathlib import Path
 
-__all__ = ["gone", "here"]
+__all__ = ["alive", "gone", "here"]
 
 
 def here() -> tuple[str, str]:
@@ -20,6 +20,11 @@ def gone(host: str | None, process: str | None) -> bool:
         return False
     pid, _, born = process.partition("/")
     return pid.isdigit() and _born(int(pid)) != born
+
+
+def alive(pid: int) -> bool:
+    """Whether a process of this machine goes on; one that has ended and that nobody has buried does not."""
+    return bool(_born(pid))
 
 
 def _born(pid: int) -> str:
