@@ -456,6 +456,7 @@ class RollbackReport(Message):
     command: str = "rollback-vintage"
     project: str
     reason: str
+    dry_run: bool = False
     withdrawn: tuple[Withdrawal, ...]
     latest: dict[str, datetime | None]
     notes: tuple[str, ...] = ()

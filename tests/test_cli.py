@@ -210,7 +210,9 @@ def test_every_command_answers_one_json_document_in_a_whole_life(site):
     assert site.cli("--json", "models", "show", "champion").document["model"]["version"] == "1"
     assert len(site.cli("--json", "models", "compare", "1", "2").document["models"]) == 2
     assert site.cli("--json", "models", "promote", "2").document["entry"]["champion"] == "2"
-    assert site.cli("--json", "models", "rollback", "--reason", "drift").document["entry"]["champion"] == "1"
+    assert "version 1 would be the champion" in site.cli("models", "rollback", "--dry-run").out
+    rolled = site.cli("--json", "models", "rollback", "--reason", "drift").document
+    assert (rolled["champion_before"], rolled["champion_after"], rolled["entry"]["champion"]) == ("2", "1", "1")
     ledger = site.cli("--json", "models", "history").document["ledger"]
     assert [(e["action"], e["version"], e["champion"]) for e in ledger] == [
         ("first", "1", "1"),

@@ -1,3 +1,5 @@
+import io
+import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -84,6 +86,34 @@ def test_vintages_are_taken_back_in_every_sink_newest_or_named_but_never_the_onl
     with pytest.raises(UsageError, match="the only vintage"):
         fc.rollback_vintage(site.project())
     assert set(site.table()["issued_at"].dt.hour) == {1}
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_at_a_terminal_the_projects_name_is_asked_for_before_anything_is_undone(site, monkeypatch):
+    rolled = ["rollback-vintage", "--reason", "wrong meter"]
+    told = site.cli(*rolled, "--dry-run")
+    assert (told.code, hours(site)) == (0, everywhere(0, 1, 2))
+    assert "would be taken back" in told.out
+
+    monkeypatch.setattr(sys, "stdin", Terminal("yes\n"))
+    told = site.cli(*rolled)
+    assert (told.code, hours(site)) == (2, everywhere(0, 1, 2))
+    assert "would be taken back" in told.err
+    assert "type small to go on" in told.err
+    assert "--yes" in told.err
+
+    monkeypatch.setattr(sys, "stdin", Terminal("small\n"))
+    told = site.cli(*rolled)
+    assert (told.code, hours(site)) == (0, everywhere(0, 1))
+    assert "forecastcore predict --as-of 2024-03-08T02:00:00Z" in told.out
+
+    monkeypatch.setattr(sys, "stdin", Terminal(""))
+    assert site.cli(*rolled, "--yes").code == 0
+    assert hours(site) == everywhere(0)
 
 
 def test_what_is_too_old_goes_with_the_next_predict(site):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -196,8 +197,34 @@ def _restore(options: Namespace) -> tuple[Document, int]:
 def _rollback_vintage(options: Namespace) -> tuple[Document, int]:
     from forecastcore.runs.shelves import rollback_vintage
 
-    report = rollback_vintage(_project(options), options.issued_at, scenario=options.scenario, reason=options.reason)
-    return report.to_json(), OK
+    project = _project(options)
+
+    def take_back(**how: bool) -> Document:
+        report = rollback_vintage(project, options.issued_at, scenario=options.scenario, reason=options.reason, **how)
+        return report.to_json()
+
+    return _once_agreed(options, project, tell=lambda: take_back(dry_run=True), act=take_back), OK
+
+
+def _once_agreed(
+    options: Namespace, project: Project, *, tell: Callable[[], Document], act: Callable[[], Document]
+) -> Document:
+    """Undo something: with `--dry-run` it is only told, at a terminal the project's name must be typed first.
+
+    Raises:
+        UsageError: something else was typed.
+    """
+    from forecastcore.cli import render
+
+    if options.dry_run:
+        return tell()
+    if not options.yes and sys.stdin.isatty():
+        name = project.config.name
+        sys.stderr.write(f"{render.text(tell())}\ntype {name} to go on: ")
+        sys.stderr.flush()
+        if sys.stdin.readline().strip() != name:
+            raise UsageError("nothing was changed: the project's name was not typed", hint="--yes does not ask")
+    return act()
 
 
 def _monitor(options: Namespace) -> tuple[Document, int]:
@@ -392,11 +419,24 @@ def _models_promote(options: Namespace) -> tuple[Document, int]:
 
 
 def _models_rollback(options: Namespace) -> tuple[Document, int]:
-    from forecastcore.runs.promotion import rollback
+    from forecastcore import runtime
+    from forecastcore.runs.promotion import predecessor, rollback
 
     project = _project(options)
-    entry = rollback(project, reason=options.reason)
-    return {**_head("models rollback", project.config.name), "entry": entry.to_json()}, OK
+
+    store = runtime.store(project)
+    now = store.resolve("champion")
+
+    def told(after: str | None, entry: Document | None) -> Document:
+        before = now.version if now else None
+        changed = {"champion_before": before, "champion_after": after, "entry": entry}
+        return {**_head("models rollback", project.config.name), "dry_run": entry is None, **changed}
+
+    def go_back() -> Document:
+        entry = rollback(project, reason=options.reason)
+        return told(entry.champion, entry.to_json())
+
+    return _once_agreed(options, project, tell=lambda: told(predecessor(store).version, None), act=go_back), OK
 
 
 def _models_history(options: Namespace) -> tuple[Document, int]:

@@ -290,12 +290,13 @@ def _delivery(commands: Any) -> None:
         "take the newest vintage back in every sink; the one before is the latest again",
         (
             "rollback-vintage --reason 'wrong meter'",
-            "rollback-vintage --issued-at 2026-11-01T00:00Z --scenario heatwave",
+            "rollback-vintage --issued-at 2026-11-01T00:00Z --scenario heatwave --dry-run",
         ),
     )
     rollback.add_argument("--issued-at", metavar="T", help="the origin to take back (default: the newest)")
     rollback.add_argument("--scenario", metavar="NAME", help="only this one (default: all of the origin)")
     rollback.add_argument("--reason", default="rolled back by hand", help="kept where the sink has a place for it")
+    _undoing(rollback)
 
 
 def _safekeeping(commands: Any) -> None:
@@ -425,9 +426,10 @@ def _models(commands: Any) -> None:
         models,
         "rollback",
         "make the previous champion the champion again",
-        ("models rollback", "models rollback --reason drift"),
+        ("models rollback --dry-run", "models rollback --reason drift"),
     )
     rollback.add_argument("--reason", default="rolled back by hand", help="goes into the ledger")
+    _undoing(rollback)
     _command(models, "history", "every decision, oldest first", ("models history", "--json models history"))
 
 
@@ -464,6 +466,11 @@ def _forecast(parser: argparse.ArgumentParser) -> None:
         metavar="WHICH",
         help="champion, challenger, a version or a run id (default: champion)",
     )
+
+
+def _undoing(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dry-run", action="store_true", help="tell what would be undone, change nothing")
+    parser.add_argument("--yes", action="store_true", help="do not ask; nothing is asked either where no terminal is")
 
 
 def _on(parser: argparse.ArgumentParser) -> None:

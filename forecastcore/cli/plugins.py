@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from forecastcore import known
 from forecastcore.errors import PluginNotFoundError, UsageError
 
 if TYPE_CHECKING:
@@ -26,10 +28,16 @@ def listed(host: Host) -> list[dict[str, Any]]:
             "summary": offer.spec.summary if offer.spec else "",
             "hooks": list(offer.hooks),
             "allowed": offer.health != "blocked",
+            "conformance": known.when_checked(_code(offer)),
             "tags": _tags(offer),
         }
         for offer in host.offers()
     ]
+
+
+def _code(offer: Offer) -> str:
+    """Names one offer of one code."""
+    return f"{offer.kind} {offer.name} {offer.digest}"
 
 
 def _tags(offer: Offer) -> list[str]:
@@ -62,7 +70,13 @@ def check(
     """
     started = time.perf_counter()
     offers = _meant(host, name, kind)
-    checks = [one for offer in offers for one in _checks(offer, params, quick=quick)]
+    checks = []
+    for offer in offers:
+        found = list(_checks(offer, params, quick=quick))
+        checks += found
+        failed = any(one["status"] == "failed" for one in found)
+        if failed or not quick:
+            known.note_checked(_code(offer), None if failed else datetime.now(UTC).date().isoformat())
     counts = {status: sum(one["status"] == status for one in checks) for status in ("passed", "failed", "skipped")}
     shown = ("kind", "name", "distribution", "version")
     return {

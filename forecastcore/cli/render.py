@@ -114,7 +114,11 @@ def _backfill(document: Document) -> str:
 def _rollback_vintage(document: Document) -> str:
     gone = [f"  {w['sink']}: {w['scenario']} of {w['issued_at']}, {w['rows']} rows" for w in document["withdrawn"]]
     now = [f"  {sink}: {issued_at or 'nothing'}" for sink, issued_at in document["latest"].items()]
-    return "\n".join(["taken back:", *gone, "latest now:", *now, *document["notes"]])
+    dry = document["dry_run"]
+    head, then = ("would be taken back:", "latest then:") if dry else ("taken back:", "latest now:")
+    origin = document["withdrawn"][0]["issued_at"]
+    undo = f"that origin anew, once its data, settings or model are mended: forecastcore predict --as-of {origin}"
+    return "\n".join([head, *gone, then, *now, *document["notes"], *([] if dry else [undo])])
 
 
 def _kept(document: Document) -> str:
@@ -237,14 +241,29 @@ def _entry(document: Document) -> str:
     )
 
 
+def _models_rollback(document: Document) -> str:
+    before, after = document["champion_before"], document["champion_after"]
+    if document["dry_run"]:
+        return f"version {after} would be the champion of {document['project']} (now: {before})"
+    return f"{_entry(document)}\nundo: forecastcore models promote {before}"
+
+
 def _plugins_list(document: Document) -> str:
-    head = ("name", "kind", "distribution", "version", "source", "health", "tags", "hooks", "reason")
-
-    def words(plugin: Document) -> Document:
-        hooks = [hook.removeprefix("forecastcore_") for hook in plugin["hooks"]]
-        return {**plugin, "tags": " ".join(plugin["tags"]) or "-", "hooks": " ".join(hooks) or "-"}
-
-    return table(head, [[words(plugin)[key] for key in head] for plugin in document["plugins"]])
+    """By distribution, so that a line stays short."""
+    head = ("  name", "kind", "health", "conformance", "can")
+    plugins = sorted(document["plugins"], key=lambda one: (one["source"], one["distribution"]))
+    shown = [
+        [f"  {one['name']}", one["kind"], one["health"], one["conformance"], " ".join(one["tags"]) or None]
+        for one in plugins
+    ]
+    titles, rule, *rows = table(head, shown).split("\n")
+    lines, above = [titles, rule], ""
+    for one, row in zip(plugins, rows, strict=True):
+        hooks = " ".join(hook.removeprefix("forecastcore_") for hook in one["hooks"])
+        title = f"{one['distribution']} {one['version']} ({one['source']}{'; ' + hooks if hooks else ''})"
+        lines += [*([title] if title != above else []), row, *([f"    {one['reason']}"] if one["reason"] else [])]
+        above = title
+    return "\n".join(lines)
 
 
 def _plugins_check(document: Document) -> str:
@@ -467,7 +486,7 @@ _RENDER = {
     "models history": _models_history,
     "models list": _models_list,
     "models promote": _entry,
-    "models rollback": _entry,
+    "models rollback": _models_rollback,
     "models show": _models_show,
     "monitor": _monitor,
     "plan predict": _plan,

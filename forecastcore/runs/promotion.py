@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from forecastcore.ports import ModelStore
     from forecastcore.project import Project
 
-__all__ = ["demote", "existing", "promote", "rollback", "settle"]
+__all__ = ["demote", "existing", "predecessor", "promote", "rollback", "settle"]
 
 Action = Literal["first", "promote", "hold", "rollback", "manual"]
 
@@ -58,13 +58,22 @@ def rollback(project: Project, *, reason: str = "rolled back by hand") -> Ledger
         UsageError: the champion has none.
     """
     store = runtime.store(project)
+    return _append(store, "rollback", predecessor(store), reason=reason)
+
+
+def predecessor(store: ModelStore) -> ModelVersion:
+    """The version that a rollback makes champion.
+
+    Raises:
+        UsageError: there is none.
+    """
     previous = store.resolve("previous")
     if previous is None:
         raise UsageError(
             "there is no previous champion to go back to",
             hint="forecastcore models history shows who was champion when",
         )
-    return _append(store, "rollback", previous, reason=reason)
+    return previous
 
 
 def demote(store: ModelStore, decision: Decision, champion: ModelVersion | None, *, run_id: str) -> ModelVersion | None:

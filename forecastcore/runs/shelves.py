@@ -34,6 +34,7 @@ def rollback_vintage(
     *,
     scenario: str | None = None,
     reason: str = "rolled back by hand",
+    dry_run: bool = False,
 ) -> RollbackReport:
     """Take the newest vintage back in every sink; the one before is the latest again.
 
@@ -44,6 +45,7 @@ def rollback_vintage(
         issued_at: the origin to take back; default: the newest that any sink holds.
         scenario: only this one; default: all of that origin.
         reason: kept where the sink has a place for it.
+        dry_run: only tell what would be taken back.
 
     Raises:
         UsageError: no sink holds such a vintage, or it is the only one.
@@ -61,13 +63,15 @@ def rollback_vintage(
         raise UsageError("this is the only vintage there is", hint="publish another one first; readers need one")
     withdrawn = []
     for label, sink in _shelves(project):
-        sink.withdraw([ref.run_key for ref in mine[label]], reason)
+        if not dry_run:
+            sink.withdraw([ref.run_key for ref in mine[label]], reason)
         withdrawn += [_told(label, ref) for ref in mine[label]]
     left = {label: [utc(r.issued_at) for r in refs if r not in mine[label]] for label, refs in held.items()}
     others = [label for label, _ in project.sinks() if label not in held]
     return RollbackReport(
         project=name,
         reason=reason,
+        dry_run=dry_run,
         withdrawn=tuple(withdrawn),
         latest={label: max(origins, default=None) for label, origins in left.items()},
         notes=(f"{', '.join(others)}: cannot take a vintage back",) if others else (),

@@ -2,8 +2,11 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from datetime import UTC, date, datetime
+from pathlib import Path
 
 import pytest
 
@@ -155,6 +158,26 @@ def test_a_broken_plugin_fails_with_its_reason(cli, tmp_path):
     assert code == 1
     assert told["checks"][0]["name"] == "can-be-tried"
     assert "no licence" in told["checks"][0]["detail"]
+
+
+def test_the_list_tells_when_this_very_code_passed_the_whole_suite(cli, tmp_path, monkeypatch):
+    monkeypatch.setenv("FORECASTCORE_CACHE", str(tmp_path / "cache"))
+    cli("plugins", "new", "assumption", "mine")
+    file = Path("forecastcore-mine", "forecastcore_mine", "__init__.py")
+    shutil.copy(file, "mine.py")
+
+    def passed_on():
+        _code, told = cli("--plugin", "mine.py", "plugins", "list")
+        return next(one["conformance"] for one in told["plugins"] if one["name"] == "mine")
+
+    assert passed_on() is None
+    assert cli("--plugin", "mine.py", "plugins", "check", "--quick")[0] == 0
+    assert passed_on() is None, "the quick checks are not the whole suite"
+    before = datetime.now(UTC).date()
+    assert cli("--plugin", "mine.py", "plugins", "check")[0] == 0
+    assert before <= date.fromisoformat(passed_on()) <= datetime.now(UTC).date()
+    Path("mine.py").write_text(file.read_text(encoding="utf-8") + "\n# changed\n", encoding="utf-8")
+    assert passed_on() is None, "other code is another plugin"
 
 
 def test_the_list_tells_hooks_tags_and_who_is_allowed(cli):
