@@ -156,7 +156,9 @@ def test_an_incident_is_told_once_and_its_end_once_with_impact_cause_link_and_ne
     assert done.patience == timedelta(seconds=90)
     assert {"once", "other"} <= set(done.armed)
 
-    run = one.end(*[bad(), bad("Held", "duplicates: 2 rows"), state("Crashed"), bad("TimedOut"), bad()])
+    one.end(bad())
+    until(lambda: hook("predict/once"), 30)
+    one.end(bad("Held", "duplicates: 2 rows"), state("Crashed"), bad("TimedOut"), bad())
     (alert,) = settled(lambda: hook("predict/once"), 1)
     assert (alert["kind"], alert["subject"]) == ("failed", "forecastcore: predict/once has failed")
     impact, cause, link, step = alert["text"].split("\n\n")
@@ -166,7 +168,11 @@ def test_an_incident_is_told_once_and_its_end_once_with_impact_cause_link_and_ne
     assert "forecastcore -p '/srv/my project/forecast.yaml' doctor" in step
     assert "prefect deployment run 'predict/once'" in step
 
-    run = one.end(state("Completed", "72 rows"), state("Completed"), degraded(), degraded())
+    one.end(state("Completed", "72 rows"), state("Completed"))
+    until(lambda: hook("predict/once", "recovered"), 30)
+    one.end(degraded())
+    until(lambda: hook("predict/once", "degraded"), 30)
+    run = one.end(degraded())
     alert, over, less = settled(lambda: hook("predict/once"), 3)
     assert (over["kind"], over["subject"]) == ("recovered", "forecastcore: predict/once is well again")
     assert "Cause: Completed: 72 rows" in over["text"]
@@ -378,10 +384,14 @@ def test_a_run_whose_machine_dies_is_crashed_and_told_and_a_busy_one_is_left_alo
         with server.client() as client:
             return client.read_flow_run(run).state
 
+    def heard(run):
+        wanted = {"event": {"name": ["prefect.flow-run.heartbeat"]}, "resource": {"id": [f"prefect.flow-run.{run}"]}}
+        with server.client() as client:
+            return client.request("POST", "/events/filter", json={"filter": wanted}).json()["total"]
+
     process = worker()
     try:
-        until(lambda: all((tmp_path / f"{s}.pid").exists() for s in (600, 120)), 180)
-        time.sleep(10)  # a heartbeat is out
+        until(lambda: (tmp_path / "120.pid").exists() and heard(dies), 240)
         process.kill()  # first, so that it cannot tell
         os.kill(int((tmp_path / "600.pid").read_text()), signal.SIGKILL)
         killed = time.monotonic()
