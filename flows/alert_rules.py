@@ -35,7 +35,7 @@ UNHEARD: Final = 3
 #: how a run can end, or go to sleep, without a further heartbeat; the names that the flows give their states are among
 #: them, since an automation that does not know one would crash a run that is well
 _SILENT: Final = (
-    *("Completed", "Degraded", "Held", "Failed", "Crashed", "TimedOut", "Cancelled"),
+    *("Completed", "Degraded", "Skipped", "Held", "Failed", "Crashed", "TimedOut", "Cancelled"),
     *("Paused", "Suspended", "AwaitingRetry", "Scheduled"),
 )
 #: as long as a server lives; a shorter one would forget that a deployment was well

@@ -19,6 +19,14 @@ from prefect import get_run_logger, task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterDeploymentId,
+    FlowRunFilterExpectedStartTime,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import StateType
 from prefect.context import FlowRunContext
 from prefect.settings import temporary_settings
 from prefect.states import Completed, Failed
@@ -33,9 +41,10 @@ from forecastcore.tracking.connect import mask
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from datetime import datetime
 
     from prefect import Flow
-    from prefect.client.schemas.objects import State
+    from prefect.client.schemas.objects import FlowRun, State
 
     from forecastcore.messages import SeriesCount
     from forecastcore.project import Project
@@ -168,10 +177,17 @@ def truthfully(work: Callable[[], State[Any]]) -> State[Any]:
         work: returns the state to end in.
 
     Returns:
-        That state, or `Failed`, or `Held` (of type failed, so that automations see it) where the data held the run.
+        That state, or `Failed`, or `Held` (of type failed, so that automations see it) where the data held the run; or
+        `Skipped` (of type completed) where a later run of the same schedule is due already, so that after an outage
+        one run catches up, not one for each that was missed.
     """
+    context = FlowRunContext.get()
+    run = context.flow_run if context else None
     with courtesy("who runs this flow run"):
-        _sign()
+        _sign(run)
+    if (later := _successor(run)) is not None:
+        words = f"the run due at {later:%Y-%m-%d %H:%M} UTC does what this one was to do: nothing was read or written"
+        return Completed(name="Skipped", message=words)
     try:
         return work()
     except ForecastCoreError as error:
@@ -181,13 +197,39 @@ def truthfully(work: Callable[[], State[Any]]) -> State[Any]:
         return Failed(message=_cause(error), data=error)
 
 
-def _sign() -> None:
+def _sign(run: FlowRun | None) -> None:
     """Note on the flow run which process it is, for `reconcile`."""
-    context = FlowRunContext.get()
-    if context is not None and context.flow_run is not None:
+    if run is not None:
         host, process = here()
         with get_client(sync_client=True) as client:
-            client.update_flow_run_labels(context.flow_run.id, {HOST: host, PROCESS: process})
+            client.update_flow_run_labels(run.id, {HOST: host, PROCESS: process})
+
+
+def _successor(run: FlowRun | None) -> datetime | None:
+    """When a later run was due that a schedule made with the same parameters, if one is due and did not end badly.
+
+    Due when a worker took this run up, not now: where a process takes longer to start than a schedule waits, no run
+    would ever do its work.
+    """
+    if run is None or not run.auto_scheduled or run.deployment_id is None or run.expected_start_time is None:
+        return None
+    well = (StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING, StateType.COMPLETED)
+    found: list[FlowRun] = []
+    with courtesy("the question for later runs"), get_client(sync_client=True) as client:
+        taken = [s.timestamp for s in client.read_flow_run_states(run.id) if s.type == StateType.PENDING]
+        due = FlowRunFilterExpectedStartTime(after_=run.expected_start_time, before_=max(taken, default=None))
+        wanted = FlowRunFilter(
+            deployment_id=FlowRunFilterDeploymentId(any_=[run.deployment_id]),
+            expected_start_time=due,
+            state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(well))),
+        )
+        found = client.read_flow_runs(flow_run_filter=wanted) if taken else []
+    moments = [
+        other.expected_start_time
+        for other in found
+        if other.id != run.id and other.auto_scheduled and other.parameters == run.parameters
+    ]
+    return max((moment for moment in moments if moment is not None), default=None)
 
 
 def delivered(words: str, series: SeriesCount, cause: str = "") -> State[None]:

@@ -6,7 +6,10 @@ import itertools
 import json
 import os
 import re
-from datetime import UTC, datetime
+import signal
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -493,6 +496,54 @@ def test_a_process_worker_runs_a_deployment_and_a_champion_that_stays_is_no_fail
     assert state().message.startswith("held: ")
     assert "the champion stays" in server.artifacts(run_id)["forecastcore-tiny-decision"].data
     assert server.nothing_stored()
+
+
+@pytest.mark.slow
+def test_after_an_outage_of_three_slots_one_run_catches_up_and_the_others_end_as_skipped(server, deployed, trained):
+    from prefect.client.schemas.actions import DeploymentScheduleCreate
+    from prefect.client.schemas.filters import DeploymentFilter, DeploymentFilterId
+    from prefect.client.schemas.schedules import IntervalSchedule
+
+    with server.client() as client:
+        every = IntervalSchedule(interval=timedelta(seconds=60), anchor_date=datetime.now(UTC))
+        missed = client.create_deployment(
+            client.create_flow_from_name("predict"),
+            "missed",
+            entrypoint="flows/predict.py:predict",
+            path=str(ROOT),
+            work_pool_name="local-pool",
+            work_queue_name="missed",
+            parameters={"project": str(trained)},
+            schedules=[DeploymentScheduleCreate(schedule=every, active=True)],
+            concurrency_limit=1,
+        )
+    of_it = DeploymentFilter(id=DeploymentFilterId(any_=[missed]))
+
+    def runs(*names):
+        with server.client() as client:
+            found = client.read_flow_runs(deployment_filter=of_it)
+        return [run for run in found if not names or run.state.name in names]
+
+    def missed_runs():
+        return [run.state for run in runs() if run.expected_start_time < back]
+
+    until(lambda: len(runs("Late")) >= 3, 300)
+    back = datetime.now(UTC)
+    worker = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "local-pool", "--work-queue", "missed"]
+    process = subprocess.Popen(worker, env=server.environment, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
+    try:
+        until(lambda: all(state.is_final() for state in missed_runs()) and runs("Completed"), 400, process)
+        states = missed_runs()
+    finally:
+        with server.client() as client:
+            client.delete_deployment(missed)
+        process.send_signal(signal.SIGINT)
+        process.wait(60)
+    names = [state.name for state in states]
+    assert len(names) >= 3
+    assert names.count("Skipped") >= len(names) - 1, names
+    assert {"Skipped"} <= set(names) <= {"Skipped", "Completed"}
+    assert all("does what this one was to do" in state.message for state in states if state.name == "Skipped")
 
 
 @pytest.mark.slow
