@@ -22,6 +22,8 @@ DEV := $(VENV)/.dev
 # uv writes into $(VENV) whatever environment the shell has activated, and never fetches a Python of its own.
 export VIRTUAL_ENV := $(abspath $(VENV))
 export UV_PYTHON_DOWNLOADS := never
+# What is imported is compiled once, whatever the shell says: without, every command compiles for five seconds.
+unexport PYTHONDONTWRITEBYTECODE
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 SYNC := $(UV) pip sync --quiet --python $(BIN)/python --require-hashes
