@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 import forecastcore as fc
+from forecastcore import doctor
 from forecastcore.errors import ConfigError, PluginError
 from forecastcore.host import Host
 from forecastcore.messages import Decision, LeaderboardRow, PredictReport, Publication, RetrainReport, SeriesCount
@@ -544,6 +545,48 @@ def test_after_an_outage_of_three_slots_one_run_catches_up_and_the_others_end_as
     assert names.count("Skipped") >= len(names) - 1, names
     assert {"Skipped"} <= set(names) <= {"Skipped", "Completed"}
     assert all("does what this one was to do" in state.message for state in states if state.name == "Skipped")
+
+
+@pytest.mark.slow
+def test_the_doctor_names_a_pool_without_a_worker_a_slot_that_leaked_and_alerts_that_are_not_installed(
+    server, deployed, trained, monkeypatch
+):
+    import alerts
+
+    monkeypatch.setenv("PREFECT_API_URL", server.environment["PREFECT_API_URL"])
+
+    def found(status):
+        return {o.name: o for o in doctor.examine(trained) if o.name.startswith("prefect-") and o.status == status}
+
+    assert len(found("skipped")) == 3, "no deployment is of this project yet"
+    server.prefect("work-pool", "create", "asleep", "--type", "process")
+    with server.client() as client:
+        one = client.create_deployment(
+            client.create_flow_from_name("predict"),
+            "mine",
+            work_pool_name="asleep",
+            parameters={"project": str(trained)},
+            tags=["forecastcore"],
+            concurrency_limit=1,
+        )
+        for rule in client.request("POST", "/automations/filter", json={}).json():
+            client.request("DELETE", "/automations/{id}", path_params={"id": rule["id"]})
+        lame = found("failed")
+        assert set(lame) == {"prefect-workers", "prefect-dead-runs"}
+        assert "prefect worker start --pool 'asleep'" in lame["prefect-workers"].mend
+        assert "python flows/alerts.py deploy" in lame["prefect-dead-runs"].mend
+
+        client.send_worker_heartbeat("asleep", "awake")
+        alerts.deploy()
+        assert len(found("ok")) == 3
+
+        limit = client.read_deployment(one).global_concurrency_limit
+        client.request("PATCH", f"/v2/concurrency_limits/{limit.id}", json={"active_slots": 1})
+        lame = found("failed")
+        assert set(lame) == {"prefect-slots"}
+        assert "1 of 1 slots are held, by 0 runs" in lame["prefect-slots"].detail
+        assert f"prefect gcl update '{limit.name}' --active-slots 0" in lame["prefect-slots"].mend
+        client.delete_deployment(one)
 
 
 @pytest.mark.slow

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import urllib.error
 import urllib.request
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from forecastcore.doctor.finding import Fault, Skip
+from forecastcore.runs.deployments import ask, served
 
 if TYPE_CHECKING:
     from forecastcore.doctor.finding import Patient
@@ -16,6 +17,12 @@ if TYPE_CHECKING:
 __all__ = ["CHECKS"]
 
 _PATIENCE = 2.0
+#: the automation that ends runs whose process is gone; `flows/alerts.py deploy` makes it
+_DEAD_RUNS = "forecastcore: dead runs"
+#: pools of these kinds start runs themselves
+_NO_WORKER = (":push", ":managed")
+#: how a run is that holds a slot of its deployment
+_GOING = ("PENDING", "RUNNING", "CANCELLING")
 
 
 def _get(url: str, headers: dict[str, str], mend: str) -> bytes:
@@ -34,15 +41,74 @@ def _get(url: str, headers: dict[str, str], mend: str) -> bytes:
     return got
 
 
-def prefect(_: Patient) -> str:
+def prefect(patient: Patient) -> str:
     """The Prefect API that the environment names is well."""
     url = os.environ.get("PREFECT_API_URL")
     if not url:
         raise Skip("PREFECT_API_URL is not set")
     key = os.environ.get("PREFECT_API_KEY")
     headers = {"Authorization": f"Bearer {key}"} if key else {}
-    _get(f"{url.rstrip('/')}/health", headers, "prefect server start, or mend PREFECT_API_URL and PREFECT_API_KEY")
+    try:
+        _get(f"{url.rstrip('/')}/health", headers, "prefect server start, or mend PREFECT_API_URL and PREFECT_API_KEY")
+    except Fault:
+        patient.broken.add("prefect")
+        raise
     return f"{urlsplit(url).hostname} is well, asked {'with a key' if key else 'without a key'}"
 
 
-CHECKS = (("prefect", prefect),)
+def workers(patient: Patient) -> str:
+    """Somebody asks for the runs of this project's deployments."""
+    url, mine = _deployed(patient)
+    pools = {one["work_pool_name"]: one["name"] for one in mine if one.get("work_pool_name")}
+    told = ask(url, "work_pools/filter", {"work_pools": {"name": {"any_": list(pools)}}})
+    idle = [pool["name"] for pool in told if not pool["type"].endswith(_NO_WORKER) and pool["status"] == "NOT_READY"]
+    if idle:
+        late = ", ".join(sorted(one["name"] for one in mine if one.get("work_pool_name") in idle))
+        words = f"nobody asks for the runs of the pool {idle[0]}: those of {late} will be late"
+        raise Fault(words, f"prefect worker start --pool '{idle[0]}', kept alive by a service")
+    return f"the runs of {len(mine)} deployments are asked for, in {', '.join(sorted(pools)) or 'this process'}"
+
+
+def slots(patient: Patient) -> str:
+    """No slot of a deployment is held by a run that is no more, which would keep all later ones from starting."""
+    url, mine = _deployed(patient)
+    limited = [one for one in mine if one.get("global_concurrency_limit")]
+    wanted = {"deployment_id": {"any_": [one["id"] for one in limited]}, "state": {"type": {"any_": list(_GOING)}}}
+    runs = ask(url, "flow_runs/filter", {"flow_runs": wanted, "limit": 200}) if limited else []
+    for one in limited:
+        limit = one["global_concurrency_limit"]
+        going = sum(run["deployment_id"] == one["id"] for run in runs)
+        if limit["active_slots"] > going:
+            words = f"{one['name']}: {limit['active_slots']} of {limit['limit']} slots are held, by {going} runs"
+            mend = "a slot is given back five minutes after its run fell silent; else"
+            raise Fault(words, f"{mend} prefect gcl update '{limit['name']}' --active-slots {going}")
+    return f"no slot of {len(limited)} deployments with a limit is held in vain"
+
+
+def dead_runs(patient: Patient) -> str:
+    """Runs whose process is gone are ended, and somebody hears of it."""
+    url, _ = _deployed(patient)
+    told = ask(url, "automations/filter", {"limit": 200})
+    if not any(one["name"] == _DEAD_RUNS and one["enabled"] for one in told):
+        words = f"the automation {_DEAD_RUNS!r} is not there, or off: a run whose machine dies stays Running for good"
+        raise Fault(words, "python flows/alerts.py deploy")
+    return f"the automation {_DEAD_RUNS!r} is on"
+
+
+def _deployed(patient: Patient) -> tuple[str, list[dict[str, Any]]]:
+    """The server's address, and its deployments of this project."""
+    project, url = patient.need("project", "project-file"), os.environ.get("PREFECT_API_URL")
+    if not url or "prefect" in patient.broken:
+        raise Skip("needs what `prefect` looks at")
+    mine = served(url, project)
+    if not mine:
+        raise Skip("the server has no deployment of this project")
+    return url, mine
+
+
+CHECKS = (
+    ("prefect", prefect),
+    ("prefect-workers", workers),
+    ("prefect-slots", slots),
+    ("prefect-dead-runs", dead_runs),
+)

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 if TYPE_CHECKING:
     from forecastcore.project import Project
 
-__all__ = ["deployments"]
+__all__ = ["ask", "deployments", "served"]
 
 _PATIENCE = 1.0
 _MANY = 200
@@ -28,13 +28,23 @@ def deployments(project: Project) -> tuple[list[dict[str, Any]], str]:
     if not url:
         return [], "PREFECT_API_URL is not set"
     try:
-        wanted = [one for one in _ask(url, "deployments/filter", {"limit": _MANY}) if _is_of(one, project)]
+        wanted = served(url, project)
         ids = [one["id"] for one in wanted]
         due = _runs(url, ids, ["SCHEDULED"], "EXPECTED_START_TIME_ASC") if ids else []
         done = _runs(url, ids, ["COMPLETED", "FAILED", "CRASHED", "CANCELLED"], "END_TIME_DESC") if ids else []
     except (OSError, ValueError, KeyError) as error:
         return [], f"{urlsplit(url).hostname} was not reached: {getattr(error, 'reason', None) or error}"
     return [_told(one, due, done) for one in wanted], "" if wanted else "the server has no deployment of this project"
+
+
+def served(url: str, project: Project) -> list[dict[str, Any]]:
+    """The deployments of a project, as the server tells them.
+
+    Raises:
+        OSError: the server was not reached.
+        ValueError: the address is none, or the answer is no JSON.
+    """
+    return [one for one in ask(url, "deployments/filter", {"limit": _MANY}) if _is_of(one, project)]
 
 
 def _told(one: dict[str, Any], due: list[dict[str, Any]], done: list[dict[str, Any]]) -> dict[str, Any]:
@@ -50,7 +60,7 @@ def _told(one: dict[str, Any], due: list[dict[str, Any]], done: list[dict[str, A
 
 def _runs(url: str, ids: list[str], types: list[str], order: str) -> list[dict[str, Any]]:
     wanted = {"state": {"type": {"any_": types}}, "deployment_id": {"any_": ids}}
-    return _ask(url, "flow_runs/filter", {"flow_runs": wanted, "sort": order, "limit": _MANY})
+    return ask(url, "flow_runs/filter", {"flow_runs": wanted, "sort": order, "limit": _MANY})
 
 
 def _is_of(deployment: dict[str, Any], project: Project) -> bool:
@@ -64,7 +74,13 @@ def _is_of(deployment: dict[str, Any], project: Project) -> bool:
     return any(place.resolve() in {project.path.resolve(), project.root.resolve()} for place in places)
 
 
-def _ask(url: str, what: str, body: dict[str, Any]) -> list[dict[str, Any]]:
+def ask(url: str, what: str, body: dict[str, Any]) -> list[dict[str, Any]]:
+    """What the server answers to a question such as `work_pools/filter`.
+
+    Raises:
+        OSError: the server was not reached.
+        ValueError: the address is none, or the answer is no JSON.
+    """
     if urlsplit(url).scheme not in {"http", "https"}:
         raise ValueError("it is no http(s) address")
     key = os.environ.get("PREFECT_API_KEY")
