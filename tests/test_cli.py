@@ -295,6 +295,18 @@ def test_a_wrong_word_is_answered_with_2_and_the_right_one(words, says, make_sit
     assert not site.written
 
 
+def test_a_run_that_failed_tells_the_command_that_goes_on_and_no_secret_of_it(site):
+    words = ["predict", "--as-of", "2024-03-08 01:00", "--set", "sinks=[{type: parquet, path: forecast.yaml/out}]"]
+    site.cli("retrain")
+    told = site.cli(*words)
+    assert told.code == 1
+    again = told.err.splitlines()[-1].partition("to go on: ")[2]
+    assert shlex.split(again)[-len(words) :] == words
+    hidden = site.cli(*words, "--set", "source.path=https://me:hunter2@somewhere/x.parquet")
+    assert "hunter2" not in hidden.err
+    assert site.cli("predict", "--scenario", "nobody").err.count("to go on") == 0, "a mistake is not gone on with"
+
+
 def test_without_a_project_the_answer_says_how_to_get_one(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["retrain"]) == 2
@@ -338,6 +350,7 @@ def test_an_interrupted_retrain_ends_with_130_and_leaves_nothing_running(workers
     assert process.returncode == 130
     assert "Traceback" not in err
     assert "interrupted" in err
+    assert f"to go on: forecastcore -p {site.folder} retrain\n" in err
     wait_until(lambda: not any(alive(pid) for pid in children), 10)
     assert running(site.folder) == 0
 

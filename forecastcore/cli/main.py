@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 import traceback
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 INTERRUPTED = 130
+_FAILED = 1
+#: commands that go on where they were broken off
+_RESUMED = ("backfill", "backtest", "predict", "retrain")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,25 +42,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         options = build().parse_args(words) if words[:1] != [completion.ASKED] else None
         command = " ".join(filter(None, (getattr(options, name, None) for name in ("command", "action"))))
-        return _run(options) if options else completion.answer(build(), words[1:])
+        code = _run(options) if options else completion.answer(build(), words[1:])
     except SystemExit as end:  # argparse's --help and --version
         return int(end.code or 0)
     except KeyboardInterrupt:
-        return _tell(
-            "interrupted", "interrupted; nothing half-written is left visible", command, INTERRUPTED, as_json=as_json
-        )
+        told = "interrupted; nothing half-written is left visible"
+        code = _tell("interrupted", told, command, INTERRUPTED, as_json=as_json)
     except BrokenPipeError:  # the reader, such as `head`, has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except ForecastCoreError as error:
         if verbose:
             traceback.print_exc()
-        return _tell_error(error, command, as_json=as_json)
+        code = _tell_error(error, command, as_json=as_json)
     except Exception as error:  # noqa: BLE001 - the last resort: one sentence, the traceback on request
         if verbose:
             traceback.print_exc()
         hint = "" if verbose else " (a fault of forecastcore or a plugin; -v shows where)"
-        return _tell("unexpected", f"{type(error).__name__}: {error}{hint}", command, 1, as_json=as_json)
+        code = _tell("unexpected", f"{type(error).__name__}: {error}{hint}", command, 1, as_json=as_json)
+    if code in {_FAILED, INTERRUPTED} and command in _RESUMED:
+        _tell_again(words)
+    return code
+
+
+def _tell_again(words: Sequence[str]) -> None:
+    """The command that goes on where this one ended: what is done is kept, what is delivered is not written twice."""
+    from forecastcore.tracking.connect import mask
+
+    typed = shlex.join(["forecastcore", *words])
+    sys.stderr.write(f"to go on: {typed if mask(typed) == typed else 'the same command again'}\n")
 
 
 def _run(options: Namespace) -> int:
