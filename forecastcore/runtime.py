@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from forecastcore.api import AssumptionSpec, Source
     from forecastcore.engines.kept import KeptAnswers
     from forecastcore.host import Offer
+    from forecastcore.messages import ModelVersion
     from forecastcore.ports import Engine, ModelStore
     from forecastcore.project import Candidate, Project
     from forecastcore.timegrid import TimeGrid
@@ -335,6 +336,22 @@ def glance(project: Project) -> Glance:
     from forecastcore.tracking import glance
 
     return glance(**_whereabouts(project))
+
+
+def stored(project: Project, number: str) -> tuple[ModelVersion, Path] | None:
+    """A registered version and its files, every digest checked; without MLflow where this machine has both.
+
+    Raises:
+        StateError: a file is missing or is not what was registered.
+        TrackingError: MLflow cannot be reached and the files are not at hand.
+    """
+    from forecastcore.tracking import at_hand
+
+    if found := at_hand(number, **_whereabouts(project)):
+        return found
+    there = store(project)
+    version = there.resolve(number)
+    return (version, there.fetch(version)) if version else None
 
 
 def _whereabouts(project: Project) -> dict[str, Any]:

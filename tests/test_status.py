@@ -1,5 +1,6 @@
 """How a project stands, at a glance."""
 
+import sqlite3
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -8,7 +9,9 @@ import pandas as pd
 import pytest
 
 from forecastcore import runtime
+from forecastcore.errors import StateError
 from forecastcore.runs.status import status
+from forecastcore.tracking import at_hand
 from forecastcore.tracking.quick import glance
 
 
@@ -75,16 +78,34 @@ def test_the_file_and_mlflow_tell_the_same_champion(site):
         store = runtime.store(site.project())
         quick, slow = runtime.glance(site.project()), glance(store, None, "small")
         assert quick.champion.version == version
-        assert quick.champion == slow.champion.model_copy(
-            update={"aliases": quick.champion.aliases, "run_id": "", "params": {}}
-        )
+        assert quick.champion == slow.champion.model_copy(update={"aliases": quick.champion.aliases})
         assert (quick.decision, quick.since) == (slow.decision, slow.since)
 
 
-def test_it_imports_no_mlflow(site):
+@pytest.mark.parametrize(("words", "says"), [(["status"], "champion   "), (["explain", "a+1"], "a at")])
+def test_it_imports_no_mlflow(words, says, site):
     site.retrain()
     site.predict()
-    code = "import sys; from forecastcore.cli import main; main(['status']); sys.exit('mlflow' in sys.modules)"
+    code = f"import sys; from forecastcore.cli import main; main({words}); sys.exit('mlflow' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=site.folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("champion   ")
+    assert done.stdout.startswith(says)
+
+
+def test_files_at_hand_are_those_that_mlflow_would_give_and_only_if_every_digest_agrees(site):
+    project = site.project()
+    uri = f"sqlite:///{site.folder}/mlflow.db"
+    where = {"project": "small", "uri": uri, "experiment": "x", "root": site.folder}
+    assert at_hand("1", **where) is None
+    site.retrain()
+    assert at_hand("1", **where) is None, "the files are not at hand yet"
+    store = runtime.store(project)
+    folder = store.fetch(store.resolve("1"))
+    version, found = at_hand("1", **where)
+    assert (version, found) == (store.resolve("1").model_copy(update={"aliases": ()}), folder)
+    assert at_hand("2", **where) is None
+    with sqlite3.connect(site.folder / "mlflow.db") as database:
+        database.execute("update model_version_tags set value = ? where key = 'forecastcore_digest'", ("0" * 64,))
+    assert at_hand("1", **where) is None, "it was registered with another digest when it became champion"
+    with pytest.raises(StateError, match="became champion with"):
+        runtime.stored(project, "1")

@@ -13,7 +13,6 @@ from forecastcore.errors import UsageError
 from forecastcore.explaining.shares import profile_of, shapley
 from forecastcore.package import Package
 from forecastcore.runs.predict import forecasts
-from forecastcore.runs.promotion import existing
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -58,9 +57,11 @@ def explain(project: Project, key: str, *, issued_at: str | datetime | None = No
     if row["model_version"] == "none":
         document["notes"].append("no registered version made this row, so there is nothing to take apart")
         return document
-    store = runtime.store(project)
-    version = existing(store, str(row["model_version"]))
-    package = Package.load(store.fetch(version), project.host, version.digest or None)
+    found = runtime.stored(project, str(row["model_version"]))
+    if found is None:
+        raise UsageError(f"version {row['model_version']} is not registered any more", hint="restore a backup")
+    version, folder = found
+    package = Package.load(folder, project.host, version.digest or None)
     document["model"] = {
         "model": version.model,
         "version": version.version,

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from forecastcore.messages import ModelVersion
     from forecastcore.tracking.quick import Glance
     from forecastcore.tracking.store import MlflowStore
 
-__all__ = ["glance", "look_only", "open_store"]
+__all__ = ["at_hand", "glance", "look_only", "open_store"]
 
 
 def open_store(*, project: str, uri: str, experiment: str, root: Path) -> MlflowStore:
@@ -67,3 +68,13 @@ def glance(*, project: str, uri: str, experiment: str, root: Path) -> Glance:
         return Glance(None, None, None)
     store = open_store(project=project, uri=uri, experiment=experiment, root=root)
     return glance(store, connection.database, project)
+
+
+def at_hand(number: str, *, project: str, uri: str, experiment: str, root: Path) -> tuple[ModelVersion, Path] | None:
+    """A version and its files, where neither needs MLflow; see `open_store`. None where MLflow has to be asked."""
+    from forecastcore.tracking.connect import Connection
+    from forecastcore.tracking.quick import at_hand
+
+    database = Connection(uri, root).database
+    store = open_store(project=project, uri=uri, experiment=experiment, root=root)
+    return at_hand(store, database, project, number) if database is not None and database.exists() else None

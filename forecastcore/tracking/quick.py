@@ -6,21 +6,22 @@ import contextlib
 import json
 import sqlite3
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from forecastcore.messages import LedgerEntry, ModelVersion
-from forecastcore.tracking.ledger import KEY, TAG, standing
-from forecastcore.tracking.registry import PREFIX
+from forecastcore.messages import LedgerEntry
+from forecastcore.tracking.ledger import KEY, TAG, digest_of, standing
+from forecastcore.tracking.registry import version_of
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from pathlib import Path
 
+    from forecastcore.messages import ModelVersion
     from forecastcore.tracking.store import MlflowStore
 
-__all__ = ["Glance", "glance"]
+__all__ = ["Glance", "at_hand", "glance"]
 
 
 @dataclass(frozen=True)
@@ -53,40 +54,55 @@ def glance(store: MlflowStore, database: Path | None, project: str) -> Glance:
     return _told(entries, store.resolve("champion") if entries else None)
 
 
+def at_hand(store: MlflowStore, database: Path, project: str, number: str) -> tuple[ModelVersion, Path] | None:
+    """A version of a SQLite file with its files, if this machine keeps them: without MLflow, and digest-checked.
+
+    Args:
+        store: whose kept files.
+        database: the file.
+        project: name of the registered model.
+        number: of the version.
+
+    Returns:
+        None where MLflow has to be asked.
+    """
+    with contextlib.suppress(sqlite3.Error, ValidationError, ValueError, KeyError), _reading(database) as reader:
+        version = _version(reader, project, number)
+        if version is None:
+            return None
+        trusted = digest_of(_entries(reader, project), number) or version.digest
+        folder = store.kept(trusted) if trusted == version.digest else None
+        return (version, folder) if folder else None
+    return None
+
+
 def _of_file(database: Path, project: str) -> Glance:
-    with contextlib.closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as reader:
-        tagged = reader.execute("select value from registered_model_tags where name = ? and key = ?", (project, TAG))
-        found = tagged.fetchone()
-        if found is None:
-            return Glance(None, None, None)
-        kept = reader.execute("select key, value from params where run_uuid = ?", found).fetchall()
-        numbered = sorted((int(match[1]), value) for key, value in kept if (match := KEY.match(key)))
-        entries = [LedgerEntry.model_validate(json.loads(value)["entry"]) for _, value in numbered]
+    with _reading(database) as reader:
+        entries = _entries(reader, project)
         champion, _ = standing(entries)
-        return _told(entries, _version(reader, project, champion) if champion else None)
+        version = _version(reader, project, champion) if champion else None
+        return _told(entries, version.model_copy(update={"aliases": ("champion",)}) if version else None)
+
+
+def _reading(database: Path) -> contextlib.closing[sqlite3.Connection]:
+    return contextlib.closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True))
+
+
+def _entries(reader: sqlite3.Connection, project: str) -> list[LedgerEntry]:
+    tagged = reader.execute("select value from registered_model_tags where name = ? and key = ?", (project, TAG))
+    found = tagged.fetchone()
+    kept = reader.execute("select key, value from params where run_uuid = ?", found).fetchall() if found else []
+    numbered = sorted((int(match[1]), value) for key, value in kept if (match := KEY.match(key)))
+    return [LedgerEntry.model_validate(json.loads(value)["entry"]) for _, value in numbered]
 
 
 def _version(reader: sqlite3.Connection, project: str, number: str) -> ModelVersion | None:
+    which = (project, int(number))
     row = reader.execute(
-        "select creation_time from model_versions where name = ? and version = ?", (project, int(number))
+        "select creation_time, run_id from model_versions where name = ? and version = ?", which
     ).fetchone()
-    if row is None:
-        return None
-    tags = dict(
-        reader.execute(
-            "select key, value from model_version_tags where name = ? and version = ?", (project, int(number))
-        ).fetchall()
-    )
-    said: dict[str, str] = {key.removeprefix(PREFIX): value for key, value in tags.items()}
-    return ModelVersion(
-        version=number,
-        model=said.get("model", ""),
-        aliases=("champion",),
-        created_at=datetime.fromtimestamp((row[0] or 0) / 1000, UTC),
-        metrics={name: n for name, n in json.loads(said.get("metrics", "{}")).items() if isinstance(n, int | float)},
-        digest=said.get("digest", ""),
-        trained_until=datetime.fromisoformat(said["trained_until"]) if said.get("trained_until") else None,
-    )
+    tags = reader.execute("select key, value from model_version_tags where name = ? and version = ?", which).fetchall()
+    return version_of(number, dict(tags), *row) if row else None
 
 
 def _told(entries: list[LedgerEntry], version: ModelVersion | None) -> Glance:

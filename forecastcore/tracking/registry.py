@@ -202,18 +202,29 @@ class Registry:
         return self._connection.call("read a version", lambda c: c.get_model_version(self.model, found.version))
 
     def _version(self, found: Registered) -> ModelVersion:
-        tags = {key.removeprefix(PREFIX): value for key, value in found.tags.items() if key.startswith(PREFIX)}
-        return ModelVersion(
-            version=str(found.version),
-            model=tags.get("model", ""),
-            params=_json_object(tags.get("params", "{}")),
-            created_at=_instant(tags.get("created_at"))
-            or datetime.fromtimestamp((found.creation_timestamp or 0) / 1000, UTC),
-            metrics=_numbers(_json_object(tags.get("metrics", "{}"))),
-            run_id=tags.get("run") or found.run_id or "",
-            digest=tags.get("digest", ""),
-            trained_until=_instant(tags.get("trained_until")),
-        )
+        return version_of(str(found.version), found.tags, found.creation_timestamp, found.run_id)
+
+
+def version_of(number: str, tags: Mapping[str, str], made: int | None, run_id: str | None) -> ModelVersion:
+    """A registered version from what MLflow keeps of it.
+
+    Args:
+        number: its own.
+        tags: of the version.
+        made: when, in milliseconds since 1970.
+        run_id: of the run that logged it.
+    """
+    said = {key.removeprefix(PREFIX): value for key, value in tags.items() if key.startswith(PREFIX)}
+    return ModelVersion(
+        version=number,
+        model=said.get("model", ""),
+        params=_json_object(said.get("params", "{}")),
+        created_at=_instant(said.get("created_at")) or datetime.fromtimestamp((made or 0) / 1000, UTC),
+        metrics=_numbers(_json_object(said.get("metrics", "{}"))),
+        run_id=said.get("run") or run_id or "",
+        digest=said.get("digest", ""),
+        trained_until=_instant(said.get("trained_until")),
+    )
 
 
 @contextmanager

@@ -124,6 +124,10 @@ class MlflowStore:
         kept = self._cache.get(digest)
         return kept or self._cache.put(digest, lambda into: self._registry.download(version, into))
 
+    def kept(self, digest: str) -> Path | None:
+        """The files of a digest, if this machine has them and they match it; MLflow is not asked."""
+        return self._cache.get(digest) if digest else None
+
     def ledger(self) -> list[LedgerEntry]:
         """All decisions, oldest first."""
         return self._ledger.entries() if self._connection.exists() else []
