@@ -225,11 +225,10 @@ def _successor(run: FlowRun | None) -> datetime | None:
         )
         found = client.read_flow_runs(flow_run_filter=wanted) if taken else []
     moments = [
-        other.expected_start_time
-        for other in found
-        if other.id != run.id and other.auto_scheduled and other.parameters == run.parameters
+        other.expected_start_time for other in found if other.auto_scheduled and other.parameters == run.parameters
     ]
-    return max((moment for moment in moments if moment is not None), default=None)
+    # Strictly later: of two that are due at one moment, each would wait for the other.
+    return max((moment for moment in moments if moment and moment > run.expected_start_time), default=None)
 
 
 def delivered(words: str, series: SeriesCount, cause: str = "") -> State[None]:
