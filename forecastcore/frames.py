@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Columns", "History", "Policy", "data_digest", "offsets", "on_the_grid", "prepare", "to_panel_arrow"]
 
+#: what an instant may be of; nanoseconds reach from 1677 to 2262, and a grid goes beyond its newest value
+_YEARS = (1700, 2200)
 _SHOWN = 5
 #: letters of an id; more is a text, or an attack
 _LETTERS = 1000
@@ -193,6 +195,15 @@ def _wall_times(values: pd.Series, column: str, where: str) -> pd.Series:
             f"{int(wrong.sum())} values of column {column!r} in {where} are no timestamps",
             rows=int(wrong.sum()),
             examples=examples,
+        )
+    far = ~times.dt.year.between(*_YEARS)
+    if far.any():
+        raise QualityError(
+            "times",
+            f"{int(far.sum())} values of column {column!r} in {where} lie outside the years {_YEARS[0]} to {_YEARS[1]}",
+            rows=int(far.sum()),
+            examples=[f"row {int(row) + 1}: {value}" for row, value in times[far].head(_SHOWN).items()],
+            hint="a year of two digits, or a unit of time mistaken for another, is the usual cause",
         )
     return times
 

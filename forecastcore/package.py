@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import tempfile
+import zipfile
 from dataclasses import dataclass, replace
 from datetime import datetime  # noqa: TC003 - pydantic reads the types at run time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -26,7 +28,7 @@ from pydantic import Field
 from forecastcore import guard, state
 from forecastcore.api import Task
 from forecastcore.ensemble import Blend, merge
-from forecastcore.errors import DataError, MissingColumnsError, PluginError
+from forecastcore.errors import DataError, MissingColumnsError, PluginError, StateError
 from forecastcore.frames import offsets, on_the_grid
 from forecastcore.guard import Part
 from forecastcore.intervals import Conformal, noise
@@ -38,6 +40,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from forecastcore.host import Host, Offer
+    from forecastcore.state.digests import Verified
+
+T = TypeVar("T")
 
 __all__ = ["Fit", "Manifest", "MemberStamp", "Package", "PluginStamp", "pack_part"]
 
@@ -265,11 +270,11 @@ class Package:
         from forecastcore.host import Host
 
         files = state.open_verified(folder, digest, lambda name: "/" not in name)
-        manifest = Manifest.model_validate_json(files.read("model.json"))
+        manifest = _parsed("model.json", Manifest.model_validate_json, files)
         host = host or Host.discover()
         fits = tuple(Fit(_offer(model.model, model.plugin, host), ()) for model in manifest.models)
-        blend = _blend_from(files.read("blend.npz")) if manifest.members else None
-        return cls(manifest, fits, _conformal_from(files.read("conformal.npz")), blend, files.digest)
+        blend = _parsed("blend.npz", _blend_from, files) if manifest.members else None
+        return cls(manifest, fits, _parsed("conformal.npz", _conformal_from, files), blend, files.digest)
 
     def with_parts(self, folder: Path, names: Collection[str]) -> Package:
         """The same with some of its learned parameters read from its folder.
@@ -381,6 +386,19 @@ class Package:
         return rows.sort_values(["unique_id", "ds"], kind="stable", ignore_index=True)
 
 
+def _parsed(name: str, parse: Callable[[bytes], T], files: Verified) -> T:
+    """What a file of the core's own says; whoever sealed it may have put anything into it.
+
+    Raises:
+        StateError: it is not what the core writes.
+    """
+    data = files.read(name)
+    try:
+        return parse(data)
+    except (ValueError, TypeError, KeyError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        raise StateError(f"{name} of the stored model is not what forecastcore writes", hint="retrain") from error
+
+
 def _below(folders: Sequence[str]) -> Callable[[str], bool]:
     starts = tuple(f"{folder}/" for folder in folders)
     return lambda name: name.startswith(starts)
@@ -394,11 +412,16 @@ def _offer(model: str, stamp: PluginStamp, host: Host) -> Offer:
         raise PluginError(
             f"the stored model needs it, and it is not there: {error.message}", plugin=model, hint=install
         ) from error
-    if offer.version.split(".")[0] != stamp.version.split(".")[0]:
+    if _major(offer.version) != _major(stamp.version):
         message = f"the stored model was made by version {stamp.version}, here is {offer.version}"
         raise PluginError(message, plugin=model, version=offer.version, hint=install)
     _check_same_bytes(model, stamp, offer)
     return offer
+
+
+def _major(version: str) -> str:
+    """The first number; what follows a plus is no part of it: a file's version is `0+` and its hash."""
+    return re.split(r"[.+]", version, maxsplit=1)[0]
 
 
 def _check_same_bytes(model: str, stamp: PluginStamp, offer: Offer) -> None:

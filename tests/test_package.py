@@ -11,6 +11,7 @@ import pytest
 from forecastcore.errors import DataError, PluginError, StateError
 from forecastcore.host import Host
 from forecastcore.package import Package
+from forecastcore.state import seal
 
 
 @pytest.fixture
@@ -80,6 +81,18 @@ def test_a_changed_byte_is_noticed_and_a_plugin_of_another_major_version_refused
     (folder / "conformal.npz").write_bytes((folder / "conformal.npz").read_bytes()[:-1] + b"x")
     with pytest.raises(StateError):
         Package.load(folder)
+
+
+def test_a_file_that_was_sealed_and_is_none_of_ours_is_refused_in_words(packed):
+    folder, _, _ = packed
+    for name in ("model.json", "conformal.npz"):
+        whole = (folder / name).read_bytes()
+        for content in (b"", b"PK\3\4", b"{}", b"\x80\x04N.", b"\x93NUMPY", b"[1, 2]"):
+            (folder / name).write_bytes(content)
+            seal(folder)
+            with pytest.raises(StateError, match=f"{name} of the stored model is not what forecastcore writes"):
+                Package.load(folder)
+        (folder / name).write_bytes(whole)
 
 
 def test_nothing_in_a_packed_model_is_code(packed):

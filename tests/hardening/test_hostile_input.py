@@ -36,6 +36,10 @@ def two_frequencies():
 #: what people's exports hold -> a word of the answer
 TRAPS = {
     "decimal comma": (lambda: column(hours(), "y", lambda _, v: f"1.{v}4,5"), "set decimal:"),
+    "a year of two digits": (
+        lambda: column(hours(), "ds", lambda n, v: "00" * (n == 5) + v[2 * (n == 5) :]),
+        "lie outside the years 1700 to 2200",
+    ),
     "milliseconds since 1970": (lambda: column(hours(), "ds", epoch(1000)), "cannot be told apart"),
     "seconds since 1970": (lambda: column(hours(), "ds", epoch(1)), "cannot be told apart"),
     "some times with an offset": (
