@@ -34,7 +34,7 @@ COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generat
 	$(addprefix --no-emit-package ,forecastcore $(notdir $(MEMBERS)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev azurite java browser demo up down test test-slow bench docs types lint format lock clean
+.PHONY: help setup setup-dev azurite java browser demo up down test test-slow bench docs types lint format lock clean reliability sbom
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
@@ -69,9 +69,16 @@ test-slow: $(DEV) $(AZURITE) java browser ## the tests that take minutes, and th
 bench: $(DEV) ## one table of how fast it is beside the bare libraries; FULL=1 for all sizes (hours)
 	@$(BIN)/python bench/table.py $(if $(FULL),--full)
 
+reliability: $(DEV) $(AZURITE) java browser ## run the tests behind docs/reliability.md, and write their figures there (an hour)
+	@$(BIN)/python -m pytest --row 0 $(PYTEST_ARGS) --junitxml=.reliability.xml; \
+		$(BIN)/python scripts/reliability.py .reliability.xml
+
 docs: $(DEV) ## the documentation's pages, in site/; a dead link fails
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --clean
 	@echo "the pages are in site/index.html"
+
+sbom: $(DEV) ## a bill of materials of what is installed to run (CycloneDX), in dist/sbom.cdx.json
+	@$(BIN)/python scripts/sbom.py
 
 types: $(DEV) ## how much of the public interface a type checker knows, from the built wheel
 	@$(BIN)/python scripts/typed.py

@@ -6,6 +6,8 @@ import signal
 import pytest
 from hypothesis import settings
 
+from tests.reliability import claims
+
 for name in list(os.environ):
     if name.startswith(("AZURE_", "DATABRICKS_", "MLFLOW_", "PREFECT_")):
         del os.environ[name]
@@ -26,8 +28,17 @@ settings.register_profile("thorough", deadline=None, max_examples=200)  # --hypo
 settings.load_profile("shared")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--row 20 --row 21`: only what proves these rows of docs/reliability.md; `--row 0`: what proves any."""
+    parser.addoption("--row", type=int, action="append", default=[], help="only tests that claim this row")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Slow tests take minutes on a quiet machine, and a busy one is no fault of theirs."""
+    claims.tell(items)
+    if rows := config.getoption("row"):
+        items[:], others = claims.only(items, set(rows))
+        config.hook.pytest_deselected(items=others)
     for item in items:
         if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(1800))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import logging
 import os
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -226,12 +228,23 @@ def conformance() -> str:
     return page()
 
 
+def licences() -> str:
+    """What the locks install, and under which licence."""
+    spec = importlib.util.spec_from_file_location("sbom", Path(__file__).with_name("sbom.py"))
+    if spec is None or spec.loader is None:  # it stands beside this script
+        raise FileNotFoundError("sbom.py")
+    sbom = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sbom)
+    return str(sbom.page())
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "reference/cli.md": cli,
     "reference/keys.md": keys,
     "reference/plugin-directory.md": plugin_directory,
     "reference/codes.md": codes,
     "reference/conformance.md": conformance,
+    "reference/licences.md": licences,
 }
 
 

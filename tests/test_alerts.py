@@ -204,6 +204,7 @@ def test_runs_that_are_not_ours_are_nobodys_business(server, hook):
     assert [one["subject"] for one in settled(hook, 1)] == ["forecastcore: predict/ours has failed"]
 
 
+@pytest.mark.row(13)
 @pytest.mark.slow
 def test_runs_that_nobody_takes_up_are_told_once_and_when_one_runs_it_is_over(server, hook):
     import alerts
@@ -363,6 +364,7 @@ def sleeper(seconds: int, project: str):
 """
 
 
+@pytest.mark.row(9, trials=2)
 @pytest.mark.slow
 def test_a_run_whose_machine_dies_is_crashed_and_told_and_a_busy_one_is_left_alone(server, hook, tmp_path):
     import alerts

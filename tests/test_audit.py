@@ -107,6 +107,7 @@ DEFECTS = {
 }
 
 
+@pytest.mark.row(24)
 @pytest.mark.parametrize("name", DEFECTS)
 def test_a_planted_defect_is_found_with_the_rows_that_show_it(name):
     plant, check = DEFECTS[name]
@@ -134,6 +135,7 @@ def test_bounds_hold_where_they_are_set():
     assert [f.check for f in checks(table, values, AuditConfig(minimum=4.0, maximum=350.0))] == ["minimum", "maximum"]
 
 
+@pytest.mark.row(37)
 @pytest.mark.parametrize(("share", "broken", "held"), [(1, 0.5, False), (2, 0.5, True), (2, 1.0, False)])
 def test_a_model_that_breaks_on_most_series_holds(share, broken, held):
     values = waves()
@@ -177,6 +179,7 @@ def clean(seed):
     return values, forecasts[seed % 3], seed % 3 == 0
 
 
+@pytest.mark.row(24, seed="seed")
 @pytest.mark.parametrize("seed", range(50))
 def test_a_clean_run_is_not_held(seed):
     values, forecast, skilled = clean(seed)
@@ -217,6 +220,7 @@ def forecastcore_models():
 """
 
 
+@pytest.mark.row(24)
 @pytest.mark.parametrize("turned", ["null", "infinity", "level", "unit", "sign", "short"])
 def test_a_model_that_turns_bad_after_training_is_held_and_the_vintage_before_is_served(make_site, monkeypatch, turned):
     site = make_site(horizon=24).plugin(TURNING).write(models=[{"type": "turning"}])

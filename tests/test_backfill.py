@@ -99,6 +99,7 @@ def test_a_source_that_keeps_its_states_is_read_as_it_was_then(make_site, tmp_pa
     assert report.origins[0].note == ""
 
 
+@pytest.mark.row(45)
 @pytest.mark.slow
 def test_a_history_that_was_revised_since_gives_the_forecast_of_then_again(make_site, tmp_path):
     """The table's log is older than the origin, the revision younger: the backfill finds its own vintage."""

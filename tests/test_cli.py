@@ -464,6 +464,7 @@ BAD = {
 }
 
 
+@pytest.mark.row(28, 40)
 @pytest.mark.parametrize("case", BAD)
 def test_bad_input_is_one_clear_error_before_anything_is_written(case, make_site):
     frame, settings, says = BAD[case]
@@ -501,6 +502,7 @@ def test_a_wrong_project_file_is_told_with_its_place_before_anything_is_read(set
     assert not site.written
 
 
+@pytest.mark.row(40)
 @pytest.mark.parametrize(
     ("frame", "quality", "count"),
     [

@@ -97,6 +97,7 @@ def test_one_origin_proves_nothing():
     assert "may be chance on 1 origins" in decision.reason
 
 
+@pytest.mark.row(34)
 def test_a_better_mean_with_a_worse_slice_is_held_and_the_slice_is_named():
     champion, challenger = np.full((8, 5), 1.0), np.linspace(0.88, 0.9, 40).reshape(8, 5)
     decision = decide(
@@ -106,6 +107,7 @@ def test_a_better_mean_with_a_worse_slice_is_held_and_the_slice_is_named():
     assert "steps 19-24: +30.1%" in decision.reason
 
 
+@pytest.mark.row(33)
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_a_challenger_without_finite_losses_never_wins(bad):
     assert decide(evidence(np.ones((6, 3)), np.full((6, 3), bad)), Rules()).verdict == "hold"
@@ -153,6 +155,7 @@ def test_a_candidate_that_is_absent_where_it_is_hard_is_never_chosen(absent):
     assert unseen_choice(losses).tolist() == [0, 1, 0, 0]
 
 
+@pytest.mark.row(33)
 def test_a_challenger_that_lacks_a_loss_is_held_however_good_the_rest():
     champion, challenger = np.ones((8, 5)), np.full((8, 5), 0.5)
     challenger[3, 2] = np.nan

@@ -294,6 +294,7 @@ HOSTILE = {
 }  # fmt: skip
 
 
+@pytest.mark.row(61)
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
 def test_hostile_text_is_refused_quickly(write, text):
     config.load(write(MINIMAL))  # libraries are imported now, outside the time
@@ -459,12 +460,14 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTEST_FOLDER", str(tmp_path))
 
 
+@pytest.mark.row(61, trials=80)
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.dictionaries(keys, values, max_size=6))
 def test_random_data_is_a_project_or_a_config_error(folder, data):
     only_config_errors(yaml.safe_dump({**yaml.safe_load(GOOD), **data}, allow_unicode=True).encode("utf-8", "replace"))
 
 
+@pytest.mark.row(61, trials=150)
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     position=st.integers(0, len(GOOD)),
@@ -477,6 +480,7 @@ def test_a_file_with_random_damage_is_a_project_or_a_config_error(folder, positi
     only_config_errors(damaged.encode("utf-8", "surrogatepass"))
 
 
+@pytest.mark.row(61, trials=100)
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.binary(max_size=200))
 def test_random_bytes_are_a_config_error(folder, content):

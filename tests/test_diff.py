@@ -86,6 +86,7 @@ def test_what_comes_of_new_data_of_new_weather_and_of_another_model_is_told_apar
     assert "33 rows in both, 3 only in the old, 3 only in the new" in words
 
 
+@pytest.mark.row(45)
 def test_data_that_was_revised_since_is_neither_new_data_nor_the_model(site):
     first = forecast(site, 0, model(lag=1))
     rows = pd.read_parquet(site.folder / "history.parquet")

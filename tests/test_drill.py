@@ -47,6 +47,7 @@ def reigning(make_site):
     return site
 
 
+@pytest.mark.row(37)
 @pytest.mark.parametrize(
     "kind", [*(pytest.param(k, marks=pytest.mark.slow) for k in ("weather-outage", "registry-loss")), "sink-outage"]
 )
@@ -68,6 +69,7 @@ def test_a_drill_holds_and_leaves_the_project_as_it_is(reigning, kind):
     assert everything(reigning.folder) == before
 
 
+@pytest.mark.row(37)
 def test_a_drill_says_what_would_not_hold(reigning):
     alone = "assumptions.weather={type: shift, of: service, add: 1}"
     told = reigning.cli("drill", "weather-outage", "--set", "audit.max_degraded=0.1", "--set", alone)

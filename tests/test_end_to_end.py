@@ -131,6 +131,7 @@ def another_future() -> pd.DataFrame:
     return pd.concat([newcomer, frame]).sample(frac=1, random_state=1)
 
 
+@pytest.mark.row(44)
 @pytest.mark.parametrize("model", [pytest.param("theta", marks=pytest.mark.slow), "ridge"])
 def test_what_happens_after_the_origin_does_not_even_change_the_run_key(model, run, clean):
     learned, served, table = run(model, another_future())
@@ -143,6 +144,7 @@ def test_what_happens_after_the_origin_does_not_even_change_the_run_key(model, r
 HEAVY = {"naive", "theta", "sarimax", "unobserved-components", "random-forest", "gradient-boosting"}
 
 
+@pytest.mark.row(38, 39)
 @pytest.mark.parametrize("model", [pytest.param(m, marks=[pytest.mark.slow] if m in HEAVY else []) for m in MODELS])
 def test_neither_broken_neighbours_nor_another_future_change_a_good_series(model, run, clean):
     frame = pd.concat([planted(), another_future()]).sample(frac=1, random_state=2)

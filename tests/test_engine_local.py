@@ -84,6 +84,7 @@ def test_a_worker_that_dies_whatever_is_barred_is_told_in_a_sentence_and_the_nex
     assert len(list(LocalEngine(2).map(described, PANEL, units(("series-0",), ("series-1",))))) == 2
 
 
+@pytest.mark.row(39, trials=2)
 @pytest.mark.slow
 def test_the_series_that_ends_a_worker_and_the_one_that_hangs_are_found_and_the_others_answered():
     engine, started = LocalEngine(2, timeout=6.0), time.monotonic()
@@ -95,6 +96,7 @@ def test_the_series_that_ends_a_worker_and_the_one_that_hangs_are_found_and_the_
     assert time.monotonic() - started < 120
 
 
+@pytest.mark.row(39, trials=2)
 @pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_unit_of_the_whole_panel_loses_only_its_culprits(workers):
@@ -184,6 +186,7 @@ def forecastcore_models():
 """
 
 
+@pytest.mark.row(39)
 @pytest.mark.slow  # the search for it has quick tests, here and in test_serving
 def test_a_model_that_aborts_on_one_series_costs_that_series_only(make_site):
     site = make_site(models=[{"type": "killer"}], engine={"type": "local", "workers": 2})

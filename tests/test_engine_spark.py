@@ -181,6 +181,7 @@ def of_the_healthy(chunk, request):
     return echo(chunk[chunk["unique_id"].isin(list(given))].reset_index(drop=True), request)
 
 
+@pytest.mark.row(39, trials=2)
 @pytest.mark.slow
 def test_the_series_that_ends_a_worker_and_the_one_that_hangs_are_found_and_the_others_answered(engine):
     got = dict(engine(timeout=6.0).map(of_the_healthy, PANEL, units(None, ("series-0", "series-2"))))

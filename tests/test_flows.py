@@ -106,6 +106,7 @@ def trained(make_project, tmp_path_factory):
 # -- runs
 
 
+@pytest.mark.row(62)
 def test_a_retrain_has_a_task_for_each_stage_and_shows_leaderboard_decision_and_the_way_to_mlflow(
     server, make_project, tmp_path
 ):
@@ -136,6 +137,7 @@ def test_a_retrain_has_a_task_for_each_stage_and_shows_leaderboard_decision_and_
     assert server.nothing_stored()
 
 
+@pytest.mark.row(62)
 def test_a_predict_shows_what_was_published_and_a_second_one_writes_nothing_twice(server, trained):
     first, again = (flow("predict")(str(trained), scenarios=["base"], return_state=True) for _ in range(2))
     assert [s.name for s in (first, again)] == ["Completed", "Completed"]
@@ -436,6 +438,7 @@ def test_the_scheduler_makes_runs_of_every_deployment(server, deployed):
     assert [one.name for one in deployed.values() if not scheduled(one)] == ["backfill", "reconcile"]
 
 
+@pytest.mark.row(14, trials=3)
 def test_schedules_keep_to_the_local_clock_through_two_years_of_clock_changes(deployed):
     from prefect.server.schemas import schedules
 
@@ -499,6 +502,7 @@ def test_a_process_worker_runs_a_deployment_and_a_champion_that_stays_is_no_fail
     assert server.nothing_stored()
 
 
+@pytest.mark.row(13)
 @pytest.mark.slow
 def test_after_an_outage_of_three_slots_one_run_catches_up_and_the_others_end_as_skipped(server, deployed, trained):
     from prefect.client.schemas.actions import DeploymentScheduleCreate
@@ -547,6 +551,7 @@ def test_after_an_outage_of_three_slots_one_run_catches_up_and_the_others_end_as
     assert all("does what this one was to do" in state.message for state in states if state.name == "Skipped")
 
 
+@pytest.mark.row(10)
 @pytest.mark.slow
 def test_the_doctor_names_a_pool_without_a_worker_a_slot_that_leaked_and_alerts_that_are_not_installed(
     server, deployed, trained, monkeypatch
@@ -608,6 +613,7 @@ def test_without_a_server_a_flow_file_brings_its_own_for_the_run(make_project, t
 SEEN = st.sampled_from("ab .:/\\`*_[]()<>|~&@!#-+1\n") | st.characters(codec="utf-8", exclude_categories=["C", "Z"])
 
 
+@pytest.mark.row(54)
 @given(st.text(alphabet=SEEN, max_size=60))
 def test_text_of_the_data_is_shown_as_it_is_never_as_markup(flow_modules, text):
     from flow_artifacts import plain

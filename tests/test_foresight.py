@@ -172,6 +172,7 @@ CHAIN = {
 }
 
 
+@pytest.mark.row(44)
 @pytest.mark.parametrize(
     ("assumptions", "seed"),
     [

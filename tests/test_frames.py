@@ -81,6 +81,7 @@ def test_integer_and_padded_ids_stay_what_they_are():
     assert checked(table(unique_id=["007", "007"], ds=HOURS[:2], y=[1.0, 2.0])).ids == ["007"]
 
 
+@pytest.mark.row(40)
 @pytest.mark.parametrize(("rule", "value"), [("last", 3.0), ("mean", 2.0)])
 def test_duplicates_follow_the_policy(rule, value):
     source = table(unique_id=["a", "a", "a"], ds=[HOURS[0], HOURS[1], HOURS[1]], y=[0.0, 1.0, 3.0])
@@ -91,6 +92,7 @@ def test_duplicates_follow_the_policy(rule, value):
     assert got.counts[f"duplicates_{rule}"] == 1
 
 
+@pytest.mark.row(40)
 def test_gaps_become_missing_values_and_are_counted():
     source = two_series().filter(pa.array([i not in {5, 6, 60} for i in range(96)]))
     got = checked(source)
@@ -117,6 +119,7 @@ def test_infinite_values_are_missing_or_an_error():
         checked(source, gaps="error")
 
 
+@pytest.mark.row(40)
 def test_times_off_the_grid_suggest_the_frequency_of_the_data():
     with pytest.raises(QualityError, match=r"(?s)not on the grid of frequency D.*looks like frequency: h"):
         checked(two_series(), frequency="D")
@@ -134,6 +137,7 @@ def test_plain_weeks_take_their_weekday_from_the_data():
     assert got.grid.frequency == "W-FRI"
 
 
+@pytest.mark.row(41)
 def test_naive_times_in_a_fold_are_an_error_that_shows_both_and_the_policies_resolve_them():
     fall = pd.to_datetime(["2024-10-27 01:00", "2024-10-27 02:00", "2024-10-27 02:00", "2024-10-27 03:00"])
     source = table(unique_id=["a"] * 4, ds=fall, y=[1.0, 2.0, 3.0, 4.0])
@@ -144,12 +148,14 @@ def test_naive_times_in_a_fold_are_an_error_that_shows_both_and_the_policies_res
     assert got.panel["y"].tolist() == [1.0, 2.0, 3.0, 4.0]
 
 
+@pytest.mark.row(41)
 def test_infer_refuses_a_time_that_was_written_once():
     fall = pd.to_datetime(["2024-10-27 01:00", "2024-10-27 02:00", "2024-10-27 03:00"])
     with pytest.raises(QualityError, match="ambiguous"):
         checked(table(unique_id=["a"] * 3, ds=fall, y=[1.0, 2.0, 3.0]), timezone="Europe/Berlin", ambiguous="infer")
 
 
+@pytest.mark.row(41)
 def test_local_times_that_never_occur_are_an_error_or_shifted():
     spring = pd.to_datetime(["2024-03-31 01:00", "2024-03-31 02:00"])
     source = table(unique_id=["a"] * 2, ds=spring, y=[1.0, 2.0])
@@ -176,6 +182,7 @@ def test_an_origin_before_all_data_says_when_it_starts():
         checked(two_series(), as_of=pd.Timestamp("2023-01-01", tz="UTC"))
 
 
+@pytest.mark.row(44, trials=25)
 @given(st.integers(5, 40), st.integers(0, 2**31))
 def test_nothing_after_the_origin_is_seen(position, seed):
     rng = np.random.default_rng(seed)
@@ -192,6 +199,7 @@ def test_nothing_after_the_origin_is_seen(position, seed):
     assert one.counts == two.counts
 
 
+@pytest.mark.row(38, trials=25)
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=8), st.floats(0, 0.9), st.integers(0, 2**31))
 def test_series_in_are_series_out_and_every_instant_is_there(lengths, share, seed):
     rng = np.random.default_rng(seed)

@@ -57,6 +57,7 @@ def served(model, history, task, **capabilities):
     return guard.with_fallback(whole, history, future, task, model="mean")
 
 
+@pytest.mark.row(38, 39, trials=20)
 @settings(deadline=None, max_examples=20)
 @given(st.sets(st.integers(0, 11), max_size=11), st.sampled_from(["local", "global"]))
 def test_series_that_make_a_model_raise_are_served_by_the_fallback_and_the_others_as_without_them(bad, scope):
@@ -74,6 +75,7 @@ def test_series_that_make_a_model_raise_are_served_by_the_fallback_and_the_other
     assert got.loc[~fine, "reason"].str.startswith("model-error: ZeroDivisionError: cannot stand series-").all()
 
 
+@pytest.mark.row(37)
 def test_the_fallback_repeats_the_last_season_then_the_last_value_then_gives_up():
     history = sample_history(series=1, rows=72)
     short = pd.DataFrame({"unique_id": "short", "ds": history["ds"].iloc[-2:], "y": [1.0, 7.0]})
@@ -124,6 +126,7 @@ def breach(answer):
     return served(Broken(), history, sample_task(history, horizon=3))
 
 
+@pytest.mark.row(60)
 @pytest.mark.parametrize(
     ("answer", "words"),
     [
@@ -158,6 +161,7 @@ def test_quantiles_are_put_in_order():
     assert got[["q10", "q50", "q90"]].to_numpy().tolist() == [[1.0, 2.0, 3.0]] * 6
 
 
+@pytest.mark.row(60)
 def test_a_model_that_exits_is_only_another_failure():
     def leave(future):
         raise SystemExit(3)
@@ -165,6 +169,7 @@ def test_a_model_that_exits_is_only_another_failure():
     assert breach(leave)["reason"].str.contains("SystemExit").all()
 
 
+@pytest.mark.row(60)
 def test_a_model_cannot_change_what_others_see():
     def vandal(future):
         future.loc[:, "step"] = -1

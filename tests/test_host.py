@@ -116,6 +116,7 @@ def test_a_package_is_hashed_as_a_whole(site):
     assert Host.discover().offer("model", "flat").digest != before
 
 
+@pytest.mark.row(60)
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
@@ -245,6 +246,7 @@ def test_the_schema_of_parameters_has_defaults_and_the_words_of_the_docstring(si
     assert schema["properties"]["level"]["description"] == "what it always says, on every day."
 
 
+@pytest.mark.row(60)
 def test_listeners_are_told_one_by_one_and_what_they_raise_is_returned(site, tmp_path):
     told = tmp_path / "told"
     site.add("acme-deaf", HEAD + "@hookimpl\ndef forecastcore_run_finished(report):\n    raise RuntimeError('deaf')\n")

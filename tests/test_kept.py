@@ -211,6 +211,7 @@ def digest(site):
     return runtime.store(site.project()).versions()[0].digest
 
 
+@pytest.mark.row(65)
 @pytest.mark.slow
 @pytest.mark.parametrize("at", range(20, 40))
 def test_a_retrain_goes_on_wherever_it_was_killed(at, make_site, tmp_path):

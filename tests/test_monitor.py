@@ -188,6 +188,7 @@ def test_the_inputs_of_a_model_come_back_as_they_were(watched):
     assert kept.ids.tolist() == ["a", "b", "c"]
 
 
+@pytest.mark.row(46)
 def test_series_that_are_new_and_series_that_have_ended_are_named(own):
     rows = broken()
     late = rows[rows["unique_id"] == "a"].assign(unique_id="z")
@@ -320,6 +321,7 @@ def test_recalibrating_keeps_the_forecast_and_moves_the_band(own):
     assert not np.allclose(old["q90"] - old["q10"], new["q90"] - new["q10"])
 
 
+@pytest.mark.row(35)
 @pytest.mark.slow
 def test_demotion_returns_to_the_predecessor_only_where_it_would_have_done_better(own):
     own.write(monitor={"policies": [{"when": {"bias_beyond": 0.0}, "do": "demote"}]})

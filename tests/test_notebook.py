@@ -61,6 +61,7 @@ def test_a_series_is_drawn_with_its_history_by_its_name(shown, tmp_path):
     assert "var(" not in (tmp_path / "plain.svg").read_text()
 
 
+@pytest.mark.row(54)
 def test_a_name_that_is_markup_is_shown_as_text(shown):
     _, table = shown
     assert "<b>" not in table.plot("a<b>")._repr_html_()

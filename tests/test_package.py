@@ -83,6 +83,7 @@ def test_a_changed_byte_is_noticed_and_a_plugin_of_another_major_version_refused
         Package.load(folder)
 
 
+@pytest.mark.row(49, trials=12)
 def test_a_file_that_was_sealed_and_is_none_of_ours_is_refused_in_words(packed):
     folder, _, _ = packed
     for name in ("model.json", "conformal.npz"):

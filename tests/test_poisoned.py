@@ -134,6 +134,7 @@ def _history(site):
     return history, runtime.task(project, history.grid, history.origin)
 
 
+@pytest.mark.row(32)
 def test_spoilt_retrains_are_held_with_their_reason_and_the_same_on_clean_data_is_promoted(site):
     site, frame = champion(site)
     site.plugin(SPOILT)
@@ -147,6 +148,7 @@ def test_spoilt_retrains_are_held_with_their_reason_and_the_same_on_clean_data_i
     assert Profile.from_bytes(packed.read_bytes()).ids.tolist() == [f"s{n}" for n in range(8)]
 
 
+@pytest.mark.row(32, trials=15)
 @pytest.mark.slow
 def test_fifteen_poisons_fifteen_held(site):
     site, frame = champion(site)
@@ -173,6 +175,7 @@ def test_fifteen_poisons_fifteen_held(site):
     assert site.retrain().decision.verdict == "promote"
 
 
+@pytest.mark.row(32, trials=20, seed="0-19")
 @pytest.mark.slow
 @pytest.mark.parametrize("better", ["ridge", "seasonal-naive"])
 def test_nineteen_of_twenty_better_challengers_are_promoted(better, make_site):
@@ -185,6 +188,7 @@ def test_nineteen_of_twenty_better_challengers_are_promoted(better, make_site):
     assert verdicts.count("promote") >= 19
 
 
+@pytest.mark.row(33)
 @pytest.mark.parametrize("how", ["nan", "inf", "huge"])
 def test_a_model_whose_forecasts_are_no_numbers_never_becomes_champion(how, make_site):
     site = make_site().plugin(SPOILT).write(models=[{"type": "spoilt", "how": how}, {"type": "naive"}])
@@ -208,6 +212,7 @@ LOPSIDED = (
 )
 
 
+@pytest.mark.row(34)
 @pytest.mark.slow  # the gate's own tests have slices too
 def test_a_challenger_that_fails_a_slice_is_held_and_the_slice_is_named(make_site):
     frame = clean(series=10)

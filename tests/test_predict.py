@@ -186,6 +186,7 @@ def test_the_table_is_the_contract_s(site):
     assert (table["ds"] == table["issued_at"] + pd.to_timedelta(table["step"], "h")).all()
 
 
+@pytest.mark.row(46)
 def test_series_that_came_or_went_since_training_are_served(site):
     frame = pd.read_parquet(site.folder / "history.parquet")
     site.retrain(as_of="2024-03-08")
@@ -203,6 +204,7 @@ def test_series_that_came_or_went_since_training_are_served(site):
     assert (newcomer["q10"] < newcomer["q90"]).all()
 
 
+@pytest.mark.row(46)
 def test_a_global_model_serves_a_series_that_is_new_since_training(site):
     frame = pd.read_parquet(site.folder / "history.parquet")
     site.write(models=[{"type": "ridge"}]).retrain(as_of="2024-03-08")

@@ -169,6 +169,7 @@ class Reader(HTMLParser):
         return re.sub(r"\s+", " ", "".join(self.words))  # a space that does not break is a space
 
 
+@pytest.mark.row(54)
 def test_the_page_is_one_file_that_refers_to_nothing_outside_and_runs_no_script(page_of):
     page = page_of(history_of(["a"]), table_of(["a"]), retrain_report(), predict_report(["a"]))
     refers = re.findall(r"""(?:src|href|action|data|poster|srcset)\s*=\s*["']?([^"'\s>]+)""", page)
@@ -189,6 +190,7 @@ def test_every_reference_inside_the_page_leads_somewhere_and_no_id_is_there_twic
     assert set(re.findall(r"""(?:href="|url\()#([^")]+)""", page)) <= set(ids)
 
 
+@pytest.mark.row(54)
 def test_hostile_names_and_reasons_stay_text(page_of):
     ids = [HOSTILE, "plain"]
     table = table_of(ids, status={HOSTILE: ("degraded", "model-error: </td><img src=x>")})
@@ -206,6 +208,7 @@ def test_hostile_names_and_reasons_stay_text(page_of):
     assert "model-error: </td><img src=x>" in reader.text
 
 
+@pytest.mark.row(54, trials=25)
 @given(st.text(st.characters(exclude_categories=["Cc", "Cs", "Cf"]), max_size=30))
 def test_any_text_comes_back_from_the_markup_as_it_went_in(text):
     element = markup.el("p", text, title=text)

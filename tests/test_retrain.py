@@ -238,6 +238,7 @@ def _broken_later():
     return pd.concat([pd.DataFrame({"unique_id": f"s{n}", "ds": ds, "y": values}) for n, values in enumerate(y)])
 
 
+@pytest.mark.row(35)
 @pytest.mark.slow
 def test_a_champion_whose_predecessor_would_have_served_better_is_demoted(site):
     site.plugin(FROZEN).write(_broken_later(), models=NAIVE, horizon=24, backtest={"folds": 5, "season": 24})

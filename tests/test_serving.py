@@ -109,6 +109,7 @@ def forecastcore_models():
 """
 
 
+@pytest.mark.row(39)
 @pytest.mark.slow
 @pytest.mark.parametrize(("how", "timeout", "reason"), [("abort", "1h", "worker-died"), ("hang", "6s", "timed-out")])
 def test_what_a_model_breaks_in_service_costs_that_series_only(how, timeout, reason, make_site):

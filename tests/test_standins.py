@@ -64,6 +64,7 @@ def forgotten(site, tmp_path, monkeypatch):
     monkeypatch.setenv("FORECASTCORE_CACHE", str(tmp_path / "empty"))
 
 
+@pytest.mark.row(36)
 @pytest.mark.parametrize(
     "broken", [deleted, *(pytest.param(how, marks=pytest.mark.slow) for how in (corrupted, with_spoilt_parameters))]
 )
@@ -83,6 +84,7 @@ def test_the_champion_before_serves_in_time_and_every_row_says_why(reigning, tmp
     assert np.isfinite(rows[["forecast", "q10", "q50", "q90"]]).all(axis=None)
 
 
+@pytest.mark.row(36)
 def test_where_no_champion_can_be_loaded_the_last_season_goes_out(reigning, tmp_path, monkeypatch):
     corrupted(reigning, "1")
     deleted(reigning, "2")
@@ -109,6 +111,7 @@ def test_a_champion_without_its_plugin_is_a_fault_of_the_installation(reigning):
     assert "out" not in reigning.written
 
 
+@pytest.mark.row(16)
 def test_with_mlflow_away_the_champion_at_hand_serves_and_says_that_nothing_was_recorded(make_site, monkeypatch):
     site = make_site()
     site.retrain()
@@ -127,6 +130,7 @@ def test_with_mlflow_away_the_champion_at_hand_serves_and_says_that_nothing_was_
     assert len(site.table()) == 18
 
 
+@pytest.mark.row(36)
 @pytest.mark.slow
 def test_a_repaired_champion_makes_the_newer_vintage_of_the_same_origin(reigning, tmp_path, monkeypatch):
     place = artifact(reigning, "2")

@@ -531,6 +531,7 @@ def test_a_part_of_a_sealed_folder_can_be_loaded(tmp_path):
         part.read("arrays.npz")
 
 
+@pytest.mark.row(50)
 @pytest.mark.parametrize("umask", [0o000, 0o277])
 def test_files_are_private_whatever_the_umask(tmp_path, umask):
     before = os.umask(umask)
@@ -693,6 +694,7 @@ CORPUS = {
 }
 
 
+@pytest.mark.row(49)
 @pytest.mark.parametrize("case", CORPUS)
 def test_a_hostile_state_is_refused_before_anything_of_it_runs(case, tmp_path, monkeypatch):
     monkeypatch.setattr(Canary, "path", str(tmp_path / "canary"))
@@ -719,6 +721,7 @@ def some_of_everything():
     return {"level": Level(1.0, x), "own": Booster("t"), 1: values, "ridge": Ridge().fit(x, x[:, 0]), **times, **frames}
 
 
+@pytest.mark.row(49, trials=150)
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
 def test_a_state_with_any_byte_changed_is_refused_in_words_or_loaded_and_never_fails_otherwise(data):
@@ -732,6 +735,7 @@ def test_a_state_with_any_byte_changed_is_refused_in_words_or_loaded_and_never_f
         from_files(files.__getitem__, packages=HERE, trusted=(), aliases={})
 
 
+@pytest.mark.row(50, trials=50)
 @settings(max_examples=50, deadline=None)
 @given(data=st.data())
 def test_any_changed_byte_of_a_sealed_folder_is_noticed(data, tmp_path_factory):

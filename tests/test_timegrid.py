@@ -107,6 +107,7 @@ def test_a_grid_anchored_at_the_first_observation_goes_on_from_there(grid, insta
     assert anchored.on_grid(ahead).all()
 
 
+@pytest.mark.row(41)
 @pytest.mark.parametrize(
     ("timezone", "day", "hours"),
     [
@@ -123,6 +124,7 @@ def test_a_day_is_as_long_as_its_clock_says(timezone, day, hours):
     assert grid.shift(start, 1) - start == pd.Timedelta(hours=hours)
 
 
+@pytest.mark.row(41)
 def test_the_day_without_midnight_starts_at_one():
     start = TimeGrid("D", "America/Sao_Paulo").floor(pd.Timestamp("2018-11-04T15:00Z"))
     assert start.tz_convert("America/Sao_Paulo").hour == 1

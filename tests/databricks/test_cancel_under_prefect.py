@@ -108,6 +108,7 @@ def scene(server, make_site, databricks):
     made.close()
 
 
+@pytest.mark.row(5, trials=3)
 def test_a_flow_run_that_is_cancelled_cancels_the_run_on_databricks(scene, record_property, capsys):
     ways = {
         "page": scene.cancel_by_api,
@@ -132,6 +133,7 @@ def test_a_flow_run_that_is_cancelled_cancels_the_run_on_databricks(scene, recor
     assert scene.workspace.live() == []
 
 
+@pytest.mark.row(3)
 def test_a_new_flow_run_waits_again_for_the_run_of_one_whose_process_died(scene, record_property):
     first = scene.ask()
     run = scene.submitted(1)
@@ -151,6 +153,7 @@ def test_a_new_flow_run_waits_again_for_the_run_of_one_whose_process_died(scene,
     scene.end(again, run)
 
 
+@pytest.mark.row(3, 5)
 def test_a_flow_run_whose_worker_died_goes_on_and_can_still_be_cancelled_by_its_process(scene):
     flow_run = scene.ask()
     run = scene.submitted(1)
@@ -165,6 +168,7 @@ def test_a_flow_run_whose_worker_died_goes_on_and_can_still_be_cancelled_by_its_
     assert run.result == "CANCELED"
 
 
+@pytest.mark.row(5, 19)
 def test_where_worker_and_flow_process_are_dead_the_reaper_ends_all_that_they_left(scene, record_property):
     flow_run = scene.ask()
     run = scene.submitted(1)

@@ -151,6 +151,7 @@ def forecastcore_models():
 """
 
 
+@pytest.mark.row(66)
 @pytest.mark.slow
 def test_a_run_that_is_repaired_has_its_parameters_and_does_what_is_left(make_site, databricks, until):
     site = make_site()

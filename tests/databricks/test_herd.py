@@ -16,6 +16,7 @@ RUNS, LIMIT, RATE = 200, 10, 5.0
 WORK, POLL = 5.0, 2.0
 
 
+@pytest.mark.row(8, trials=200)
 @pytest.mark.slow
 def test_two_hundred_at_once_where_ten_may_run_all_come_through_in_order_of_room(caller, record_property):
     caller.workspace.runs.program = caller.program(WORK)

@@ -77,6 +77,7 @@ PLANTED = [
 ]
 
 
+@pytest.mark.row(19, trials=7)
 @pytest.mark.slow
 def test_every_kind_that_is_planted_is_found_and_put_right_once(away, caller, forks, until):
     caller.root = away.folder
@@ -139,6 +140,7 @@ def test_every_kind_that_is_planted_is_found_and_put_right_once(away, caller, fo
     assert away.cli("reconcile").out.strip() == "nothing is left over"
 
 
+@pytest.mark.row(19, trials=100)
 @pytest.mark.slow
 def test_a_hundred_runs_that_are_well_are_taken_for_no_orphan(away, caller, until):
     caller.root = away.folder
@@ -172,6 +174,7 @@ def test_a_hundred_runs_that_are_well_are_taken_for_no_orphan(away, caller, unti
     alive.stdout.close()
 
 
+@pytest.mark.row(19)
 def test_a_place_that_cannot_be_looked_at_is_told_and_hides_no_other(away, databricks, monkeypatch):
     kept = aged(away.folder / ".forecastcore/kept" / ("c" * 64))
     monkeypatch.setenv("DATABRICKS_TOKEN", "dapi-old")
@@ -196,6 +199,7 @@ def client_status(project, run_id):
     return MlflowClient(tracking_uri=f"sqlite:///{project.root}/mlflow.db").get_run(run_id).info.status
 
 
+@pytest.mark.row(17)
 def test_an_mlflow_run_of_a_cluster_that_died_is_closed_with_the_command_that_waited(away, databricks):
     def program(run):
         run.enter("RUNNING")
@@ -232,6 +236,7 @@ def forecastcore_models():
 """
 
 
+@pytest.mark.row(17)
 @pytest.mark.slow
 @pytest.mark.parametrize("closer", ["reconcile", "retrain"])
 def test_an_mlflow_run_whose_process_was_killed_in_training_is_closed_with_the_reason(make_site, closer):

@@ -48,6 +48,7 @@ def no_orphan(workspace):
 # -- submitted once
 
 
+@pytest.mark.row(1, trials="trials", seed="trials")
 @pytest.mark.parametrize("trials", counts(20, 100))
 def test_a_lost_answer_to_a_submission_never_starts_a_second_run(caller, trials):
     chance = random.Random(trials)
@@ -68,6 +69,7 @@ def test_a_lost_answer_to_a_submission_never_starts_a_second_run(caller, trials)
     assert no_orphan(caller.workspace)
 
 
+@pytest.mark.row(1)
 def test_who_may_neither_list_runs_nor_ask_for_a_name_has_the_token(caller):
     caller.workspace.deny("runs/list")
     caller.workspace.fault("scim", 404, error_code="ENDPOINT_NOT_FOUND")
@@ -77,6 +79,7 @@ def test_who_may_neither_list_runs_nor_ask_for_a_name_has_the_token(caller):
     assert len(caller.workspace.runs) == 1
 
 
+@pytest.mark.row(1)
 def test_an_answer_that_takes_too_long_is_a_lost_one(caller):
     caller.workspace.latency("runs/submit", 0.6, after=True, times=1)
     caller.run(boss=caller.boss(request=0.3))
@@ -89,6 +92,7 @@ def test_without_a_lost_answer_a_run_costs_one_submission_and_a_second_one_is_an
     assert len(set(caller.tokens)) == len(caller.tokens) == 2
 
 
+@pytest.mark.row(2, trials=100_000)
 def test_tokens_are_short_and_name_the_attempt():
     parts = itertools.product(["a", "b-1"], ["retrain", "predict"], range(50), range(1, 26), ["d1", "d2"], range(10))
     made = [
@@ -99,12 +103,14 @@ def test_tokens_are_short_and_name_the_attempt():
     assert {len(one) for one in made} == {64}
 
 
+@pytest.mark.row(2, trials=25)
 @given(st.tuples(*[st.text(max_size=5)] * 3), st.tuples(*[st.text(max_size=5)] * 3))
 def test_tokens_do_not_run_into_each_other(one, two):
     made = [token(Order(project=p, command=c, day=d, attempt=1, digest="", nonce="")) for p, c, d in (one, two)]
     assert (made[0] == made[1]) == (one == two)
 
 
+@pytest.mark.row(2, trials="trials")
 @pytest.mark.parametrize("trials", counts(8, 17))
 @pytest.mark.parametrize("semantics", ["active-only", "any", "deleted-errors"])
 def test_a_failed_attempt_is_never_taken_for_the_next_one(caller, semantics, tmp_path, trials):
@@ -131,6 +137,7 @@ def test_another_disk_joins_the_run_that_goes_on_instead_of_starting_a_second_on
     assert len(caller.workspace.runs) == 1
 
 
+@pytest.mark.row(2)
 def test_the_token_of_a_deleted_run_is_a_typed_error_and_the_next_attempt_is_another(caller, tmp_path):
     caller.workspace.runs.semantics = "deleted-errors"
     number = caller.run()
@@ -176,6 +183,7 @@ POINTS = [
 ]
 
 
+@pytest.mark.row(3, trials=12)
 @pytest.mark.parametrize("rounds", counts(1, 10))
 def test_a_caller_that_dies_anywhere_finds_its_run_again(caller, forks, rounds):
     def program(run):
@@ -201,6 +209,7 @@ def test_a_caller_that_dies_anywhere_finds_its_run_again(caller, forks, rounds):
     assert no_orphan(caller.workspace)
 
 
+@pytest.mark.row(4)
 def test_every_state_on_the_way_is_waited_for_and_one_from_the_future_warned_of_once(caller, caplog):
     def program(run):
         for life in [*LIVE, "HIBERNATING", "HIBERNATING", "RUNNING"]:
@@ -217,6 +226,7 @@ def test_every_state_on_the_way_is_waited_for_and_one_from_the_future_warned_of_
     ]
 
 
+@pytest.mark.row(4)
 @pytest.mark.parametrize("life", [*LIVE, "HIBERNATING", "TERMINATED", "SKIPPED", "INTERNAL_ERROR"])
 @pytest.mark.parametrize("result", [None, "SUCCESS", *RESULTS])
 def test_every_state_and_result_means_one_thing(life, result):
@@ -260,6 +270,7 @@ def together(work, trials, at_once=16):
     assert errors == []
 
 
+@pytest.mark.row(7, trials="trials")
 @pytest.mark.parametrize("trials", counts(6, 50))
 def test_a_third_of_all_polls_may_fail_and_no_run_does(caller, trials):
     caller.workspace.runs.program = caller.program(0.3)
@@ -272,6 +283,7 @@ def test_a_third_of_all_polls_may_fail_and_no_run_does(caller, trials):
     assert no_orphan(caller.workspace)
 
 
+@pytest.mark.row(7)
 def test_a_total_outage_is_waited_out(caller):
     caller.workspace.runs.program = caller.program(0.1)
     boss = caller.boss()
@@ -282,6 +294,7 @@ def test_a_total_outage_is_waited_out(caller):
     assert rule.struck >= 2
 
 
+@pytest.mark.row(7)
 def test_retry_after_is_obeyed(caller):
     caller.workspace.runs.program = caller.program(0.2)
     for pattern in ("runs/submit", "runs/get$"):
@@ -313,6 +326,7 @@ def test_there_is_at_most_one_poll_per_interval_and_little_else_before(caller):
     assert len(polls) >= 5
 
 
+@pytest.mark.row(18, trials="trials")
 @pytest.mark.parametrize("trials", counts(20, 100))
 def test_what_was_just_written_may_not_be_there_yet(caller, trials):
     caller.workspace.stale_first_read = True
@@ -320,6 +334,7 @@ def test_what_was_just_written_may_not_be_there_yet(caller, trials):
     assert len(caller.workspace.runs) == trials
 
 
+@pytest.mark.row(57, trials="trials")
 @pytest.mark.parametrize("trials", counts(6, 30))
 def test_tokens_that_expire_in_the_middle_are_replaced(caller, monkeypatch, trials):
     name, secret = caller.workspace.client
@@ -346,6 +361,7 @@ def test_tokens_that_expire_in_the_middle_are_replaced(caller, monkeypatch, tria
 # -- never left running
 
 
+@pytest.mark.row(5, trials="trials")
 @pytest.mark.parametrize("trials", counts(6, 50))
 def test_a_signal_to_the_caller_cancels_the_run(caller, forks, until, trials):
     took = []
@@ -363,6 +379,7 @@ def test_a_signal_to_the_caller_cancels_the_run(caller, forks, until, trials):
     assert max(took) < 15
 
 
+@pytest.mark.row(5)
 @pytest.mark.parametrize("point", ["before", "after"])
 def test_an_interrupt_while_nobody_knows_whether_it_was_submitted_cancels_too(caller, monkeypatch, point):
     caller.workspace.runs.program = caller.program(60)
@@ -404,6 +421,7 @@ def test_whatever_else_comes_between_cancels_the_run(caller, stage, late):
     assert [run.result for run in caller.workspace.runs] == ["CANCELED"]
 
 
+@pytest.mark.row(6)
 @pytest.mark.parametrize("trials", counts(1, 25))
 def test_a_job_that_takes_too_long_is_ended_by_databricks_or_by_us(caller, trials):
     def times_out(words):
@@ -468,6 +486,7 @@ def test_a_detached_job_goes_on_and_the_same_command_waits_for_it_again(caller):
     assert caller.run(boss=caller.boss(on_timeout="detach")) == run.run_id
 
 
+@pytest.mark.row(6)
 def test_every_payload_has_an_end(caller):
     for way in ("cancel", "detach"):
         caller.run(way, boss=caller.boss(on_timeout=way))

@@ -67,6 +67,7 @@ def grown(origin, tmp_path, site_of, capsys, monkeypatch):
     return site
 
 
+@pytest.mark.row(67)
 @pytest.mark.slow
 def test_all_is_lost_and_restored_and_the_next_forecast_is_the_same(grown):
     before, table = standing(grown), grown.table(None)
@@ -84,6 +85,7 @@ def test_all_is_lost_and_restored_and_the_next_forecast_is_the_same(grown):
     same(site.table(), table[table["issued_at"] == table["issued_at"].max()].reset_index(drop=True))
 
 
+@pytest.mark.row(67)
 @pytest.mark.slow
 def test_the_alias_is_made_again_from_the_ledger_and_mlflow_itself_serves_the_champion(grown):
     told = fc.backup(grown.project())
@@ -117,6 +119,7 @@ def test_a_restore_over_the_same_state_changes_nothing_and_over_another_needs_ye
     assert standing(grown) == before
 
 
+@pytest.mark.row(67)
 @pytest.mark.slow
 @pytest.mark.parametrize("point", ["register", "ledger", "publish"])
 def test_a_restore_that_was_interrupted_is_carried_on_by_the_next(grown, monkeypatch, point):
@@ -189,6 +192,7 @@ HARM = {
 }
 
 
+@pytest.mark.row(67)
 @pytest.mark.parametrize("harm", HARM)
 def test_an_archive_that_is_not_what_was_packed_is_refused_before_anything_is_written(tmp_path, harm):
     (tmp_path / "in" / "sub").mkdir(parents=True)
@@ -204,6 +208,7 @@ def test_an_archive_that_is_not_what_was_packed_is_refused_before_anything_is_wr
     assert not list(tmp_path.rglob("*evil*")) + [p for p in (tmp_path / "deep").iterdir() if p != inside]
 
 
+@pytest.mark.row(48)
 def test_a_bomb_is_not_unpacked_further_than_its_listing_says(tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "zeros").write_bytes(bytes(100_000_000))

@@ -95,6 +95,7 @@ def large(day, series=2_500):
     return sample_vintage(issued_at=START + timedelta(days=day), series=ids, horizon=100)
 
 
+@pytest.mark.row(25)
 def test_a_million_rows_are_taken_back_within_ten_seconds_while_readers_look_on(tmp_path):
     sink, vintages = DeltaSink(tmp_path / "forecasts"), [large(0, 10_000), large(1, 10_000)]
     for vintage in vintages:
@@ -145,6 +146,7 @@ def clock(tmp_path_factory):
     return folder / "clock.so"
 
 
+@pytest.mark.row(27, trials=100)
 def test_a_clock_that_is_two_hours_off_makes_no_older_vintage_the_latest(tmp_path, clock):
     """Two writers, one two hours ahead and one two hours behind, take turns; each vintage is the latest at once."""
     sink, writers = DeltaSink(tmp_path / "forecasts"), []
@@ -184,6 +186,7 @@ def small_disk(tmp_path):
     assert libc.umount2(os.fsencode(folder), 2) == 0
 
 
+@pytest.mark.row(29)
 @pytest.mark.parametrize("name", SINKS)
 def test_a_full_disk_is_a_sink_error_and_nothing_of_the_vintage_is_seen(small_disk, name):
     sink, first, second = SINKS[name](small_disk / "forecasts"), sample_vintage(), large(1)
@@ -199,6 +202,7 @@ def test_a_full_disk_is_a_sink_error_and_nothing_of_the_vintage_is_seen(small_di
     assert [ref.run_key for ref in sink.vintages()] == [key(first), key(third)]
 
 
+@pytest.mark.row(29)
 @pytest.mark.parametrize("spare", [20 << 20, 60 << 20, 150 << 20], ids=["20 MB", "60 MB", "150 MB"])
 @pytest.mark.parametrize("name", SINKS)
 def test_too_little_memory_leaves_a_vintage_whole_or_unseen(tmp_path, name, spare):
@@ -216,6 +220,7 @@ def test_too_little_memory_leaves_a_vintage_whole_or_unseen(tmp_path, name, spar
     assert sink.read().num_rows == first.num_rows + second.num_rows
 
 
+@pytest.mark.row(29)
 @pytest.mark.parametrize("left", [0, 0.5, 0.99])
 def test_a_model_file_that_was_cut_is_served_by_the_champion_before(make_site, tmp_path, monkeypatch, left):
     site = make_site(models=[{"type": "seasonal-naive"}])
@@ -236,6 +241,7 @@ def test_a_model_file_that_was_cut_is_served_by_the_champion_before(make_site, t
     json.dumps(told.document, allow_nan=False)
 
 
+@pytest.mark.row(29)
 def test_a_file_that_may_not_grow_is_a_sink_error(tmp_path):
     """As `ulimit -f` has it: the write fails half-way, which no check of free space foresees."""
     sink, first, second = DeltaSink(tmp_path / "forecasts"), sample_vintage(), large(1)

@@ -158,6 +158,7 @@ PLANTED = {
 }
 
 
+@pytest.mark.row(63)
 @pytest.mark.parametrize("plant", PLANTED, ids=lambda plant: plant.__name__.replace("_", " "))
 def test_a_planted_weakness_is_found_by_its_check_alone_and_comes_with_its_mend(plant, site, monkeypatch):
     check, words, mend = PLANTED[plant]
@@ -238,6 +239,7 @@ def free_port():
         return one.getsockname()[1]
 
 
+@pytest.mark.row(63)
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_servers_that_are_open_are_found_open_by_asking_them(site, monkeypatch, tmp_path):
@@ -280,6 +282,7 @@ def ended(process):
         process.wait(10)
 
 
+@pytest.mark.row(63)
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_what_make_up_starts_is_found_sound(site, monkeypatch, tmp_path):

@@ -75,6 +75,7 @@ def table(make_site):
     return of
 
 
+@pytest.mark.row(47)
 @pytest.mark.parametrize("trap", TRAPS)
 def test_a_trap_is_caught_by_validate_data_with_what_to_do(trap, table):
     make, words = TRAPS[trap]
@@ -84,6 +85,7 @@ def test_a_trap_is_caught_by_validate_data_with_what_to_do(trap, table):
     assert len(told.err) < 2000
 
 
+@pytest.mark.row(47)
 @pytest.mark.parametrize(
     ("ids", "encoding"),
     [(("007", "7"), "utf-8"), (("99999999999999999999", "9007199254740993"), "utf-8"), (("a", "b"), "utf-8-sig")],
@@ -129,6 +131,7 @@ def refused(site, **settings):
     return False
 
 
+@pytest.mark.row(51, trials=40)
 def test_no_path_becomes_a_name(make_site):
     site = make_site(bare=True, assumptions={"w": {"type": "climatology", "window_days": 5}})
     passed = [text for text in PATHS if not refused(site, name=text)]
@@ -141,6 +144,7 @@ def test_no_path_becomes_a_name(make_site):
     assert set(passed) <= {"CON", "NUL", "LPT1", "-rf", "--help"}
 
 
+@pytest.mark.row(51, 52, trials=35)
 @pytest.mark.slow
 @pytest.mark.parametrize("payloads", [PATHS, SQL], ids=["paths", "sql"])
 def test_ids_that_are_paths_or_sql_are_series_like_others_and_nothing_lands_elsewhere(payloads, make_site):
@@ -185,6 +189,7 @@ YAMLS = {
 }
 
 
+@pytest.mark.row(61)
 @pytest.mark.parametrize("case", YAMLS)
 def test_a_hostile_project_file_is_answered_in_words_and_nothing_runs(case, tmp_path, monkeypatch):
     import forecastcore as fc
@@ -200,6 +205,7 @@ def test_a_hostile_project_file_is_answered_in_words_and_nothing_runs(case, tmp_
     assert not (tmp_path / "CANARY").exists()
 
 
+@pytest.mark.row(61)
 def test_env_references_are_read_once_and_what_they_hold_is_text(make_site, monkeypatch):
     monkeypatch.setenv("A", "${env:B}")
     monkeypatch.setenv("B", "secret")
@@ -217,6 +223,7 @@ def bomb(layers=1):
     return data
 
 
+@pytest.mark.row(48)
 def test_a_zip_bomb_is_no_model():
     data = bomb()
     assert len(data) < 100_000

@@ -216,6 +216,7 @@ def test_the_corpus_is_live_a_loader_that_trusts_would_run_it(tmp_path):
     assert (tmp_path / "canary").exists()
 
 
+@pytest.mark.row(49)
 @pytest.mark.parametrize("case", CORPUS)
 def test_files_that_are_not_those_of_the_ledger_are_refused_unread(case, scene):
     store, packed = scene.store, scene.stored / "artifacts" / "model"
@@ -233,6 +234,7 @@ def test_what_is_refused_is_told_with_its_mend_and_a_stand_in_serves(scene):
     tampered(scene, "pickle")
 
 
+@pytest.mark.row(49)
 @pytest.mark.slow
 @pytest.mark.parametrize("sealed", [False, True], ids=["as it is", "sealed again"])
 @pytest.mark.parametrize("case", CORPUS)
@@ -256,6 +258,7 @@ def tampered(scene, case, *, sealed=False):
     assert not scene.canary.exists()
 
 
+@pytest.mark.row(49)
 @pytest.mark.parametrize(
     "case", [pytest.param(c, marks=() if c == "skops operator" else pytest.mark.slow) for c in CORPUS]
 )
@@ -289,6 +292,7 @@ def test_a_version_of_another_kind_holds_nothing_that_is_read(scene):
     assert not scene.canary.exists()
 
 
+@pytest.mark.row(50)
 @pytest.mark.parametrize("when", ["after it was checked", "after its outline was read"])
 def test_a_file_swapped_between_its_check_and_its_reading_is_refused(when, scene, monkeypatch):
     payload = pickle.dumps(Payload(scene.touch))
@@ -321,6 +325,7 @@ def test_a_file_swapped_between_its_check_and_its_reading_is_refused(when, scene
     assert not scene.canary.exists()
 
 
+@pytest.mark.row(50)
 @pytest.mark.parametrize("mask", [0o000, pytest.param(0o011, marks=pytest.mark.slow)])
 def test_nothing_that_a_run_writes_can_be_written_by_others_where_everything_could(mask, make_site, monkeypatch):
     site = make_site(small_history(series=1))

@@ -108,6 +108,7 @@ def asked(machine):
     return {query.get("client_id") for path, query, _ in machine.heard if path.endswith("/token")}
 
 
+@pytest.mark.row(56)
 def test_the_named_identity_is_asked_for_a_token_and_nothing_else_is_sent(tmp_path, decoys, machine):
     with listening() as account:
         where = f"path: az://container/forecasts, account_url: {account.url}/account"
@@ -130,6 +131,7 @@ in_azure = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.row(56)
 @in_azure
 def test_where_the_named_identity_fails_nobody_else_is_asked(tmp_path, decoys, machine, sink):
     rest = "account_url: https://account.blob.core.windows.net, credential: {managed_identity: gone}"
@@ -140,6 +142,7 @@ def test_where_the_named_identity_fails_nobody_else_is_asked(tmp_path, decoys, m
     assert decoys() == []
 
 
+@pytest.mark.row(56)
 @in_azure
 def test_an_identity_that_the_environment_would_choose_is_refused(tmp_path, decoys, machine, monkeypatch, sink):
     for name in ("AZURE_FEDERATED_TOKEN_FILE", "AZURE_AUTHORITY_HOST"):
@@ -157,6 +160,7 @@ def test_a_credential_that_is_left_out_is_not_looked_for(tmp_path, decoys, machi
     assert (machine.heard, decoys()) == ([], [])
 
 
+@pytest.mark.row(56)
 def test_an_accounts_key_is_refused_at_its_line(tmp_path, monkeypatch):
     monkeypatch.setenv("STORE", "AccountName=a;AccountKey=hunter2")
     key = "credential: {connection_string: '${env:STORE}'}"
@@ -200,6 +204,7 @@ def section(tmp_path, monkeypatch, databricks):
     return write
 
 
+@pytest.mark.row(56)
 def test_databricks_is_asked_as_the_profiles_principal_whatever_the_environment_holds(section, databricks, decoys):
     section(PRINCIPAL.format(*databricks.client))
     there = Workspace("prod", only_identities=True)

@@ -24,6 +24,7 @@ def may_unshare():
     return subprocess.run([*UNSHARE, "true"], capture_output=True, check=False).returncode == 0
 
 
+@pytest.mark.row(64)
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @pytest.mark.skipif(not may_unshare(), reason="this kernel lets nobody make a network namespace")
@@ -47,6 +48,7 @@ def test_the_demo_retrains_and_predicts_where_nothing_can_be_reached(tmp_path):
     assert list((tmp_path / "demo" / "out").iterdir())
 
 
+@pytest.mark.row(64)
 @pytest.mark.skipif(not may_unshare(), reason="this kernel lets nobody make a network namespace")
 def test_the_namespace_reaches_nobody():
     code = "import socket; socket.create_connection(('192.0.2.1', 80), 2)"

@@ -44,6 +44,7 @@ def test_a_hash_is_taken_without_an_import(place):
     assert not place.canary.exists()
 
 
+@pytest.mark.row(58)
 @pytest.mark.parametrize(
     ("entry", "words"),
     [
@@ -75,6 +76,7 @@ def test_one_of_several_entries_of_a_name_is_enough(place):
     assert health(place, entry + 64 * "0", entry + package_digest("acme_flat"))[0] == "ok"
 
 
+@pytest.mark.row(58)
 @pytest.mark.parametrize("harm", ["a byte", "a file", "a compiled file", "a file of a folder below"])
 def test_every_file_that_could_be_run_counts(harm, place):
     package = place.folder / "acme_pack"
@@ -90,6 +92,7 @@ def test_every_file_that_could_be_run_counts(harm, place):
     assert (offer.health, place.canary.exists()) == ("blocked", False)
 
 
+@pytest.mark.row(58)
 def test_a_file_whose_hash_is_given_must_have_it(tmp_path):
     file, canary = tmp_path / "mine.py", tmp_path / "canary"
     file.write_text(MODEL + f"\nopen({str(canary)!r}, 'w').close()\n")
@@ -139,6 +142,7 @@ def forecastcore_models():
 """
 
 
+@pytest.mark.row(59)
 def test_an_installed_plugin_with_other_bytes_under_the_same_version_is_refused_at_predict(place, make_site):
     place.add("acme-level", LEVEL)
     site = make_site(small_history(series=1), models=[{"type": "flat-level"}])
@@ -154,6 +158,7 @@ def test_an_installed_plugin_with_other_bytes_under_the_same_version_is_refused_
     assert site.predict().model == "flat-level", "the bytes that made it serve again"
 
 
+@pytest.mark.row(59)
 @pytest.mark.slow
 def test_a_file_that_was_edited_is_refused_at_predict_and_a_retrain_mends_it(make_site):
     site = make_site(small_history(series=1), models=[{"type": "flat-level"}]).plugin(LEVEL)
@@ -165,6 +170,7 @@ def test_a_file_that_was_edited_is_refused_at_predict_and_a_retrain_mends_it(mak
     assert site.predict().model_version == "2"
 
 
+@pytest.mark.row(59)
 @pytest.mark.slow
 def test_every_run_records_name_version_and_hash_of_each_plugin(make_site):
     site = make_site(small_history(series=1))

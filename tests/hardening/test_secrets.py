@@ -1,6 +1,7 @@
 """Twelve canaries, looked for wherever runs write: raw, url-encoded and base64; in good runs and bad ones."""
 
 import base64
+import json
 import logging
 import os
 import sqlite3
@@ -14,7 +15,10 @@ from urllib.parse import quote, quote_plus
 import pandas as pd
 import pytest
 
+from forecastcore.testing.databricks.fixture import databricks, databricks_environments
 from tests.conftest import small_history
+
+__all__ = ["databricks", "databricks_environments"]
 
 ROOT = Path(__file__).parents[2]
 #: where a secret may stand, by the name of the variable that holds it
@@ -162,6 +166,7 @@ def test_the_search_finds_what_is_there(tmp_path):
             (tmp_path / name).unlink()
 
 
+@pytest.mark.row(55, trials=132)
 def test_runs_that_deliver_and_sinks_that_fail_write_no_secret(armed):
     told = [armed.cli("-v", "retrain"), armed.cli("-v", "predict"), armed.cli("--json", "predict")]
     assert [one.code for one in told] == [0, 1, 1], "two sinks fail, the others are delivered to"
@@ -197,6 +202,7 @@ BAD = {
 }
 
 
+@pytest.mark.row(55, trials=132)
 @pytest.mark.parametrize(
     "how", [pytest.param(h, marks=() if h.startswith("a source") else pytest.mark.slow) for h in BAD]
 )
@@ -214,6 +220,7 @@ def test_runs_that_fail_write_no_secret(how, armed):
     assert not matrix(everywhere(armed, told)).to_numpy().any()
 
 
+@pytest.mark.row(55, trials=156)
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_flows_leave_no_secret_with_prefect(armed, tmp_path):
@@ -243,6 +250,58 @@ def test_flows_leave_no_secret_with_prefect(armed, tmp_path):
         "what flows say": b"\0".join(one.stdout + one.stderr for one in told),
     }
     assert not matrix({**everywhere(armed, []), **places}).to_numpy().any()
+
+
+RULES = """
+import os, sys
+from dataclasses import dataclass
+from forecastcore.api import ModelSpec, hookimpl
+
+@dataclass(frozen=True)
+class Level:
+    level: float
+    def predict(self, context, future, task):
+        return future[["unique_id", "ds", "step"]].assign(forecast=self.level)
+
+@dataclass(frozen=True)
+class Mean:
+    def fit(self, history, task):
+        return Level(float(history["y"].mean()))
+
+@hookimpl
+def forecastcore_models():
+    yield ModelSpec(name="mean", summary="one mean for all", factory=Mean, capabilities={"scope": "global"})
+"""
+
+
+@pytest.mark.row(55, trials=168)
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("way", ["delivers", "fails there"])
+def test_a_run_on_databricks_and_its_page_hold_no_secret(way, armed, databricks, monkeypatch, tmp_path):
+    """In what is sent to the workspace and kept in its volume, in what the cluster says, and in the report's page."""
+    databricks.token = CANARIES["DATABRICKS_TOKEN"]
+    monkeypatch.setenv("DATABRICKS_TOKEN", databricks.token)
+    # the others as a cluster has them from its secret scopes
+    databricks.cluster.environment |= {name: secret for name, secret in CANARIES.items() if "DATABRICKS" not in name}
+    engine = {"type": "databricks", "serverless": True, "volume": "/Volumes/main/fc/jobs", "poll": "100ms"}
+    armed.plugin(RULES, "rules.py").write(engine=engine, models=[{"type": "mean"}], report="out/forecast.html")
+    sinks = SINKS if way == "fails there" else SINKS[:2]
+    told = [armed.cli("-v", "retrain"), armed.write(sinks=sinks).cli("-v", "predict"), armed.cli("--json", "predict")]
+    assert [one.code for one in told] == ([0, 1, 1] if way == "fails there" else [0, 0, 0]), told[1].err
+    page = armed.folder / "out" / "forecast.html"
+    used = [databricks.token in request.headers.get("authorization", "") for request in databricks.requests]
+    assert used.count(True) > 5, "the token is what opens the workspace"
+    sent = [f"{request.line} {json.dumps(request.body, default=str)}" for request in databricks.requests]
+    places = {
+        **everywhere(armed, told),
+        "cluster payloads": "\0".join(sent).encode(),
+        "volume and what the cluster says": below(tmp_path / "databricks"),
+        "report": page.read_bytes() if page.exists() else b"",
+    }
+    assert places["cluster payloads"]
+    assert places["report"] or way == "fails there"
+    assert not matrix(places).to_numpy().any()
 
 
 @pytest.mark.parametrize("password", ["half@of-it", "half/of@it", "half@of/it"])

@@ -17,9 +17,12 @@ import time
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from forecastcore.testing import sample_vintage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def vintage(number: int) -> Any:
@@ -95,8 +98,17 @@ class Child:
         return self._nursery.ask({"wait": self._pid}) == -signal.SIGKILL
 
 
-def _arm(kill: str) -> None:
-    module, attribute, when, nth = kill.split(":")
+def arm(kill: str) -> None:
+    """Die at `module:attribute:before|after:n`; with `… > …`, the second call counts from the first one on."""
+    outer, _, inner = kill.rpartition(" > ")
+    if outer:
+        _hook(outer, lambda: arm(inner))
+    else:
+        _hook(inner, lambda: os.kill(os.getpid(), signal.SIGKILL))
+
+
+def _hook(call: str, deed: Callable[[], None]) -> None:
+    module, attribute, when, nth = call.split(":")
     *way, last = attribute.split(".")
     owner = functools.reduce(getattr, way, importlib.import_module(module))
     real, calls = getattr(owner, last), []
@@ -106,10 +118,10 @@ def _arm(kill: str) -> None:
         calls.append(1)
         die = len(calls) == int(nth)
         if die and when == "before":
-            os.kill(os.getpid(), signal.SIGKILL)
+            deed()
         answer = real(*args, **kwargs)
-        if die:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if die and when == "after":
+            deed()
         return answer
 
     setattr(owner, last, deadly)
@@ -120,7 +132,7 @@ def _publish(request: dict[str, Any]) -> None:
     made = getattr(importlib.import_module(module), name)
     sink = made(**request["params"]) if request["params"] else made(Path(request["path"]))
     if request["kill"]:
-        _arm(request["kill"])
+        arm(request["kill"])
     while request["gate"] and not Path(request["gate"]).exists():
         time.sleep(0.001)
     for number in request["numbers"]:

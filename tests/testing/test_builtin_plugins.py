@@ -15,6 +15,7 @@ OFFERS = [
 ]
 
 
+@pytest.mark.row(37)
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("offer", OFFERS)

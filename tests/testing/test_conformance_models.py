@@ -39,6 +39,7 @@ def test_an_honest_model_passes_a_quick_run():
     assert len([one for one in checks if one.status == "passed"]) >= 40
 
 
+@pytest.mark.row(60)
 @pytest.mark.parametrize("fault", on_trial.BAD)
 def test_a_bad_model_fails_exactly_the_check_that_names_its_fault(fault):
     model, name = on_trial.BAD[fault]
@@ -46,6 +47,7 @@ def test_a_bad_model_fails_exactly_the_check_that_names_its_fault(fault):
     assert names(checks) == [name], failed(checks)
 
 
+@pytest.mark.row(60)
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", on_trial.BAD_GUESTS)
 def test_a_bad_guest_fails_exactly_the_check_that_names_its_fault(fault):
@@ -54,6 +56,7 @@ def test_a_bad_guest_fails_exactly_the_check_that_names_its_fault(fault):
     assert names(checks) == [name], failed(checks)
 
 
+@pytest.mark.row(44)
 @pytest.mark.parametrize("leak", on_trial.LEAKS)
 def test_a_model_that_knows_the_future_is_caught_by_the_check_that_names_how(leak):
     model, name = on_trial.LEAKS[leak]

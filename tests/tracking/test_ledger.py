@@ -103,6 +103,7 @@ class TestEntries:
 
 
 class TestRaces:
+    @pytest.mark.row(30)
     def test_first_writers_at_once_share_one_ledger(self, home, client):
         barrier, found = threading.Barrier(8), []
 
@@ -123,9 +124,11 @@ class TestRaces:
         left = client.search_runs([experiment], filter_string="tags.forecastcore_kind = 'ledger'")
         assert [run.info.run_id for run in left] == found[:1]
 
+    @pytest.mark.row(30, trials=4)
     def test_of_many_writers_with_one_base_one_wins_and_nothing_is_lost(self, home, client, registered):
         _race(home, client, registered, processes=2, threads=3, rounds=4)
 
+    @pytest.mark.row(30, trials=100)
     @pytest.mark.slow
     @pytest.mark.timeout(1500)
     def test_of_twenty_processes_with_one_base_one_wins_in_each_of_a_hundred_rounds(self, home, client, registered):
@@ -205,6 +208,7 @@ class TestAliases:
         assert store.resolve("champion").version == "1"
         assert store.versions()[0].aliases == ("challenger",)
 
+    @pytest.mark.row(30)
     def test_a_crash_between_decision_and_alias_is_mended_by_the_next_run(self, registered, store, home, client):
         registered(1.0)
         registered(2.0)

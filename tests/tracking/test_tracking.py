@@ -112,6 +112,7 @@ class TestOpening:
         assert sorted(run.data.tags["who"] for run in runs) == ["0", "1", "2", "3"]
         assert {run.info.status for run in runs} == {"FINISHED"}
 
+    @pytest.mark.row(68)
     def test_a_database_of_an_older_mlflow_is_brought_up_to_date_after_a_copy(self, tmp_path, fresh_database):
         old = tmp_path / "mlflow.db"
         before = _at_older_revision(old)
@@ -237,6 +238,7 @@ class TestRuns:
         assert "hunter2" not in inputs[0].dataset.source
         assert "abc" not in inputs[0].dataset.source
 
+    @pytest.mark.row(17)
     def test_a_run_whose_process_was_killed_is_closed_by_the_next_run(self, store, home, client):
         code = """
             import os, sys, pathlib, signal

@@ -133,6 +133,7 @@ def test_a_withdrawn_vintage_is_gone_stays_gone_and_the_one_before_is_the_latest
     assert sink.withdraw([key(two)]) == 0
 
 
+@pytest.mark.row(20)
 @pytest.mark.parametrize("kill", KILLS)
 def test_a_kill_at_any_point_loses_and_doubles_nothing(kill, sink, params, container, publisher, tmp_path):
     one, two, three = (publisher.vintage(number) for number in (1, 2, 3))
@@ -147,6 +148,7 @@ def test_a_kill_at_any_point_loses_and_doubles_nothing(kill, sink, params, conta
     assert latest(container).equals(newest([one, two, three]))
 
 
+@pytest.mark.row(11, 12, trials=6)
 def test_of_two_processes_with_one_run_key_one_publishes(sink, params, publisher, tmp_path):
     gate, numbers = tmp_path / "gate", list(range(6))
     children = [publisher.start(SINK, tmp_path / "x", numbers, gate=gate, params=params) for _ in range(2)]
@@ -183,10 +185,12 @@ def commits(sink, params, container, publisher, tmp_path, *, writers, each):
     return sorted(answer["seconds"] for answer in answers)
 
 
+@pytest.mark.row(22)
 def test_no_commit_of_many_writers_is_lost(sink, params, container, publisher, tmp_path):
     commits(sink, params, container, publisher, tmp_path, writers=4, each=5)
 
 
+@pytest.mark.row(22, trials=2000)
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_ten_writers_lose_none_of_two_thousand_commits(sink, params, container, publisher, tmp_path):
@@ -216,6 +220,7 @@ def at(where):
     return mark
 
 
+@pytest.mark.row(26)
 def test_an_upload_that_was_cut_is_not_published(sink, container, monkeypatch):
     publish(sink, *days(1))
 
@@ -232,6 +237,7 @@ def test_an_upload_that_was_cut_is_not_published(sink, container, monkeypatch):
     assert not publish(sink, *days(2))[0].already
 
 
+@pytest.mark.row(26)
 @pytest.mark.parametrize("where", ["/parts/", "/vintages/", "forecast_latest.json"])
 def test_an_answer_that_is_lost_after_a_put_neither_loses_nor_doubles(sink, container, monkeypatch, where):
     publish(sink, *days(1))
@@ -255,6 +261,7 @@ def test_an_answer_that_is_lost_after_a_put_neither_loses_nor_doubles(sink, cont
     assert latest(container).equals(newest(days(1, 2)))
 
 
+@pytest.mark.row(11)
 def test_a_twin_that_comes_late_finds_the_vintage_and_leaves_no_rows(sink, container, monkeypatch):
     [vintage] = days(1)
     other = AzureBlobSink(sink.container, sink.credential, sink.path)
@@ -307,6 +314,7 @@ def test_a_credential_of_no_known_kind_is_refused_without_its_value(given, says)
     assert "s3cret" not in str(caught.value)
 
 
+@pytest.mark.row(56)
 def test_only_the_named_identity_is_ever_asked(monkeypatch):
     import azure.identity
     from azure.core.credentials import AccessToken
@@ -357,6 +365,7 @@ def test_an_identity_needs_the_accounts_url_over_https(url):
         publish(AzureBlobSink("container", "managed-identity", account_url=url), *days(1))
 
 
+@pytest.mark.row(51)
 @pytest.mark.parametrize(
     "path", ["..", "a/../b", "a//b", "", "/", "a\\b", "a\0b", "a/./b", "a?b", "a#b", "%2e%2e/a", "a\nb"]
 )

@@ -58,6 +58,7 @@ def test_a_vintage_is_published_once_and_read_back_value_for_value(sink):
     assert [ref.run_key for ref in sink.vintages()] == [key(one), key(two)]
 
 
+@pytest.mark.row(20)
 @pytest.mark.parametrize("nth", [1, 2])
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_kill_at_either_transaction_loses_and_doubles_nothing(sink, params, publisher, tmp_path, when, nth):
@@ -84,16 +85,19 @@ def together(sink, params, publisher, tmp_path, *, writers, each):
     assert latest(sink).equals(rows(newest(everything)))
 
 
+@pytest.mark.row(22)
 def test_no_commit_of_several_writers_is_lost(sink, params, publisher, tmp_path):
     together(sink, params, publisher, tmp_path, writers=3, each=3)
 
 
+@pytest.mark.row(22, trials=200)
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_ten_writers_lose_none_of_two_hundred_commits(sink, params, publisher, tmp_path):
     together(sink, params, publisher, tmp_path, writers=10, each=20)
 
 
+@pytest.mark.row(11, 12, trials=4)
 def test_of_two_processes_with_one_run_key_one_publishes(sink, params, publisher, tmp_path):
     gate, numbers = tmp_path / "gate", list(range(4))
     children = [publisher.start(SINK, tmp_path / "x", numbers, gate=gate, params=params) for _ in range(2)]

@@ -148,6 +148,7 @@ def test_a_withdrawn_vintage_is_gone_stays_gone_and_the_one_before_is_the_latest
     assert "a wrong unit" in str(DeltaTable(sink.path).history())
 
 
+@pytest.mark.row(23, trials="rounds")
 @pytest.mark.parametrize("rounds", [3, pytest.param(100, marks=pytest.mark.slow)])
 def test_of_two_who_take_one_vintage_back_at_once_one_wins_and_the_other_is_told_who(sink, monkeypatch, rounds):
     """Both have seen the vintage before either deletes it, so that Delta's log has to decide."""
@@ -230,6 +231,7 @@ def test_old_files_of_latest_are_removed_now_and_then(sink, monkeypatch):
     assert latest(sink).num_rows == 2 * 21
 
 
+@pytest.mark.row(28)
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -250,6 +252,7 @@ def test_a_vintage_with_other_columns_than_the_table_is_refused_with_the_differe
     assert sink.read().equals(days(1)[0])
 
 
+@pytest.mark.row(28)
 def test_a_column_of_another_type_in_the_table_is_named(sink):
     [vintage] = days(1)
     wide = vintage.set_column(5, "step", vintage["step"].cast(pa.int64()))
@@ -324,6 +327,7 @@ def test_nothing_is_said_on_stdout(sink, capfd):
     assert (out, err) == ("", "")
 
 
+@pytest.mark.row(20)
 @pytest.mark.parametrize("kill", KILLS)
 def test_a_kill_at_any_point_loses_and_doubles_nothing(kill, sink, publisher):
     one, two, three = (publisher.vintage(number) for number in (1, 2, 3))
@@ -339,6 +343,7 @@ def test_a_kill_at_any_point_loses_and_doubles_nothing(kill, sink, publisher):
     assert latest(sink).equals(newest([one, two, three]))
 
 
+@pytest.mark.row(20)
 @pytest.mark.parametrize("nth", [1, 2])
 def test_a_kill_while_the_tables_are_made_is_made_good(nth, sink, publisher):
     sink.path.parent.mkdir()
@@ -348,6 +353,7 @@ def test_a_kill_while_the_tables_are_made_is_made_good(nth, sink, publisher):
     assert latest(sink).equals(newest([publisher.vintage(1)]))
 
 
+@pytest.mark.row(11, 12, trials=10)
 def test_of_two_processes_with_one_run_key_one_publishes(tmp_path, publisher):
     gate, path, numbers = tmp_path / "gate", tmp_path / "forecasts", list(range(10))
     children = [publisher.start(SINK, path, numbers, gate=gate) for _ in range(2)]
@@ -358,6 +364,7 @@ def test_of_two_processes_with_one_run_key_one_publishes(tmp_path, publisher):
     assert rows(DeltaSink(path).read()).equals(rows(pa.concat_tables([publisher.vintage(n) for n in numbers])))
 
 
+@pytest.mark.row(21, trials=40)
 def test_readers_see_only_whole_vintages_while_four_processes_publish(tmp_path, publisher):
     gate, sink = tmp_path / "gate", DeltaSink(tmp_path / "forecasts")
     parts = [list(range(first, first + 10)) for first in (0, 10, 20, 30)]

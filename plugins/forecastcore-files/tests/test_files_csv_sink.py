@@ -26,6 +26,7 @@ def with_ids(values):
     return vintage.set_column(1, "unique_id", pa.array(values, pa.string()))
 
 
+@pytest.mark.row(53)
 @pytest.mark.parametrize("trigger", TRIGGERS)
 def test_no_cell_starts_like_a_formula(tmp_path, trigger):
     sink = CsvSink(tmp_path / "forecasts", excel=False)
@@ -38,6 +39,7 @@ def test_no_cell_starts_like_a_formula(tmp_path, trigger):
     assert sink.read().equals(vintage)
 
 
+@pytest.mark.row(53)
 def test_negative_numbers_stay_numbers(tmp_path):
     vintage = sample_vintage()
     file = publish(CsvSink(tmp_path / "forecasts"), vintage)
@@ -46,6 +48,7 @@ def test_negative_numbers_stay_numbers(tmp_path):
     assert frame["q10"].tolist() == vintage["q10"].to_pylist()
 
 
+@pytest.mark.row(53, trials=25)
 @settings(deadline=None)
 @given(ids=st.lists(hostile, min_size=1), reasons=st.data(), decimal=st.sampled_from([".", ","]))
 def test_any_text_and_any_number_come_back_as_they_were(tmp_path_factory, ids, reasons, decimal):

@@ -103,6 +103,7 @@ def test_a_vintage_that_is_published_late_does_not_replace_a_newer_one(sink):
     assert set(at_noon["run_key"].to_pylist()) == {key(two)}
 
 
+@pytest.mark.row(12)
 def test_of_two_runs_of_one_origin_the_one_made_later_counts(sink):
     first, second = days(1)[0], days(1, seed=1)[0]
     publish(sink, second, first)
@@ -186,6 +187,7 @@ def test_a_run_key_that_could_lead_elsewhere_is_refused(sink, run_key):
     assert not sink.path.exists()
 
 
+@pytest.mark.row(51)
 @pytest.mark.parametrize("scenario", ["../up", "/abs", "..\\up", "C:nul", "a\0b", "日本", "%252e%252e", "x" * 500, "."])
 def test_no_scenario_name_leads_out_of_the_folder(sink, scenario):
     [vintage] = days(1, scenario=scenario)
@@ -306,6 +308,7 @@ def test_leftovers_of_killed_runs_are_swept_after_a_day(sink):
     assert young.exists()
 
 
+@pytest.mark.row(20)
 @pytest.mark.parametrize("kill", KILLS)
 @pytest.mark.parametrize("cls", SINKS, ids=lambda sink: sink.__name__)
 def test_a_kill_at_any_point_loses_and_doubles_nothing(cls, kill, tmp_path, publisher):
@@ -325,6 +328,7 @@ def test_a_kill_at_any_point_loses_and_doubles_nothing(cls, kill, tmp_path, publ
     assert latest(sink).equals(newest([one, two, three]))
 
 
+@pytest.mark.row(11, 12, trials=10)
 @pytest.mark.parametrize("cls", SINKS, ids=lambda sink: sink.__name__)
 def test_of_two_processes_with_one_run_key_one_publishes(cls, tmp_path, publisher):
     gate, path = tmp_path / "gate", tmp_path / "forecasts"
@@ -336,6 +340,7 @@ def test_of_two_processes_with_one_run_key_one_publishes(cls, tmp_path, publishe
     assert rows(cls(path).read()).equals(rows(pa.concat_tables([publisher.vintage(number) for number in numbers])))
 
 
+@pytest.mark.row(21, trials=40)
 @pytest.mark.parametrize("cls", SINKS, ids=lambda sink: sink.__name__)
 def test_readers_see_only_whole_vintages_while_four_processes_publish(cls, tmp_path, publisher):
     gate, sink = tmp_path / "gate", cls(tmp_path / "forecasts")

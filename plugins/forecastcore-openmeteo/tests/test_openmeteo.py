@@ -114,6 +114,7 @@ LIES = {
 }
 
 
+@pytest.mark.row(43)
 @pytest.mark.parametrize("mode", LIES)
 def test_a_service_that_fails_or_lies_is_no_answer_and_leaves_nothing_behind(service, tmp_path, mode):
     service.mode = mode
@@ -130,12 +131,14 @@ def test_a_service_that_fails_or_lies_is_no_answer_and_leaves_nothing_behind(ser
     assert np.isfinite(answer["temperature_2m"]).all()
 
 
+@pytest.mark.row(43)
 def test_a_service_without_a_certificate_is_no_answer(service, tmp_path):
     made = source(service, tmp_path, host=service.host.replace("http://", "https://"))
     with pytest.raises(AssumptionUnavailable, match="ConnectError"):
         made.assume(*service.frames(NOW))
 
 
+@pytest.mark.row(43)
 def test_of_seven_days_it_says_the_five_that_it_has(service, tmp_path):
     service.mode = "5 of 7 days"
     history, future, task = service.frames(NOW)
@@ -246,6 +249,7 @@ class Project:
         return runtime.future(project, runtime.history(project))
 
 
+@pytest.mark.row(43)
 @pytest.mark.parametrize("mode", ["500", "429", "fahrenheit", "wrong place", "duplicate hours", "local clock"])
 def test_a_chain_goes_from_the_forecast_to_the_kept_one_to_what_is_usual(service, tmp_path, mode):
     project = Project(tmp_path)

@@ -130,6 +130,7 @@ def test_columns_are_explained_in_the_database(sink):
     assert told == ("base, or the name of a what-if",)
 
 
+@pytest.mark.row(20)
 @pytest.mark.parametrize("kill", KILLS)
 def test_a_kill_at_any_point_loses_and_doubles_nothing(kill, sink, publisher, tmp_path):
     one, two, three = (publisher.vintage(number) for number in (1, 2, 3))
@@ -143,6 +144,7 @@ def test_a_kill_at_any_point_loses_and_doubles_nothing(kill, sink, publisher, tm
     assert latest(sink).equals(rows(newest([one, two, three])))
 
 
+@pytest.mark.row(11, 12, trials=10)
 def test_of_two_processes_with_one_run_key_one_publishes_even_at_the_very_first(sink, publisher, tmp_path):
     gate, numbers = tmp_path / "gate", list(range(10))
     children = [publisher.start(SINK, tmp_path / "x", numbers, gate=gate, params={"url": sink.url}) for _ in range(2)]
@@ -152,6 +154,7 @@ def test_of_two_processes_with_one_run_key_one_publishes_even_at_the_very_first(
     assert rows(sink.read()).equals(rows(pa.concat_tables([publisher.vintage(n) for n in numbers])))
 
 
+@pytest.mark.row(21, trials=24)
 def test_readers_see_only_whole_vintages_while_four_processes_publish(sink, publisher, tmp_path):
     gate, torn, reads, stop = tmp_path / "gate", [], [], threading.Event()
     parts = [list(range(first, first + 6)) for first in (0, 6, 12, 18)]
@@ -176,6 +179,7 @@ def test_readers_see_only_whole_vintages_while_four_processes_publish(sink, publ
     assert rows(sink.read()).equals(rows(pa.concat_tables(everything)))
 
 
+@pytest.mark.row(28)
 def test_a_vintage_with_other_columns_than_the_table_is_refused_with_the_difference(sink):
     publish(sink, *days(1))
     [other] = days(2)
@@ -195,6 +199,7 @@ def canary(database):
         assert connection.execute("SELECT to_regclass('canary')").fetchone() == ("canary",)
 
 
+@pytest.mark.row(52)
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_names_of_tables_and_schemas_are_only_names(canary, database, name):
     canary.execute(sql.SQL("CREATE SCHEMA {}").format(sql.Identifier(name)))
@@ -206,6 +211,7 @@ def test_hostile_names_of_tables_and_schemas_are_only_names(canary, database, na
     assert sink.withdraw([key(vintage)]) == 1
 
 
+@pytest.mark.row(52)
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_ids_and_scenarios_are_only_values(canary, database, name):
     [vintage] = days(1, series=(name, "b"), scenario=name)

@@ -87,6 +87,7 @@ ODD = {
 DEMAND = {"croston", "tsb", "adida", "imapa"}
 
 
+@pytest.mark.row(42)
 @pytest.mark.parametrize("kind", ODD)
 @pytest.mark.parametrize("name", SPECS)
 def test_odd_series_give_numbers_or_say_that_they_are_too_short(name, kind, series, task):

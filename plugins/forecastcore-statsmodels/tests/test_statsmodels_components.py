@@ -56,6 +56,7 @@ def test_day_and_week_of_hourly_data_are_both_followed():
     assert np.abs(answer["forecast"] - truth).mean() < 2.0
 
 
+@pytest.mark.row(42)
 def test_odd_series_give_numbers_or_say_that_they_are_too_short(odd, series, monthly):
     model = UnobservedComponents(maxiter=10)
     past, future = series(odd)

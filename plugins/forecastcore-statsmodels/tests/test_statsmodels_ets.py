@@ -158,6 +158,7 @@ def test_sample_paths_without_noise_are_the_forecast(series, monthly, demand):
     np.testing.assert_allclose(answer[:, 1:], np.repeat(answer[:, :1], 3, axis=1), rtol=1e-12)
 
 
+@pytest.mark.row(42)
 def test_odd_series_give_numbers_or_say_that_they_are_too_short(odd, series, monthly):
     past, future = series(odd)
     if len(odd) < 6:

@@ -168,6 +168,7 @@ def test_a_drift_is_kept_where_it_is_clear(series, monthly):
     np.testing.assert_allclose(np.diff(ahead)[2:], 1.0, atol=0.05)
 
 
+@pytest.mark.row(42)
 def test_odd_series_give_numbers_or_say_that_they_are_too_short(odd, series, monthly):
     past, future = series(odd)
     if len(odd) < 12:

@@ -57,6 +57,7 @@ def test_a_context_that_begins_later_keeps_the_phase_of_the_season(airline, seri
     np.testing.assert_allclose(part[:, 0], whole[:, 0], rtol=1e-6)
 
 
+@pytest.mark.row(42)
 def test_odd_series_give_numbers_or_say_that_they_are_too_short(odd, series, monthly):
     past, future = series(odd)
     if len(odd) < 6:
