@@ -28,6 +28,8 @@ __all__ = ["Columns", "History", "Policy", "data_digest", "offsets", "on_the_gri
 
 #: what an instant may be of; nanoseconds reach from 1677 to 2262, and a grid goes beyond its newest value
 _YEARS = (1700, 2200)
+#: a grid with fewer cells than this is made, and one with fewer than so many cells for each row
+_ROOMY, _SPARSE = 10_000_000, 100
 _SHOWN = 5
 #: letters of an id; more is a text, or an attack
 _LETTERS = 1000
@@ -315,6 +317,7 @@ def _on_every_instant(
     frame: pd.DataFrame, grid: TimeGrid, origin: pd.Timestamp, policy: Policy, counts: dict[str, int]
 ) -> pd.DataFrame:
     """Spread sorted rows over the grid, from each series' first row to the origin."""
+    _check_span(frame, grid, origin)
     instants = grid.between(frame["ds"].min(), origin)
     position = instants.searchsorted(pd.DatetimeIndex(frame["ds"])).astype(np.int64)
     starts = offsets(frame)
@@ -444,6 +447,25 @@ def prepare(
     until = grid.shift(origin, horizon)
     return History(
         panel=panel, known=_known_ahead(frame, columns, origin, until), grid=grid, origin=origin, counts=counts
+    )
+
+
+def _check_span(frame: pd.DataFrame, grid: TimeGrid, origin: pd.Timestamp) -> None:
+    """A single row of long ago would make a grid that no memory holds."""
+    starts = offsets(frame)
+    begins = frame["ds"].iloc[starts[:-1]].reset_index(drop=True)
+    step = grid.shift(origin, 1) - origin
+    cells = ((origin - begins) / step).to_numpy()
+    if cells.sum() < _ROOMY or cells.sum() < _SPARSE * len(frame):
+        return
+    emptiest = np.argsort(np.diff(starts) - cells, kind="stable")[:_SHOWN]
+    ids = frame["unique_id"].iloc[starts[:-1]].to_numpy()
+    raise QualityError(
+        "times",
+        f"{len(frame)} rows would be spread over {cells.sum():.2g} instants of {grid.frequency}",
+        rows=len(frame),
+        examples=[f"unique_id={ids[n]} begins at {begins[n]} and has {np.diff(starts)[n]} rows" for n in emptiest],
+        hint="a wrong year in a first row, or a frequency that is too fine, is the usual cause",
     )
 
 

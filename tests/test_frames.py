@@ -105,6 +105,16 @@ def test_gaps_become_missing_values_and_are_counted():
         checked(source, gaps="error")
 
 
+def test_one_row_of_long_ago_is_named_before_its_grid_fills_the_memory():
+    minutes = pd.date_range("2024-03-01", periods=60, freq="min")
+    source = two_series(ds=minutes).to_pandas()
+    source.loc[60, "ds"] = pd.Timestamp("1924-03-01")
+    with pytest.raises(QualityError, match=r"120 rows would be spread over 5\.3e\+07 instants of min") as told:
+        checked(table(**source), frequency="min")
+    assert told.value.examples[0] == "unique_id=b begins at 1924-03-01 00:00:00+00:00 and has 60 rows"
+    assert "a wrong year" in told.value.hint
+
+
 def test_a_series_that_ends_early_is_carried_to_the_origin():
     source = two_series().slice(0, 90)
     got = checked(source)
