@@ -455,7 +455,7 @@ def _check_span(frame: pd.DataFrame, grid: TimeGrid, origin: pd.Timestamp) -> No
     starts = offsets(frame)
     begins = frame["ds"].iloc[starts[:-1]].reset_index(drop=True)
     step = grid.shift(origin, 1) - origin
-    cells = ((origin - begins) / step).to_numpy()
+    cells = (origin - begins).to_numpy() / step.to_timedelta64()
     if cells.sum() < _ROOMY or cells.sum() < _SPARSE * len(frame):
         return
     emptiest = np.argsort(np.diff(starts) - cells, kind="stable")[:_SHOWN]
