@@ -1,5 +1,6 @@
 import json
 import threading
+import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -11,6 +12,7 @@ from azure.core.pipeline.transport import RequestsTransport  # noqa: TID253 - th
 from azure.storage.blob import ContainerClient  # noqa: TID253 - the tests are of it
 from forecastcore_azure import AzureBlobSink
 from forecastcore_azure.account import credential_of, open_container
+from forecastcore_azure.blobs import Blobs
 
 from forecastcore.api import Sink
 from forecastcore.errors import SinkError
@@ -19,8 +21,9 @@ from forecastcore.vintages import newest
 
 SINK = "forecastcore_azure:AzureBlobSink"
 CLIENT = "azure.storage.blob:ContainerClient.upload_blob"
-# rows, manifest, latest, pointer: before and after each PUT
-KILLS = [f"{CLIENT}:{when}:{nth}" for nth in (1, 2, 3, 4) for when in ("before", "after")]
+# rows, mark, manifest, latest, pointer: before and after each PUT; the mark taken away
+KILLS = [f"{CLIENT}:{when}:{nth}" for nth in (1, 2, 3, 4, 5) for when in ("before", "after")]
+KILLS += [f"azure.storage.blob:ContainerClient.delete_blob:{when}:1" for when in ("before", "after")]
 
 
 @pytest.fixture
@@ -134,7 +137,8 @@ def test_a_withdrawn_vintage_is_gone_stays_gone_and_the_one_before_is_the_latest
 
 
 @pytest.mark.parametrize("kill", KILLS)
-def test_a_kill_at_any_point_loses_and_doubles_nothing(kill, sink, params, container, publisher, tmp_path):
+def test_a_kill_at_any_point_loses_and_doubles_nothing(kill, sink, params, container, publisher, tmp_path, monkeypatch):
+    monkeypatch.setattr("forecastcore_azure.latest._PATIENCE", 0.1)  # with whose turn it was when it was killed
     one, two, three = (publisher.vintage(number) for number in (1, 2, 3))
     publish(sink, one)
     assert publisher.start(SINK, tmp_path / "x", [2], kill=kill, params=params).was_killed()
@@ -181,6 +185,63 @@ def commits(sink, params, container, publisher, tmp_path, *, writers, each):
     assert sorted(ref.run_key for ref in sink.vintages()) == sorted(map(key, everything))
     assert latest(container).equals(newest(everything))
     return sorted(answer["seconds"] for answer in answers)
+
+
+def test_a_writer_whose_turn_does_not_come_goes_on_without(sink, container, monkeypatch):
+    """Somebody was killed in the middle: the lease is theirs for a while, and nothing moves."""
+    publish(sink, *days(1))
+    with Blobs(container, "out/forecasts").turn("forecast_latest.turn", 15) as mine:
+        assert mine
+        began = time.monotonic()
+        publish(sink, *days(2))
+        assert time.monotonic() - began > 2
+    assert latest(container).equals(newest(days(1, 2)))
+
+
+def test_a_publish_looks_at_what_is_pending_and_not_at_all_vintages(sink, container, monkeypatch):
+    publish(sink, *days(1, 2))
+    listed, real = [], ContainerClient.list_blobs
+
+    def counted(self, *args, **options):
+        listed.append(options.get("name_starts_with", args and args[0]))
+        return real(self, *args, **options)
+
+    monkeypatch.setattr("forecastcore_azure.latest._SWEEP_EVERY", 10**9)
+    monkeypatch.setattr(ContainerClient, "list_blobs", counted)
+    publish(sink, *days(3))
+    assert listed == []
+    assert names(container, "pending/") == []
+    assert latest(container).equals(newest(days(1, 2, 3)))
+
+
+def test_a_store_of_an_older_forecastcore_which_marked_nothing_is_taken_over(sink, container):
+    publish(sink, *days(1, 2))
+    place = "out/forecasts/forecast_latest.json"
+    said = json.loads(container.download_blob(place).readall())
+    one = key(days(1)[0])
+    table = pa.BufferOutputStream()
+    pq.write_table(newest(days(1)), table)
+    container.upload_blob(f"out/forecasts/{said['blob']}", table.getvalue().to_pybytes(), overwrite=True)
+    older = {**said, "schema": "forecastcore/latest/1", "vintages": [one]}  # killed before it showed the second
+    container.upload_blob(place, json.dumps(older), overwrite=True)
+    publish(sink, *days(3))
+    assert latest(container).equals(newest(days(1, 2, 3)))
+
+
+def test_a_withdrawal_that_was_killed_half_way_is_made_good_by_the_next_publish(sink, container, monkeypatch):
+    publish(sink, *days(1, 2))
+
+    def killed(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("forecastcore_azure.sink.refresh", killed)
+        with pytest.raises(KeyboardInterrupt):
+            sink.withdraw([key(days(2)[0])])
+    assert latest(container).equals(newest(days(1, 2))), "the pointer still shows it"
+    publish(sink, *days(3))
+    assert latest(container).equals(newest(days(1, 3)))
+    assert names(container, "pending/") == []
 
 
 def test_no_commit_of_many_writers_is_lost(sink, params, container, publisher, tmp_path):
@@ -372,7 +433,7 @@ def test_no_container_leads_elsewhere(container):
 
 
 def test_older_states_of_latest_are_swept_after_a_day(sink, container, monkeypatch):
-    import forecastcore_azure.sink as module
+    import forecastcore_azure.latest as module
 
     monkeypatch.setattr(module, "_SWEEP_EVERY", 0)
     monkeypatch.setattr(module, "_GRACE", timedelta(seconds=-5))
