@@ -94,6 +94,7 @@ def predict(
         runtime.keeping(project, engine) as kept,
         Lenient(store.run(run, tags={"forecastcore.command": "predict"})) as tracked,
     ):
+        _check_places(project)
         before = made_before(project, history.origin.to_pydatetime())
         vintages = [
             _vintage(project, history, served, scenario, kept, steps, before.get(scenario)) for scenario in scenarios
@@ -208,6 +209,30 @@ def _now_after(before: datetime | None) -> pd.Timestamp:
     """
     now = datetime.now(UTC)
     return pd.Timestamp(now if before is None else max(now, before + timedelta(microseconds=1)))
+
+
+def _check_places(project: Project) -> None:
+    """Stop before anything is forecast, where every place says that it does not take such a table.
+
+    Raises:
+        SinkError: with what each has against it.
+    """
+    refused, hint, schema = [], None, table_schema(project.config.quantiles)
+    for label, sink in project.sinks():
+        check = getattr(sink, "check", None)
+        if only_tells(sink):
+            continue
+        if not callable(check):
+            return
+        try:
+            check(schema)
+        except SinkError as error:
+            refused.append(f"{label}: {error}")
+            hint = error.hint
+        else:
+            return
+    if refused:
+        raise SinkError("nothing was forecast, for no sink takes it: " + "; ".join(refused), hint=hint)
 
 
 def _delivered(project: Project, vintage: _Vintage, steps: Steps) -> list[Publication]:

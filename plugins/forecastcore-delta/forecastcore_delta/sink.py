@@ -11,6 +11,7 @@ import random
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path  # noqa: TC003 - the host reads the annotation
@@ -63,6 +64,19 @@ class DeltaSink:
     path: Path
     credential: str | dict[str, str] | None = field(default=None, repr=False)
     account_url: str | None = None
+
+    def check(self, columns: pa.Schema) -> None:
+        """See, before anything is forecast, that the table takes vintages of these columns.
+
+        Raises:
+            SinkError: it has others; the difference is told. Where the table cannot be asked, nothing is said yet.
+        """
+        from deltalake.exceptions import DeltaError
+
+        place = self._place()
+        with suppress(DeltaError, OSError):
+            if (delta := place.existing()) is not None:
+                _check_columns(delta, columns, place)
 
     def publish(self, vintage: pa.Table, run_key: str) -> Published:
         """Append the vintage in one transaction, once, and bring `forecast_latest` up to it.
@@ -142,7 +156,7 @@ class DeltaSink:
         delta = place.existing() or _created(place, table.schema)
         already, seen, fresh = delta.transaction_version(run_key) is not None, Seen.of(delta), None
         if not already:
-            _check_columns(delta, table, place)
+            _check_columns(delta, table.schema, place)
             held = compact(table)
             with ThreadPoolExecutor(1) as pool:
                 ahead = pool.submit(foreseen, latest, held)
@@ -241,18 +255,21 @@ def _created(place: Location, schema: pa.Schema) -> DeltaTable:
     return place.created(Schema(fields), name=place.name, configuration=SETTINGS)
 
 
-def _check_columns(delta: DeltaTable, table: pa.Table, place: Location) -> None:
+def _check_columns(delta: DeltaTable, schema: pa.Schema, place: Location) -> None:
     if (reader := delta.protocol().min_reader_version) > 1:
         raise SinkError(
             f"the table {place.uri} needs readers of version {reader}, such as for column mapping or deletion vectors",
             hint="only tables that every reader can read are written to; publish to a new path",
         )
-    has = {field.name: _type_name(field.type) for field in pa.schema(delta.schema().to_arrow())}
-    brings = {field.name: _type_name(field.type) for field in table.schema}
+    stored = pa.schema(delta.schema().to_arrow())
+    has = {field.name: _type_name(field.type) for field in stored}
+    brings = {field.name: _type_name(field.type) for field in schema}
     faults = [f"it lacks {name}" for name in brings if name not in has]
     faults += [f"the vintage lacks {name}" for name in has if name not in brings]
     both = [name for name in brings if name in has and has[name] != brings[name]]
     faults += [f"{name} is {has[name]} there, {brings[name]} in the vintage" for name in both]
+    full = [name for name in brings if name in has and not stored.field(name).nullable]
+    faults += [f"{name} takes no null there" for name in full if schema.field(name).nullable]
     if faults:
         other = f"{place.beside('new').uri}/{place.name}"
         raise SinkError(
