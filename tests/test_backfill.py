@@ -110,7 +110,7 @@ def test_a_backfill_that_is_killed_again_and_again_ends_with_the_table_of_a_clea
     words = ["--json", "-p", str(site.folder), "backfill", "--from", "2024-03-08T00:00Z", "--to", "2024-03-09T23:00Z"]
     command = [sys.executable, "-m", "forecastcore.cli", *words, "--every", "3", "--jobs", "2"]
     rng, kills = random.Random(6), 0
-    for _ in range(12):
+    for _ in range(6):
         run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         before = len(list((site.folder / "out" / "delta").glob("part-*")))
         while run.poll() is None and len(list((site.folder / "out" / "delta").glob("part-*"))) == before:
