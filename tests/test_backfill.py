@@ -1,9 +1,5 @@
 import json
 import os
-import random
-import subprocess
-import sys
-import time
 from datetime import UTC, datetime, timedelta
 
 import pandas as pd
@@ -98,37 +94,6 @@ def test_several_origins_at_a_time_give_the_table_of_one_after_the_other(make_si
 def test_no_job_is_no_number_of_jobs(make_site):
     with pytest.raises(UsageError, match="--jobs 0"):
         fc.backfill(make_site(bare=True).project(), **SPAN, jobs=0)
-
-
-@pytest.mark.slow
-def test_a_backfill_that_is_killed_again_and_again_ends_with_the_table_of_a_clean_one(make_site):
-    """SIGKILL of the whole command with two origins under way; nobody goes on, and the next one makes the rest."""
-    sinks = [{"type": kind, "path": f"out/{kind}"} for kind in ("delta", "parquet", "csv")]
-    site, clean = make_site(sinks=sinks), make_site()
-    for one in (site, clean):
-        one.retrain(as_of="2024-03-07T00:00Z")
-    words = ["--json", "-p", str(site.folder), "backfill", "--from", "2024-03-08T00:00Z", "--to", "2024-03-09T23:00Z"]
-    command = [sys.executable, "-m", "forecastcore.cli", *words, "--every", "3", "--jobs", "2"]
-    rng, kills = random.Random(6), 0
-    for _ in range(6):
-        run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        before = len(list((site.folder / "out" / "delta").glob("part-*")))
-        while run.poll() is None and len(list((site.folder / "out" / "delta").glob("part-*"))) == before:
-            time.sleep(0.05)
-        time.sleep(rng.uniform(0, 1))
-        run.kill()
-        run.wait()
-        kills += run.returncode < 0
-    assert kills >= 3
-    time.sleep(3)  # the jobs of the last one see that it is gone
-    told = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert told.returncode == 0, told.stderr
-    assert json.loads(told.stdout)["failed"] == 0
-    fc.backfill(clean.project(), "2024-03-08T00:00Z", "2024-03-09T23:00Z", every=3)
-    for sink in sinks:
-        site.write(sinks=[sink])
-        pd.testing.assert_frame_equal(by_key(site.table(None)), by_key(clean.table(None)), check_dtype=False)
-        assert set(site.table()["issued_at"]) == {pd.Timestamp("2024-03-09T21:00Z")}
 
 
 @pytest.mark.slow
