@@ -18,13 +18,14 @@ if TYPE_CHECKING:
 
 
 @flow(name="backfill", description="A vintage per past origin, each with only what was known then.", **PLAIN)
-def backfill(
+def backfill(  # noqa: PLR0913, PLR0917 - what a deployment can be given
     first: str,
     last: str,
     project: str = "forecast.yaml",
     every: int = 1,
     scenarios: tuple[str, ...] = ("base",),
     model: str | None = None,
+    jobs: int = 1,
     overrides: tuple[str, ...] = (),
 ) -> State[Any]:
     """Deliver one vintage per origin and scenario; what is there already is not written again.
@@ -36,13 +37,16 @@ def backfill(
         every: steps of the grid from one origin to the next.
         scenarios: `base` and names under `scenarios:` of the project file.
         model: a version, alias or run id; default: at each origin the champion of then.
+        jobs: origins at a time.
         overrides: `key.path=value` texts that replace what the project file says.
     """
 
     def work() -> State[None]:
         checked = load_project(project, overrides)
         steps = PrefectSteps(checked.config.name)
-        report = fc.backfill(checked, first, last, every=every, scenarios=scenarios, model=model, steps=steps)
+        report = fc.backfill(
+            checked, first, last, every=every, scenarios=scenarios, model=model, jobs=jobs, steps=steps
+        )
         words = f"{report.made} made, {report.already} there before, {report.failed} failed"
         if report.failed:
             one = next(origin for origin in report.origins if origin.status == "failed")
@@ -63,4 +67,5 @@ if __name__ == "__main__":
         "--scenario", dest="scenarios", metavar="NAME", action="append", help="repeatable (default: base)"
     )
     parser.add_argument("--model", metavar="WHICH", help="a version, alias or run id (default: the champion of then)")
+    parser.add_argument("--jobs", type=int, metavar="N", help="origins at a time (default: 1)")
     sys.exit(run_script(backfill, vars(parser.parse_args())))

@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pandas as pd
 
@@ -22,6 +23,7 @@ from forecastcore.ports import Steps
 from forecastcore.timegrid import seasons_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
     from contextlib import AbstractContextManager
     from datetime import datetime
     from pathlib import Path
@@ -49,6 +51,7 @@ __all__ = [
     "keeping",
     "kept",
     "look_only",
+    "side_by_side",
     "store",
     "task",
     "threads",
@@ -56,6 +59,9 @@ __all__ = [
     "unused_by",
     "used_offers",
 ]
+
+A = TypeVar("A")
+T = TypeVar("T")
 
 
 def instant(project: Project, moment: str | datetime | pd.Timestamp | None) -> pd.Timestamp | None:
@@ -287,6 +293,34 @@ def engine(project: Project, *, soon: bool = False) -> Engine:
         check_session(there.master, there.remote)
         return SparkEngine(there.master, there.remote, there.conf, there.tasks, _seconds(there.timeout))
     raise UsageError(f"engine.type {kind!r} cannot be run by this version", hint="write engine: {type: local}")
+
+
+def side_by_side(
+    project: Project, work: Callable[[str, A], T], asked: Sequence[A], jobs: int
+) -> Iterator[tuple[int, T | None]]:
+    """Do whole runs of a project at a time, each with its share of the engine.
+
+    Args:
+        project: whose.
+        work: importable function of a project's recipe and one of `asked`, which can be pickled as its answer can.
+        asked: what to do.
+        jobs: how many at a time.
+
+    Yields:
+        Number of the run and its answer, as they come; None where its process ended.
+    """
+    from forecastcore.engines.jobs import in_processes, in_threads
+
+    recipe = json.loads(project.recipe())
+    if project.config.engine.type == "spark":  # its session is this process's, and has room for all of them
+        yield from in_threads(partial(work, json.dumps(recipe)), asked, jobs)
+        return
+    from forecastcore.config import engines as settings
+
+    asked_for = settings.LocalEngine.model_validate(project.engine_params()).workers
+    workers = threads() if asked_for is None else asked_for
+    recipe["overrides"] = [*recipe["overrides"], f"engine.workers={max(1, workers // jobs) if workers else 0}"]
+    yield from in_processes(partial(work, json.dumps(recipe)), asked, jobs)
 
 
 def keeping(project: Project, engine: Engine) -> KeptAnswers:

@@ -1,5 +1,6 @@
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 import forecastcore as fc
@@ -236,6 +237,32 @@ def test_a_model_that_turns_bad_after_training_is_held_and_the_vintage_before_is
     pd.testing.assert_frame_equal(site.table(), before)
     monkeypatch.setenv("TURNED", "")
     assert site.cli("predict").code == 0
+
+
+@pytest.mark.row(24, trials=65)
+@pytest.mark.slow
+def test_each_planted_defect_holds_a_run_and_none_of_fifty_clean_ones_is_held(make_site, monkeypatch):
+    """In whole runs, through the command line: what was published before is served, row for row."""
+    import forecastcore.runs.predict as module
+
+    site = make_site(history(waves(31)), horizon=HORIZON, quantiles=[0.1, 0.9], models=[{"type": "ridge"}])
+    site.retrain()
+    assert site.cli("predict", "--as-of", "2024-02-27T00:00Z").code == 0
+    before, real = site.table(), module._table
+    for name, (plant, check) in DEFECTS.items():
+
+        def planted(*args, plant=plant):
+            table = real(*args)
+            return pa.Table.from_pandas(plant(table.to_pandas()), schema=table.schema, preserve_index=False)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "_table", planted)
+            told = site.cli("--json", "predict")
+        assert told.code == 4, name
+        assert f"{check}: " in told.document["error"]["message"], name
+        pd.testing.assert_frame_equal(site.table(), before)
+    origins = pd.date_range("2024-02-27 01:00", periods=50, freq="h", tz="UTC")
+    assert {site.cli("predict", "--as-of", str(origin)).code for origin in origins} == {0}
 
 
 def test_a_limit_of_the_project_file_lets_it_pass(make_site, monkeypatch):

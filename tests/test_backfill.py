@@ -65,6 +65,54 @@ def test_a_second_backfill_finds_what_is_there_and_makes_the_rest(make_site):
     assert (report.made, report.already) == (0, 3)
 
 
+def by_key(table):
+    """Rows that two runs must have in common, whoever made them when."""
+    return table.drop(columns="created_at").sort_values(["issued_at", "unique_id", "step"], ignore_index=True)
+
+
+def test_several_origins_at_a_time_give_the_table_of_one_after_the_other(make_site):
+    sinks = [{"type": kind, "path": f"out/{kind}"} for kind in ("delta", "parquet")]
+    site, alone = make_site(sinks=sinks), make_site()
+    for one in (site, alone):
+        one.retrain(as_of="2024-03-07T00:00Z")
+    site.predict(as_of="2024-03-08T06:00Z")
+    span = ("--from", "2024-03-08T00:00Z", "--to", "2024-03-08T12:00Z", "--every", "6")
+    told = site.cli("--json", "backfill", *span, "--jobs", "2")
+    assert told.code == 0, told.err
+    one_by_one = fc.backfill(alone.project(), **SPAN, every=6).to_json()
+    assert told.document.keys() == one_by_one.keys()
+    assert [o["as_of"] for o in told.document["origins"]] == [o["as_of"] for o in one_by_one["origins"]]
+    assert [o["status"] for o in told.document["origins"]] == ["made", "already", "made"]
+    for sink in sinks:
+        site.write(sinks=[sink])
+        everything = site.table(None)
+        assert not everything.duplicated(["unique_id", "issued_at", "step"]).any()
+        pd.testing.assert_frame_equal(by_key(everything), by_key(alone.table(None)), check_dtype=False)
+        assert set(site.table()["issued_at"]) == {pd.Timestamp(SPAN["last"])}
+
+
+def test_no_job_is_no_number_of_jobs(make_site):
+    with pytest.raises(UsageError, match="--jobs 0"):
+        fc.backfill(make_site(bare=True).project(), **SPAN, jobs=0)
+
+
+@pytest.mark.slow
+def test_on_spark_several_origins_share_the_session(make_site):
+    there, here = make_site(), make_site()
+    for site in (there, here):
+        site.retrain(as_of="2024-03-07T00:00Z")
+    there.write(engine={"type": "spark", "master": "local[2]", "conf": {"spark.driver.memory": "1g"}})
+    try:
+        assert fc.backfill(there.project(), **SPAN, every=3, jobs=3).made == 5
+    finally:
+        from pyspark.sql import SparkSession
+
+        if session := SparkSession.getActiveSession():
+            session.stop()
+    assert fc.backfill(here.project(), **SPAN, every=3).made == 5
+    pd.testing.assert_frame_equal(by_key(there.table(None)), by_key(here.table(None)), rtol=0, atol=1e-9)
+
+
 def test_without_a_champion_of_then_an_origin_fails_unless_a_model_is_named(make_site):
     site = make_site()
     site.retrain()

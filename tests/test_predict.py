@@ -9,10 +9,13 @@ import sys
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from forecastcore.errors import DataError, StateError, UsageError
 from forecastcore.testing import sample_history
+from tests.conftest import small_history
 
 COVARIATES = {
     "covariates": {"temp": {"assume": "weather"}},
@@ -335,3 +338,18 @@ class Broken:
 def forecastcore_assumptions():
     yield AssumptionSpec(name="broken", summary="", factory=Broken)
 """
+
+
+def test_a_vintage_that_is_made_again_is_the_latest_though_the_clock_of_the_first_was_ahead(make_site):
+    site = make_site()
+    site.retrain()
+    first = site.predict()
+    [file] = (site.folder / "out" / "forecasts").glob("*.parquet")
+    ahead = pd.read_parquet(file).assign(created_at=pd.Timestamp.now("UTC").floor("us") + pd.Timedelta("2h"))
+    pq.write_table(pa.Table.from_pandas(ahead, schema=pq.read_schema(file), preserve_index=False), file)
+    site.write(small_history().assign(y=lambda rows: rows["y"] + 1))
+    second = site.predict()
+    assert (second.issued_at, second.run_key != first.run_key) == (first.issued_at, True)
+    latest = pd.read_parquet(site.folder / "out" / "forecast_latest.parquet")
+    assert set(latest["run_key"]) == set(site.table()["run_key"]) == {second.run_key}
+    assert set(latest["created_at"]) == {ahead["created_at"].iloc[0] + pd.Timedelta(microseconds=1)}

@@ -173,6 +173,7 @@ def _backfill(options: Namespace) -> tuple[Document, int]:
         every=options.every,
         scenarios=scenarios,
         model=options.model,
+        jobs=options.jobs,
         steps=Progress(),
     )
     degraded = any(origin.status == "degraded" for origin in report.origins)

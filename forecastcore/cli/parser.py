@@ -273,7 +273,7 @@ def _delivery(commands: Any) -> None:
         "a vintage per past origin, each with only what was known then",
         (
             "backfill --from 2026-10-01 --to 2026-10-31 --every 24",
-            "backfill --from 2026-10-01 --to 2026-10-31 --every 168 --model 3",
+            "backfill --from 2026-10-01 --to 2026-10-31 --every 168 --model 3 --jobs 4",
         ),
     )
     backfill.add_argument("--from", dest="first", metavar="T", required=True, help="no origin is earlier")
@@ -283,6 +283,7 @@ def _delivery(commands: Any) -> None:
     backfill.add_argument(
         "--model", metavar="WHICH", help="a version, alias or run id (default: at each origin the champion of then)"
     )
+    backfill.add_argument("--jobs", type=int, default=1, metavar="N", help="origins at a time (default: 1)")
     _on(backfill)
     rollback = _command(
         commands,

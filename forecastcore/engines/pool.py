@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     Call = Callable[[Unit], tuple[Callable[..., Any], *tuple[Any, ...]]]
 
-__all__ = ["Pool", "WorkerLostError", "wake"]
+__all__ = ["Pool", "WorkerLostError", "broken", "live_no_longer_than_parent", "wake"]
 
 T = TypeVar("T")
 
@@ -91,7 +91,7 @@ class _Flight(Generic[T]):
     @property
     def died(self) -> bool:
         """Its worker ended without an answer."""
-        return self.future.done() and isinstance(self.future.exception(), _broken())
+        return self.future.done() and isinstance(self.future.exception(), broken())
 
 
 class Pool(Generic[T]):
@@ -220,14 +220,15 @@ def _import(module: str) -> None:
 
 
 def _begin(marker: str, function: Callable[..., T], *arguments: Any) -> T:
-    _live_no_longer_than(os.getppid())
+    live_no_longer_than_parent()
     Path(marker).touch()
     return function(*arguments)
 
 
 @cache
-def _live_no_longer_than(parent: int) -> None:
+def live_no_longer_than_parent() -> None:
     """End this process when the one that started it is gone, however it went: a killed one stops no work of others."""
+    parent = os.getppid()
 
     def watch() -> None:
         while os.getppid() == parent:
@@ -237,7 +238,8 @@ def _live_no_longer_than(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _broken() -> tuple[type[BaseException], ...]:
+def broken() -> tuple[type[BaseException], ...]:
+    """What a future raises whose process ended."""
     from joblib.externals.loky.process_executor import BrokenProcessPool, ShutdownExecutorError, TerminatedWorkerError
 
     return BrokenProcessPool, ShutdownExecutorError, TerminatedWorkerError

@@ -2,12 +2,13 @@
 
 For each origin: only rows up to it, assumptions as issued by then, the state of the source of then where it keeps its
 states, and the model that was champion then. It can be stopped and started again: what is there is not written twice.
+No origin depends on another, so several may be under way at a time.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -20,19 +21,18 @@ from forecastcore.runs.predict import predict
 from forecastcore.runs.remote import anywhere
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from datetime import datetime
 
     from forecastcore.api import Source
     from forecastcore.messages import LedgerEntry, ModelVersion, PredictReport
-    from forecastcore.ports import ModelStore
     from forecastcore.project import Project
 
 __all__ = ["backfill", "champion_at"]
 
 
 @anywhere
-def backfill(
+def backfill(  # noqa: PLR0913 - all but the span have a default
     project: Project,
     first: str | datetime,
     last: str | datetime,
@@ -40,6 +40,7 @@ def backfill(
     every: int = 1,
     scenarios: Sequence[str] = ("base",),
     model: str | None = None,
+    jobs: int = 1,
     steps: Steps | None = None,
 ) -> BackfillReport:
     """Deliver one vintage per origin and scenario.
@@ -51,7 +52,9 @@ def backfill(
         every: steps of the grid from one origin to the next.
         scenarios: as predict takes them.
         model: a version, alias or run id to use throughout; default: at each origin the champion of then.
-        steps: how to run and watch the stages.
+        jobs: origins at a time, in so many processes, which share the engine's `workers`; on Spark in threads, which
+            share its session.
+        steps: how to run and watch the stages; with several jobs, only how many origins are done.
 
     Returns:
         What was made, origin by origin. One that failed does not stop the others.
@@ -60,14 +63,19 @@ def backfill(
         UsageError: there is no origin between the two moments.
         DataError: the source cannot be used.
     """
+    if jobs < 1:
+        raise UsageError(f"--jobs {jobs} is no number of origins at a time", hint="1 is one after the other")
     started, steps, store = time.perf_counter(), steps or Steps(), runtime.store(project)
     origins = _origins(project, first, last, every)
     ledger, versions = store.ledger(), {version.version: version for version in store.versions()}
-    done = []
-    for number, origin in enumerate(origins, start=1):
-        steps.progress("backfill", number - 1, len(origins))
-        done.append(_one(project, store, origin, scenarios, model or champion_at(ledger, versions, origin), steps))
-    steps.progress("backfill", len(origins), len(origins))
+    orders = [_Order(o, tuple(scenarios), model or champion_at(ledger, versions, o)) for o in origins]
+    answers = _in_turn(project, orders, steps) if min(jobs, len(orders)) == 1 else _at_once(project, orders, jobs)
+    found: dict[int, BackfillOrigin] = {}
+    steps.progress("backfill", 0, len(orders))
+    for number, answer in answers:
+        found[number] = answer
+        steps.progress("backfill", len(found), len(orders))
+    done = [found[number] for number in range(len(orders))]
     counts = {status: sum(one.status == status for one in done) for status in ("made", "degraded", "already", "failed")}
     return BackfillReport(
         project=project.config.name,
@@ -113,16 +121,47 @@ def _origins(project: Project, first: str | datetime, last: str | datetime, ever
     return list(found.grid.between(head, newest)[::every])
 
 
-def _one(
-    project: Project, store: ModelStore, origin: pd.Timestamp, scenarios: Sequence[str], model: str | None, steps: Steps
-) -> BackfillOrigin:
-    moment = origin.to_pydatetime()
+@dataclass(frozen=True)
+class _Order:
+    """What is to be made of one origin.
+
+    Attributes:
+        origin: UTC.
+        scenarios: as predict takes them.
+        model: which serves; None where none was champion then.
+    """
+
+    origin: pd.Timestamp
+    scenarios: tuple[str, ...]
+    model: str | None
+
+
+def _in_turn(project: Project, orders: Sequence[_Order], steps: Steps) -> Iterator[tuple[int, BackfillOrigin]]:
+    for number, order in enumerate(orders):
+        yield number, _made(project, order, steps)
+
+
+def _at_once(project: Project, orders: Sequence[_Order], jobs: int) -> Iterator[tuple[int, BackfillOrigin]]:
+    """In any order; where the process of an origin ends, such as for want of memory, that origin has failed."""
+    for number, answer in runtime.side_by_side(project, _in_a_job, orders, min(jobs, len(orders))):
+        lost = "its process ended before it was made; run it again, with fewer --jobs"
+        yield number, answer or BackfillOrigin(as_of=orders[number].origin.to_pydatetime(), status="failed", note=lost)
+
+
+def _in_a_job(recipe: str, order: _Order) -> BackfillOrigin:
+    from forecastcore.project import Project
+
+    return _made(Project.from_recipe(recipe), order, Steps())
+
+
+def _made(project: Project, order: _Order, steps: Steps) -> BackfillOrigin:
+    moment, model = order.origin.to_pydatetime(), order.model
     if model is None:
         words = "no model was champion then, and none had been trained by then; --model names one to use all the same"
         return BackfillOrigin(as_of=moment, status="failed", note=words)
     try:
-        source, note = _source_then(project, origin)
-        report = predict(project, moment, tuple(scenarios), model=model, steps=steps, source=source)
+        source, note = _source_then(project, order.origin)
+        report = predict(project, moment, order.scenarios, model=model, steps=steps, source=source)
     except ForecastCoreError as error:
         return BackfillOrigin(as_of=moment, status="failed", model_version=model, note=str(error))
     missed = [f"{p.sink}: {p.error}" for p in report.published if p.error]
@@ -133,7 +172,7 @@ def _one(
         model_version=report.model_version,
         run_keys=report.run_keys,
         rows=report.rows,
-        note="; ".join([*missed, *filter(None, [note, _hindsight(store, report, origin)])]),
+        note="; ".join([*missed, *filter(None, [note, _hindsight(project, report, order.origin)])]),
     )
 
 
@@ -143,9 +182,9 @@ def _status(report: PredictReport) -> Any:
     return "made" if report.series.ok == report.series.total else "degraded"
 
 
-def _hindsight(store: ModelStore, report: PredictReport, origin: pd.Timestamp) -> str:
+def _hindsight(project: Project, report: PredictReport, origin: pd.Timestamp) -> str:
     """A model that was named may have been trained on what came after the origin."""
-    version = store.resolve(report.model_version)
+    version = runtime.store(project).resolve(report.model_version)
     until = version.trained_until if version else None
     late = until is not None and pd.Timestamp(until) > origin
     return f"version {report.model_version} has learned from data until {until}, later than the origin" if late else ""

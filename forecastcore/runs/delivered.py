@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from forecastcore.errors import UsageError
 from forecastcore.vintages import VintageRef, utc
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import datetime
 
     from forecastcore.project import Project
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Shelf",
     "listed",
+    "made_before",
     "newest_vintages",
     "only_tells",
     "readable",
@@ -28,6 +30,8 @@ __all__ = [
     "rows_of_vintages",
     "vintage_named",
 ]
+
+_log = logging.getLogger(__name__)
 
 
 def only_tells(sink: Any) -> bool:
@@ -82,6 +86,22 @@ def refs_of(sink: Any) -> Sequence[VintageRef]:
     """All vintages of a sink, of whatever project, without their rows."""
     look = getattr(sink, "vintages", None)
     return list(look() if callable(look) else _refs(sink.read(None).to_pandas()))
+
+
+def made_before(project: Project, issued_at: datetime) -> Mapping[str, datetime]:
+    """When the last vintage of an origin was made, by scenario, as far as the sinks can list and answer."""
+    last: dict[str, datetime] = {}
+    for label, sink in project.sinks():
+        look = getattr(sink, "vintages", None)
+        try:
+            refs = look() if callable(look) else []
+        except Exception as error:  # noqa: BLE001 - a plugin's own error; it comes again when there is something to deliver
+            _log.info("%s cannot list its vintages: %s", label, error)
+            continue
+        for ref in refs:
+            if ref.project == project.config.name and utc(ref.issued_at) == utc(issued_at):
+                last[ref.scenario] = max(utc(ref.created_at), last.get(ref.scenario, utc(ref.created_at)))
+    return last
 
 
 def newest_vintages(shelf: Shelf, count: int, until: datetime | None = None) -> Sequence[VintageRef]:

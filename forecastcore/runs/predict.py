@@ -11,7 +11,7 @@ import json
 import logging
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -24,7 +24,7 @@ from forecastcore.frames import data_digest
 from forecastcore.messages import PredictReport, Publication, SeriesCount, WorstSeries
 from forecastcore.package import Package
 from forecastcore.ports import Steps
-from forecastcore.runs.delivered import only_tells, readable
+from forecastcore.runs.delivered import made_before, only_tells, readable
 from forecastcore.runs.drawn import draw
 from forecastcore.runs.leaderboard import worst_first
 from forecastcore.runs.remote import anywhere
@@ -94,7 +94,11 @@ def predict(
         runtime.keeping(project, engine) as kept,
         Lenient(store.run(run, tags={"forecastcore.command": "predict"})) as tracked,
     ):
-        vintages = [_vintage(project, history, served, scenario, kept, steps) for scenario in scenarios]
+        _check_places(project)
+        before = made_before(project, history.origin.to_pydatetime())
+        vintages = [
+            _vintage(project, history, served, scenario, kept, steps, before.get(scenario)) for scenario in scenarios
+        ]
         steps.run("audit", lambda: _audited(project, history, version, vintages))
         published = [p for vintage in vintages for p in _delivered(project, vintage, steps)]
         series = _count([vintage.table for vintage in vintages])
@@ -166,7 +170,13 @@ def _served(project: Project, history: History, store: ModelStore, model: str) -
 
 
 def _vintage(
-    project: Project, history: History, served: Served[Stored], scenario: str, engine: Engine, steps: Steps
+    project: Project,
+    history: History,
+    served: Served[Stored],
+    scenario: str,
+    engine: Engine,
+    steps: Steps,
+    before: datetime | None,
 ) -> _Vintage:
     model, version, name = served.model, served.version, f"forecast {scenario}"
     needed = model.uses_covariates
@@ -187,8 +197,42 @@ def _vintage(
         carried = (rows["status"] == "ok").to_numpy() & (future.reasons != "")
         rows.loc[carried, "status"] = "degraded"
         rows.loc[carried, "reason"] = future.reasons[carried]
+    rows = rows.assign(created_at=_now_after(before))
     table = _table(project, history, future, rows, scenario, version, key)
     return _Vintage(scenario=scenario, key=key, table=table, notes=future.notes)
+
+
+def _now_after(before: datetime | None) -> pd.Timestamp:
+    """Now; where another machine's clock was ahead, just after the vintage of the same origin that it made.
+
+    Of two vintages of one origin the one made last is the latest, and it is this one.
+    """
+    now = datetime.now(UTC)
+    return pd.Timestamp(now if before is None else max(now, before + timedelta(microseconds=1)))
+
+
+def _check_places(project: Project) -> None:
+    """Stop before anything is forecast, where every place says that it does not take such a table.
+
+    Raises:
+        SinkError: with what each has against it.
+    """
+    refused, hint, schema = [], None, table_schema(project.config.quantiles)
+    for label, sink in project.sinks():
+        check = getattr(sink, "check", None)
+        if only_tells(sink):
+            continue
+        if not callable(check):
+            return
+        try:
+            check(schema)
+        except SinkError as error:
+            refused.append(f"{label}: {error}")
+            hint = error.hint
+        else:
+            return
+    if refused:
+        raise SinkError("nothing was forecast, for no sink takes it: " + "; ".join(refused), hint=hint)
 
 
 def _delivered(project: Project, vintage: _Vintage, steps: Steps) -> list[Publication]:
@@ -202,7 +246,8 @@ def forecasts(
 
     Args:
         project: whose sinks.
-        issued_at: an origin, `latest` for the newest one, None for all vintages.
+        issued_at: an origin, with all vintages that were made of it; `latest` for the newest one, with that vintage of
+            each scenario that was made last; None for all vintages.
         scenario: only this one.
 
     Returns:
@@ -213,6 +258,8 @@ def forecasts(
     frame = _read(sink, moment)
     if issued_at == "latest" and len(frame):
         frame = frame[frame["issued_at"] == frame["issued_at"].max()]
+        last = frame.sort_values(["created_at", "run_key"], kind="stable").groupby("scenario")["run_key"].last()
+        frame = frame[frame["run_key"] == frame["scenario"].map(last)]
     if scenario is not None:
         frame = frame[frame["scenario"] == scenario]
     frame.attrs["sink"] = label
@@ -339,7 +386,6 @@ def _table(
         model_version=version.version,
         assumed_by=future.assumed_by,
         run_key=key,
-        created_at=pd.Timestamp(datetime.now(UTC)),
     )
     schema = table_schema(project.config.quantiles)
     return pa.Table.from_pandas(rows[schema.names], schema=schema, preserve_index=False)

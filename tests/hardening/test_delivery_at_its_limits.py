@@ -11,7 +11,10 @@ import threading
 import time
 from datetime import UTC, datetime, timedelta
 
+import pandas as pd
+import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 from deltalake import DeltaTable  # noqa: TID253 - what is delivered is looked at from outside
 from forecastcore_delta import DeltaSink
@@ -172,6 +175,35 @@ def test_a_clock_that_is_two_hours_off_makes_no_older_vintage_the_latest(tmp_pat
     assert inversions == []
     assert latest.sort_by("ds").select(["unique_id", "ds"]).num_rows == newest([sink.read()]).num_rows
     assert [ref.issued_at for ref in sink.vintages()] == made
+
+
+@pytest.mark.row(27, trials="rounds")
+@pytest.mark.parametrize("rounds", [10])
+def test_of_one_origin_made_again_by_clocks_that_differ_the_one_made_last_is_the_latest(make_site, clock, rounds):
+    """Two machines, one two hours ahead and one two hours behind, take turns; the data was revised each time."""
+    sinks = [{"type": kind, "path": f"out/{kind}"} for kind in SINKS]
+    site = make_site(sinks=sinks)
+    site.retrain()
+    made = []
+    for number in range(rounds):
+        history = pd.read_parquet(site.folder / "history.parquet")
+        site.write(history.assign(y=history["y"] + 1))
+        env = {**os.environ, "LD_PRELOAD": str(clock), "SKEW": str((7200, -7200)[number % 2])}
+        command = [sys.executable, "-m", "forecastcore.cli", "--json", "-p", str(site.folder), "predict"]
+        told = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+        assert told.returncode == 0, told.stderr
+        made.append(json.loads(told.stdout)["run_key"])
+        for sink in sinks:
+            assert set(site.write(sinks=[sink]).table()["run_key"]) == {made[-1]}
+        site.write(sinks=sinks)
+        for latest in (DeltaTable(site.folder / "out" / "forecast_latest").to_pyarrow_table(), *latest_files(site)):
+            assert set(latest["run_key"].to_pylist()) == {made[-1]}, number
+    assert len(set(made)) == rounds
+
+
+def latest_files(site):
+    yield pq.read_table(site.folder / "out" / "forecast_latest.parquet")
+    yield pa.Table.from_pandas(pd.read_csv(site.folder / "out" / "forecast_latest.csv"))
 
 
 @pytest.fixture

@@ -1,15 +1,19 @@
 """Hostile input: type traps, ids that are paths or SQL or endless, names that lead elsewhere, YAML and zip bombs."""
 
 import io
+import random
 import time
 import zipfile
 
 import pandas as pd
 import pytest
 import yaml
+from forecastcore_delta import DeltaSink
+from forecastcore_files import CsvSink, ParquetSink
 
 from forecastcore.errors import ConfigError, StateError
 from forecastcore.state.arrays import entries_of
+from forecastcore.testing import sample_vintage
 from tests.conftest import small_history
 
 
@@ -164,6 +168,31 @@ def test_ids_that_are_paths_or_sql_are_series_like_others_and_nothing_lands_else
     assert {path.name for path in set(site.folder.parent.iterdir()) - before} <= {"cache"}
     names = {path.name for path in site.folder.rglob("*")}
     assert not names & (set(ids) - {"."})
+
+
+@pytest.mark.row(51, trials=10000)
+def test_ten_thousand_random_ids_lead_no_file_elsewhere(tmp_path):
+    rng = random.Random(51)
+    letters = [
+        *"./\\:~%?*|<>\"'`$;&\0\n\r\t -ab0\u2025\uff0e\uff0f\u202e\ufeff",
+        "..",
+        "../",
+        "%2e",
+        "%252e",
+        "CON",
+        "NUL",
+    ]
+    ids = sorted({"".join(rng.choices(letters, k=rng.randint(1, 40))) for _ in range(10_500)})[:10_000]
+    assert len(ids) == 10_000
+    vintage = sample_vintage(series=ids, horizon=1)
+    for kind in (ParquetSink, CsvSink, DeltaSink):
+        folder = tmp_path / kind.__name__
+        sink = kind(folder / "out" / "forecasts")
+        sink.publish(vintage, vintage["run_key"][0].as_py())
+        assert sorted(sink.read()["unique_id"].to_pylist()) == ids
+        assert {path.name for path in folder.iterdir()} == {"out"}
+        assert not {path.name for path in folder.rglob("*")} & set(ids)
+    assert {path.name for path in tmp_path.iterdir()} == {"ParquetSink", "CsvSink", "DeltaSink"}
 
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(

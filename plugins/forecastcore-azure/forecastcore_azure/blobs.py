@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from forecastcore.errors import SinkError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from azure.storage.blob import BlobProperties, ContainerClient
 
 __all__ = ["Blobs", "Content"]
@@ -62,6 +64,29 @@ class Blobs:
             raise SinkError(f"blob {self.path}/{name} holds {got} bytes that are not the {len(data)} written")
         return digest
 
+    def put(self, name: str, data: bytes) -> None:
+        """Write a blob, whatever was there."""
+        self.container.upload_blob(f"{self.path}/{name}", data, overwrite=True)
+
+    @contextmanager
+    def turn(self, name: str, seconds: int) -> Iterator[bool]:
+        """Have a lease on a blob, made where it is not there, for so long at most; False where somebody else has it."""
+        from azure.core.exceptions import AzureError, ResourceExistsError, ResourceNotFoundError
+
+        blob, lease = self.container.get_blob_client(f"{self.path}/{name}"), None
+        with suppress(ResourceExistsError):
+            try:
+                lease = blob.acquire_lease(seconds)
+            except ResourceNotFoundError:
+                self.create(name, b"")
+                lease = blob.acquire_lease(seconds)
+        try:
+            yield lease is not None
+        finally:
+            if lease is not None:
+                with suppress(AzureError):  # it ends by itself
+                    lease.release()
+
     def create(self, name: str, data: bytes, metadata: dict[str, str] | None = None) -> bool:
         """Make a blob appear, whole; False where something is there already."""
         from azure.core.exceptions import ResourceExistsError
@@ -87,6 +112,11 @@ class Blobs:
     def listed(self, folder: str) -> list[BlobProperties]:
         """The blobs of a folder with their metadata, by name."""
         return list(self.container.list_blobs(f"{self.path}/{folder}/", include=["metadata"]))
+
+    def names(self, folder: str) -> set[str]:
+        """Names of the blobs of a folder, without the folder's."""
+        start = f"{self.path}/{folder}/"
+        return {str(name).removeprefix(start) for name in self.container.list_blob_names(name_starts_with=start)}
 
     def remove(self, names: list[str]) -> None:
         """Remove blobs; those that are gone already are let be."""

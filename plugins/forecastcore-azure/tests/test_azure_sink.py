@@ -1,6 +1,8 @@
 import json
 import threading
+import time
 from collections import Counter
+from contextlib import nullcontext, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -11,6 +13,7 @@ from azure.core.pipeline.transport import RequestsTransport  # noqa: TID253 - th
 from azure.storage.blob import ContainerClient  # noqa: TID253 - the tests are of it
 from forecastcore_azure import AzureBlobSink
 from forecastcore_azure.account import credential_of, open_container
+from forecastcore_azure.blobs import Blobs
 
 from forecastcore.api import Sink
 from forecastcore.errors import SinkError
@@ -19,8 +22,9 @@ from forecastcore.vintages import newest
 
 SINK = "forecastcore_azure:AzureBlobSink"
 CLIENT = "azure.storage.blob:ContainerClient.upload_blob"
-# rows, manifest, latest, pointer: before and after each PUT
-KILLS = [f"{CLIENT}:{when}:{nth}" for nth in (1, 2, 3, 4) for when in ("before", "after")]
+# rows, mark, manifest, latest, pointer: before and after each PUT; the mark taken away
+KILLS = [f"{CLIENT}:{when}:{nth}" for nth in (1, 2, 3, 4, 5) for when in ("before", "after")]
+KILLS += [f"azure.storage.blob:ContainerClient.delete_blob:{when}:1" for when in ("before", "after")]
 
 
 @pytest.fixture
@@ -135,7 +139,8 @@ def test_a_withdrawn_vintage_is_gone_stays_gone_and_the_one_before_is_the_latest
 
 @pytest.mark.row(20)
 @pytest.mark.parametrize("kill", KILLS)
-def test_a_kill_at_any_point_loses_and_doubles_nothing(kill, sink, params, container, publisher, tmp_path):
+def test_a_kill_at_any_point_loses_and_doubles_nothing(kill, sink, params, container, publisher, tmp_path, monkeypatch):
+    monkeypatch.setattr("forecastcore_azure.latest._PATIENCE", 0.1)  # with whose turn it was when it was killed
     one, two, three = (publisher.vintage(number) for number in (1, 2, 3))
     publish(sink, one)
     assert publisher.start(SINK, tmp_path / "x", [2], kill=kill, params=params).was_killed()
@@ -183,6 +188,64 @@ def commits(sink, params, container, publisher, tmp_path, *, writers, each):
     assert sorted(ref.run_key for ref in sink.vintages()) == sorted(map(key, everything))
     assert latest(container).equals(newest(everything))
     return sorted(answer["seconds"] for answer in answers)
+
+
+def test_a_writer_whose_turn_does_not_come_goes_on_without(sink, container, monkeypatch):
+    """Somebody was killed in the middle: the lease is theirs for a while, and nothing moves."""
+    monkeypatch.setattr("forecastcore_azure.latest._PATIENCE", 0.5)
+    publish(sink, *days(1))
+    with Blobs(container, "out/forecasts").turn("forecast_latest.turn", 15) as mine:
+        assert mine
+        began = time.monotonic()
+        publish(sink, *days(2))
+        assert time.monotonic() - began > 0.5
+    assert latest(container).equals(newest(days(1, 2)))
+
+
+def test_a_publish_looks_at_what_is_pending_and_not_at_all_vintages(sink, container, monkeypatch):
+    publish(sink, *days(1, 2))
+    listed, real = [], ContainerClient.list_blobs
+
+    def counted(self, *args, **options):
+        listed.append(options.get("name_starts_with", args and args[0]))
+        return real(self, *args, **options)
+
+    monkeypatch.setattr("forecastcore_azure.latest._SWEEP_EVERY", 10**9)
+    monkeypatch.setattr(ContainerClient, "list_blobs", counted)
+    publish(sink, *days(3))
+    assert listed == []
+    assert names(container, "pending/") == []
+    assert latest(container).equals(newest(days(1, 2, 3)))
+
+
+def test_a_store_of_an_older_forecastcore_which_marked_nothing_is_taken_over(sink, container):
+    publish(sink, *days(1, 2))
+    place = "out/forecasts/forecast_latest.json"
+    said = json.loads(container.download_blob(place).readall())
+    one = key(days(1)[0])
+    table = pa.BufferOutputStream()
+    pq.write_table(newest(days(1)), table)
+    container.upload_blob(f"out/forecasts/{said['blob']}", table.getvalue().to_pybytes(), overwrite=True)
+    older = {**said, "schema": "forecastcore/latest/1", "vintages": [one]}  # killed before it showed the second
+    container.upload_blob(place, json.dumps(older), overwrite=True)
+    publish(sink, *days(3))
+    assert latest(container).equals(newest(days(1, 2, 3)))
+
+
+def test_a_withdrawal_that_was_killed_half_way_is_made_good_by_the_next_publish(sink, container, monkeypatch):
+    publish(sink, *days(1, 2))
+
+    def killed(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("forecastcore_azure.sink.refresh", killed)
+        with pytest.raises(KeyboardInterrupt):
+            sink.withdraw([key(days(2)[0])])
+    assert latest(container).equals(newest(days(1, 2))), "the pointer still shows it"
+    publish(sink, *days(3))
+    assert latest(container).equals(newest(days(1, 3)))
+    assert names(container, "pending/") == []
 
 
 @pytest.mark.row(22)
@@ -237,28 +300,84 @@ def test_an_upload_that_was_cut_is_not_published(sink, container, monkeypatch):
     assert not publish(sink, *days(2))[0].already
 
 
-@pytest.mark.row(26)
-@pytest.mark.parametrize("where", ["/parts/", "/vintages/", "forecast_latest.json"])
-def test_an_answer_that_is_lost_after_a_put_neither_loses_nor_doubles(sink, container, monkeypatch, where):
-    publish(sink, *days(1))
-    real, lost = RequestsTransport.send, []
+PLACES = ["/parts/", "/pending/", "/vintages/", "/latest/", "forecast_latest.json"]
+
+
+def lost(patch, where, twin, hit):
+    """The store does what it is asked, and the answer never comes."""
+    from azure.core.exceptions import ServiceResponseError
+
+    real = RequestsTransport.send
 
     def send(self, request, **options):
         answer = real(self, request, **options)
-        if request.method == "PUT" and where in request.url and not lost:
-            lost.append(request.url)
-            from azure.core.exceptions import ServiceResponseError
-
+        if request.method == "PUT" and where in request.url and not hit:
+            hit.append(request.url)
             raise ServiceResponseError("the connection was closed")
         return answer
 
-    with monkeypatch.context() as patch:
-        patch.setattr(RequestsTransport, "send", send)
-        [told] = publish(sink, *days(2))
-    assert lost
-    assert (told.already, told.rows) == (False, 48)
-    assert rows(sink.read()).equals(rows(pa.concat_tables(days(1, 2))))
-    assert latest(container).equals(newest(days(1, 2)))
+    patch.setattr(RequestsTransport, "send", send)
+
+
+def cut(patch, where, twin, hit):
+    """Half of what is sent arrives."""
+    real = ContainerClient.upload_blob
+
+    def upload(self, name, data, **options):
+        here = where in name and not hit
+        hit.extend([name] * here)
+        return real(self, name, data[: len(data) // 2] if here else data, **options)
+
+    patch.setattr(ContainerClient, "upload_blob", upload)
+
+
+def overtaken(patch, where, twin, hit):
+    """Another writer of the same vintage is done first."""
+    real = ContainerClient.upload_blob
+
+    def upload(self, name, data, **options):
+        if where in name and not hit:
+            hit.append(name)
+            twin()
+        return real(self, name, data, **options)
+
+    patch.setattr(ContainerClient, "upload_blob", upload)
+
+
+#: whatever may be cut is read back before anything names it; a manifest and the pointer are one small PUT, whole or not
+FAULTS = [
+    *((lost, place) for place in PLACES),
+    *((cut, place) for place in ("/parts/", "/latest/")),
+    *((overtaken, place) for place in PLACES),
+]
+
+
+@pytest.mark.row(26, trials="trials")
+@pytest.mark.parametrize("trials", [len(FAULTS), pytest.param(200, marks=pytest.mark.slow)])
+def test_no_fault_on_the_way_tears_a_vintage_or_points_to_what_is_not_whole(sink, container, monkeypatch, trials):
+    """Lost answers, truncated uploads and twins, each at each kind of blob in turn."""
+    other, start, done = AzureBlobSink(sink.container, sink.credential, sink.path), datetime(2024, 1, 1, tzinfo=UTC), []
+    monkeypatch.setattr("forecastcore_azure.latest._PATIENCE", 0.2)  # with a twin whose turn it is while it waits
+    for trial in range(trials):
+        fault, where = FAULTS[trial % len(FAULTS)]
+        vintage = sample_vintage(issued_at=start + timedelta(hours=6 * trial), series=("a",), horizon=12)
+        hit = []
+        with monkeypatch.context() as patch, suppress(SinkError) if fault is cut else nullcontext():
+            fault(patch, where, partial(publish, other, vintage), hit)
+            [told] = publish(sink, vintage)
+            assert (told.already, told.rows) == (fault is overtaken and where in PLACES[:3], 12), (fault, where)
+        assert hit, (fault, where)
+        there = Counter(sink.read()["run_key"].to_pylist())
+        assert set(there.values()) <= {12}, (fault, where)
+        if done:
+            shown = latest(container)
+            pointed = set(shown["run_key"].to_pylist())
+            assert pointed <= set(there)
+            assert shown.equals(newest([v for v in [*done, vintage] if key(v) in pointed])), (fault, where)
+        publish(sink, vintage)
+        done.append(vintage)
+        assert latest(container).equals(newest(done)), (fault, where)
+    assert rows(sink.read()).equals(rows(pa.concat_tables(done)))
 
 
 @pytest.mark.row(11)
@@ -381,7 +500,7 @@ def test_no_container_leads_elsewhere(container):
 
 
 def test_older_states_of_latest_are_swept_after_a_day(sink, container, monkeypatch):
-    import forecastcore_azure.sink as module
+    import forecastcore_azure.latest as module
 
     monkeypatch.setattr(module, "_SWEEP_EVERY", 0)
     monkeypatch.setattr(module, "_GRACE", timedelta(seconds=-5))

@@ -19,29 +19,33 @@ from forecastcore.errors import SinkError
 from forecastcore.vintages import newest
 from forecastcore_delta.location import fresh_name
 from forecastcore_delta.overlap import Change, change
-from forecastcore_delta.staged import Staged, stage
+from forecastcore_delta.staged import Staged, rows_of, stage
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator
 
     from deltalake import CommitProperties, DeltaTable
 
     from forecastcore_delta.location import Location
 
-__all__ = ["NAME", "Fresh", "check_owner", "foreseen", "refresh"]
+__all__ = ["NAME", "SETTINGS", "Fresh", "Seen", "foreseen", "opened", "refresh"]
 
 NAME = "forecast_latest"
+#: a table is opened by its last checkpoint and what came after; delta-rs would let a hundred transactions come
+SETTINGS = {"delta.checkpointInterval": "10"}
 _ATTEMPTS = 20
+#: seconds that a writer leaves the work to those who come after it
+_PATIENCE = 5.0
 _OWNER = "forecastcore.of"
 _VACUUM_EVERY = 20
 _KEEP_HOURS = 24
 
 
-def check_owner(place: Location) -> None:
-    """See that `forecast_latest` beside `place` is not that of another table.
+def opened(place: Location) -> DeltaTable | None:
+    """`forecast_latest` beside `place`, once it is seen to be of the table there; None where there is none yet.
 
     Raises:
-        SinkError: it is.
+        SinkError: it is of another table.
     """
     latest = place.beside(NAME).existing()
     owner = latest.metadata().configuration.get(_OWNER, place.name) if latest else place.name
@@ -50,10 +54,29 @@ def check_owner(place: Location) -> None:
             f"{place.beside(NAME).uri} belongs to the table {owner!r} beside {place.name!r}",
             hint=f"give this sink a parent of its own, such as path: {place.uri}/forecasts",
         )
+    return latest
 
 
 def _still_there(place: Location) -> bool:
     return Path(place.uri).is_dir() if place.is_local else place.existing() is not None
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a table held when a writer looked.
+
+    Attributes:
+        version: of the table.
+        files: their names.
+    """
+
+    version: int
+    files: frozenset[str]
+
+    @classmethod
+    def of(cls, delta: DeltaTable) -> Seen:
+        """What it holds now."""
+        return cls(delta.version(), frozenset(_files(delta)))
 
 
 @dataclass(frozen=True)
@@ -71,20 +94,23 @@ class Fresh:
     change: Change | None
 
 
-def foreseen(place: Location, vintage: pa.Table) -> Change | None:
+def foreseen(latest: DeltaTable | None, vintage: pa.Table) -> Change | None:
     """What the vintage will change in `forecast_latest`, as it is now; found while its file is being written."""
-    latest = place.beside(NAME).existing()
     return None if latest is None else change(latest, vintage)
 
 
-def refresh(place: Location, fresh: Fresh | None = None) -> None:
+def refresh(place: Location, vintages: DeltaTable, latest: DeltaTable | None, seen: Seen, fresh: Fresh | None) -> None:
     """Bring `forecast_latest` up to the version that the table at `place` has now, or a newer one.
 
     Of several writers at a time one succeeds, and takes with it what the others have committed by then; so it is not
-    the newest version that a loser waits for, only the one that holds its own vintage.
+    the newest version that a loser waits for, only the one that holds its own vintage. Who sees that others are
+    committing too gives them a moment first: the last to commit does the work of all.
 
     Args:
         place: of the table of vintages.
+        vintages: this table, opened before what was committed now.
+        latest: `forecast_latest`, where there is one.
+        seen: what the table held before.
         fresh: the vintage that is at hand already.
 
     Raises:
@@ -93,31 +119,49 @@ def refresh(place: Location, fresh: Fresh | None = None) -> None:
     from deltalake import CommitProperties, Transaction
     from deltalake.exceptions import CommitFailedError
 
-    wanted = place.table().version()
-    for attempt in range(_ATTEMPTS):
-        vintages = place.table()
-        version, table_id = vintages.version(), str(vintages.metadata().id)
-        latest = place.beside(NAME).existing() or _created(place.beside(NAME), vintages, place.name)
+    took = _brought_up(vintages)
+    wanted, table_id = vintages.version(), str(vintages.metadata().id)
+    latest = latest or place.beside(NAME).existing() or _created(place.beside(NAME), vintages, place.name)
+    crowded, patience, attempts = wanted > seen.version + 1, time.monotonic() + _PATIENCE, 0
+    while True:
+        more = False
+        if crowded:
+            time.sleep(random.uniform(1, 5) * max(took, 0.01))  # noqa: S311 - only to draw two writers apart
+            version, took = vintages.version(), _brought_up(latest, vintages)
+            more = vintages.version() > version
         done = latest.transaction_version(table_id)
         if done is not None and done >= wanted:
             return
-        remember = CommitProperties(app_transactions=[Transaction(table_id, version)], max_commit_retries=0)
+        if more and time.monotonic() < patience:
+            continue
+        remember = CommitProperties(app_transactions=[Transaction(table_id, vintages.version())], max_commit_retries=0)
+        before = seen.files if seen.version == done else _files_at(place, done)
+        made = latest.version() + 1
         try:
-            _bring_up(place, vintages, latest, done, fresh, remember)
+            _bring_up(place, vintages, latest, before, fresh, remember)
         except CommitFailedError:
-            if attempt == _ATTEMPTS - 1:
+            crowded, attempts = True, attempts + 1
+            if attempts == _ATTEMPTS:
                 raise
-            time.sleep(random.uniform(0.01, 0.05) * (attempt + 1))  # noqa: S311 - only to draw two writers apart
         else:
-            break
-    _tidy(place.beside(NAME))
+            if made % _VACUUM_EVERY == 0:
+                _tidy(latest)
+            return
+
+
+def _brought_up(*tables: DeltaTable) -> float:
+    """Let them be what the store holds now; how many seconds the store needed to say."""
+    began = time.monotonic()
+    for table in tables:
+        table.update_incremental()
+    return time.monotonic() - began
 
 
 def _bring_up(
     place: Location,
     vintages: DeltaTable,
     latest: DeltaTable,
-    done: int | None,
+    before: frozenset[str] | None,
     fresh: Fresh | None,
     remember: CommitProperties,
 ) -> None:
@@ -125,7 +169,6 @@ def _bring_up(
     from deltalake import write_deltalake
 
     now = _files(vintages)
-    before = None if done is None else _files_at(place, done)
     keep = before is not None and before <= now
     added = now - before if before is not None and keep else now
     if fresh is not None and added == {fresh.staged.name} and (keep or not _files(latest)):
@@ -135,7 +178,7 @@ def _bring_up(
         if changed is not None:
             _take_in(place, latest, fresh.staged, changed, remember)
             return
-    rows = newest(_parts(vintages, latest if keep else None, added, fresh))
+    rows = newest(_parts(place, vintages, latest if keep else None, added, fresh))
     write_deltalake(latest, rows, mode="overwrite", commit_properties=remember)
 
 
@@ -160,16 +203,16 @@ def _take_in(place: Location, latest: DeltaTable, fresh: Staged, changed: Change
                 beside.remove(name)
 
 
-def _parts(vintages: DeltaTable, latest: DeltaTable | None, added: set[str], fresh: Fresh | None) -> Iterator[pa.Table]:
+def _parts(
+    place: Location, vintages: DeltaTable, latest: DeltaTable | None, added: Collection[str], fresh: Fresh | None
+) -> Iterator[pa.Table]:
     if latest is not None:
         yield latest.to_pyarrow_table()
     stored = set(added)
     if fresh is not None and fresh.staged.name in stored:
         stored.remove(fresh.staged.name)
         yield fresh.table.cast(pa.schema([(f.name, _plain(f.type)) for f in fresh.table.schema]))
-    if stored:
-        dataset = vintages.to_pyarrow_dataset()
-        yield from (part.to_table(schema=dataset.schema) for part in dataset.get_fragments() if part.path in stored)
+    yield from rows_of(place, vintages, stored)
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
@@ -180,23 +223,23 @@ def _files(delta: DeltaTable) -> set[str]:
     return set(pa.table(delta.get_add_actions())["path"].to_pylist())
 
 
-def _files_at(place: Location, version: int) -> set[str] | None:
+def _files_at(place: Location, version: int | None) -> frozenset[str] | None:
     """Files of an older version; None where its log is gone."""
     from deltalake.exceptions import DeltaError
 
     try:
-        return _files(place.table(version))
+        return None if version is None else Seen.of(place.table(version)).files
     except DeltaError:
         return None
 
 
 def _created(place: Location, vintages: DeltaTable, owner: str) -> DeltaTable:
     """An empty table of the same columns, or the one that another process made in this moment."""
-    return place.created(vintages.schema(), name=NAME, configuration={_OWNER: owner}, raise_if_key_not_exists=False)
+    settings = {_OWNER: owner, **SETTINGS, "delta.logRetentionDuration": "interval 1 day"}  # as long as its files stay
+    return place.created(vintages.schema(), name=NAME, configuration=settings, raise_if_key_not_exists=False)
 
 
-def _tidy(place: Location) -> None:
-    """Now and then remove the files of versions that nobody reads any more."""
-    delta = place.table()
-    if delta.version() % _VACUUM_EVERY == 0:
-        delta.vacuum(retention_hours=_KEEP_HOURS, dry_run=False, enforce_retention_duration=False)
+def _tidy(latest: DeltaTable) -> None:
+    """Remove the files of versions that nobody reads any more."""
+    latest.update_incremental()
+    latest.vacuum(retention_hours=_KEEP_HOURS, dry_run=False, enforce_retention_duration=False)

@@ -96,6 +96,13 @@ class Location:
         else:
             _files(self).delete_file(name)
 
+    def read(self, name: str) -> pa.Buffer:
+        """What a file holds."""
+        if self.is_local:
+            with pa.memory_map(str(Path(self.uri, name))) as stored:
+                return stored.read_buffer()
+        return pa.py_buffer(bytes(_files(self).open_input_file(name).read()))
+
     def copy(self, name: str, other: Location) -> None:
         """Let a file of this place lie in the folder beside it too; its bytes need not travel."""
         if not self.is_local:
@@ -118,13 +125,11 @@ class Location:
                 raw.write(content)
                 raw.flush()
                 os.fsync(raw.fileno())
-            with pa.memory_map(str(path)) as stored:
-                return stored.read_buffer()
-        files = _files(self)
-        stream = files.open_output_stream(name)
+            return self.read(name)
+        stream = _files(self).open_output_stream(name)
         stream.write(content.to_pybytes())
         stream.close()
-        return pa.py_buffer(bytes(files.open_input_file(name).read()))
+        return self.read(name)
 
 
 def _files(place: Location) -> Any:

@@ -11,7 +11,9 @@ import random
 import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path  # noqa: TC003 - the host reads the annotation
 from typing import TYPE_CHECKING, Any
 
@@ -20,14 +22,22 @@ import pyarrow.compute as pc
 
 from forecastcore.api import Published
 from forecastcore.errors import CommitConflict, SinkError
-from forecastcore.vintages import VintageRef, check_run_key, check_vintage, compact, dictionary, empty_vintage, utc
-from forecastcore_delta.latest import Fresh, check_owner, foreseen, refresh
+from forecastcore.vintages import (
+    REF_COLUMNS,
+    VintageRef,
+    check_run_key,
+    check_vintage,
+    compact,
+    dictionary,
+    empty_vintage,
+    utc,
+)
+from forecastcore_delta.latest import SETTINGS, Fresh, Seen, foreseen, opened, refresh
 from forecastcore_delta.location import Location, fresh_name, is_fresh_name, locate
-from forecastcore_delta.staged import Staged, encode, stage
+from forecastcore_delta.staged import Staged, encode, rows_of, stage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from datetime import datetime
 
     from deltalake import DeltaTable
     from deltalake.transaction import AddAction, RemoveAction
@@ -55,6 +65,19 @@ class DeltaSink:
     credential: str | dict[str, str] | None = field(default=None, repr=False)
     account_url: str | None = None
 
+    def check(self, columns: pa.Schema) -> None:
+        """See, before anything is forecast, that the table takes vintages of these columns.
+
+        Raises:
+            SinkError: it has others; the difference is told. Where the table cannot be asked, nothing is said yet.
+        """
+        from deltalake.exceptions import DeltaError
+
+        place = self._place()
+        with suppress(DeltaError, OSError):
+            if (delta := place.existing()) is not None:
+                _check_columns(delta, columns, place)
+
     def publish(self, vintage: pa.Table, run_key: str) -> Published:
         """Append the vintage in one transaction, once, and bring `forecast_latest` up to it.
 
@@ -72,10 +95,14 @@ class DeltaSink:
 
     def read(self, issued_at: datetime | None = None) -> pa.Table:
         """All vintages, or those of one origin (UTC); an empty table where there are none."""
-        delta = self._place().existing()
+        place = self._place()
+        delta = place.existing()
         if delta is None:
             return empty_vintage()
-        return delta.to_pyarrow_dataset().to_table(filter=None if issued_at is None else _issued(issued_at))
+        if issued_at is None:
+            return delta.to_pyarrow_dataset().to_table()
+        found = list(rows_of(place, delta, _may_hold(delta, issued_at)))
+        return pa.concat_tables(found).filter(_issued(issued_at)) if found else empty_vintage()
 
     def vintages(self) -> list[VintageRef]:
         """The visible vintages, oldest first, without reading their forecasts."""
@@ -97,7 +124,8 @@ class DeltaSink:
         try:
             gone = _deleted(place, wanted, reason or "withdrawn")
             if gone:
-                refresh(place)
+                delta = place.table()
+                refresh(place, delta, opened(place), Seen.of(delta), None)
         except (OSError, pa.ArrowException, DeltaError) as error:
             raise SinkError(f"cannot take vintages out of {self.path}: {error}", hint="run it again") from error
         return gone
@@ -124,33 +152,45 @@ class DeltaSink:
             raise SinkError(f"cannot open {self.path}: {error}") from None
 
     def _publish(self, place: Location, table: pa.Table, run_key: str) -> Published:
-        check_owner(place)
+        latest = opened(place)
         delta = place.existing() or _created(place, table.schema)
-        already = delta.transaction_version(run_key) is not None
-        fresh = None
+        already, seen, fresh = delta.transaction_version(run_key) is not None, Seen.of(delta), None
         if not already:
-            _check_columns(delta, table, place)
+            _check_columns(delta, table.schema, place)
             held = compact(table)
             with ThreadPoolExecutor(1) as pool:
-                ahead = pool.submit(foreseen, place, held)
-                staged = _append(place, held, run_key)
+                ahead = pool.submit(foreseen, latest, held)
+                staged = _append(place, delta, held, run_key)
             already = staged is None
             fresh = None if staged is None else Fresh(staged, held, ahead.result())
-        refresh(place, fresh)
-        rows = _rows(place, table, run_key) if already else table.num_rows
+        refresh(place, delta, latest, seen, fresh)
+        rows = _rows(delta, table, run_key) if already else table.num_rows
         return Published(location=place.uri, rows=rows, already=already)
 
 
+def _may_hold(delta: DeltaTable, issued_at: datetime) -> set[str]:
+    """The files that may hold rows of an origin, by what the log says of them."""
+    files = pa.table(delta.get_add_actions()).to_pylist()
+    bounds = [
+        (file["path"], (file.get("min") or {}).get("issued_at"), (file.get("max") or {}).get("issued_at"))
+        for file in files
+    ]
+    slack = timedelta(milliseconds=1)  # bounds that others wrote may be cut to that
+    return {path for path, low, high in bounds if low is None or high is None or low <= utc(issued_at) <= high + slack}
+
+
 def _refs(delta: DeltaTable) -> list[VintageRef]:
-    keys = ["issued_at", "created_at", "run_key", "project", "scenario"]
-    table = delta.to_pyarrow_dataset().to_table(columns=keys)
-    groups = table.group_by(["run_key", "issued_at", "project", "scenario"]).aggregate(
-        [("created_at", "max"), ("run_key", "count")]
-    )
-    renamed = groups.rename_columns(
-        [{"created_at_max": "created_at", "run_key_count": "rows"}.get(name, name) for name in groups.column_names]
-    )
-    return sorted(VintageRef(**row) for row in renamed.to_pylist())
+    """A file that a vintage was published in tells of it in the log; others, such as compacted ones, are read."""
+    files = pa.table(delta.get_add_actions()).to_pylist()
+    named = {file["path"]: file for file in files if is_fresh_name(file["path"])}
+    told = [{**{name: f["max"][name] for name in REF_COLUMNS}, "rows": f["num_records"]} for f in named.values()]
+    if len(named) < len(files):
+        parts = [part for part in delta.to_pyarrow_dataset().get_fragments() if part.path not in named]
+        rows = pa.concat_tables([part.to_table(columns=list(REF_COLUMNS)) for part in parts])
+        one = [name for name in REF_COLUMNS if name != "created_at"]
+        groups = rows.group_by(one).aggregate([("created_at", "max"), ([], "count_all")])
+        told += groups.rename_columns([*one, "created_at", "rows"]).to_pylist()
+    return sorted(VintageRef(**ref) for ref in told)
 
 
 def _deleted(place: Location, wanted: set[str], reason: str) -> int:
@@ -186,9 +226,9 @@ def _deleted(place: Location, wanted: set[str], reason: str) -> int:
     return seen
 
 
-def _rows(place: Location, table: pa.Table, run_key: str) -> int:
+def _rows(delta: DeltaTable, table: pa.Table, run_key: str) -> int:
     mine = _issued(table["issued_at"][0].as_py()) & (pc.field("run_key") == run_key)
-    return int(place.table().to_pyarrow_dataset().count_rows(filter=mine))
+    return int(delta.to_pyarrow_dataset().count_rows(filter=mine))
 
 
 def _after_failure(place: Location, run_key: str) -> str:
@@ -212,21 +252,24 @@ def _created(place: Location, schema: pa.Schema) -> DeltaTable:
         Field(f.name, f.type, nullable=f.nullable, metadata={"comment": said[f.name]})
         for f in Schema.from_arrow(schema).fields
     ]
-    return place.created(Schema(fields), name=place.name)
+    return place.created(Schema(fields), name=place.name, configuration=SETTINGS)
 
 
-def _check_columns(delta: DeltaTable, table: pa.Table, place: Location) -> None:
+def _check_columns(delta: DeltaTable, schema: pa.Schema, place: Location) -> None:
     if (reader := delta.protocol().min_reader_version) > 1:
         raise SinkError(
             f"the table {place.uri} needs readers of version {reader}, such as for column mapping or deletion vectors",
             hint="only tables that every reader can read are written to; publish to a new path",
         )
-    has = {field.name: _type_name(field.type) for field in pa.schema(delta.schema().to_arrow())}
-    brings = {field.name: _type_name(field.type) for field in table.schema}
+    stored = pa.schema(delta.schema().to_arrow())
+    has = {field.name: _type_name(field.type) for field in stored}
+    brings = {field.name: _type_name(field.type) for field in schema}
     faults = [f"it lacks {name}" for name in brings if name not in has]
     faults += [f"the vintage lacks {name}" for name in has if name not in brings]
     both = [name for name in brings if name in has and has[name] != brings[name]]
     faults += [f"{name} is {has[name]} there, {brings[name]} in the vintage" for name in both]
+    full = [name for name in brings if name in has and not stored.field(name).nullable]
+    faults += [f"{name} takes no null there" for name in full if schema.field(name).nullable]
     if faults:
         other = f"{place.beside('new').uri}/{place.name}"
         raise SinkError(
@@ -240,12 +283,12 @@ def _type_name(kind: pa.DataType) -> str:
     return "string" if text else str(kind)
 
 
-def _append(place: Location, table: pa.Table, run_key: str) -> Staged | None:
+def _append(place: Location, delta: DeltaTable, table: pa.Table, run_key: str) -> Staged | None:
     """Stage the file, then make it part of the table; None if another process was first with this run key."""
     name, mine = fresh_name(run_key), False
     try:
         staged = stage(place, name, encode(table))
-        mine = _commit(place, staged, run_key)
+        mine = _commit(place, delta, staged, run_key)
     finally:
         # an error may come after the commit, such as of a lost answer: a file that the table names must stay
         if not mine and not _names(place, name):
@@ -253,13 +296,15 @@ def _append(place: Location, table: pa.Table, run_key: str) -> Staged | None:
     return staged if mine else None
 
 
-def _commit(place: Location, staged: Staged, run_key: str) -> bool:
+def _commit(place: Location, delta: DeltaTable, staged: Staged, run_key: str) -> bool:
     from deltalake import CommitProperties, Transaction
     from deltalake.exceptions import CommitFailedError
 
     once = CommitProperties(app_transactions=[Transaction(run_key, 1)], max_commit_retries=_COMMIT_RETRIES)
     for attempt in range(_ATTEMPTS):
-        delta = place.table()
+        if attempt:
+            time.sleep(random.uniform(0.01, 0.05) * attempt)  # noqa: S311 - only to draw two writers apart
+            delta.update_incremental()
         if delta.transaction_version(run_key) is not None:
             return _names(place, staged.name)
         try:
@@ -268,7 +313,6 @@ def _commit(place: Location, staged: Staged, run_key: str) -> bool:
         except CommitFailedError:
             if attempt == _ATTEMPTS - 1:
                 raise
-            time.sleep(random.uniform(0.01, 0.05) * (attempt + 1))  # noqa: S311 - only to draw two writers apart
         else:
             return True
     return False

@@ -14,13 +14,15 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from forecastcore.errors import SinkError
+from forecastcore_delta.location import Location, is_fresh_name
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
+    from deltalake import DeltaTable
     from deltalake.transaction import AddAction
 
-    from forecastcore_delta.location import Location
-
-__all__ = ["Encoded", "Staged", "encode", "stage"]
+__all__ = ["Encoded", "Staged", "encode", "rows_of", "stage"]
 
 #: rows that the writer of Parquet takes at a time; its default is 1024
 _BATCH = 65536
@@ -82,6 +84,24 @@ def stage(place: Location, name: str, encoded: Encoded) -> Staged:
     if not place.written(name, encoded.content).equals(encoded.content):
         raise SinkError(f"what is stored at {place.uri}/{name} is not what was written", hint="check the store")
     return Staged(name, int(encoded.content.size), encoded.statistics)
+
+
+def rows_of(place: Location, delta: DeltaTable, names: Collection[str]) -> Iterator[pa.Table]:
+    """The rows of some files of a table, each as its schema has them.
+
+    Those that were staged here are read as they are: a dataset makes something of every file of the table first.
+    """
+    own, others = [name for name in sorted(names) if is_fresh_name(name)], {n for n in names if not is_fresh_name(n)}
+    schema = pa.schema([(field.name, _plain(field.type)) for field in pa.schema(delta.schema().to_arrow())])
+    for name in own:
+        yield pq.read_table(pa.BufferReader(place.read(name))).select(schema.names).cast(schema)
+    for part in delta.to_pyarrow_dataset().get_fragments() if others else ():
+        if part.path in others:
+            yield part.to_table(columns=schema.names).cast(schema)
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    return pa.string() if pa.types.is_large_string(kind) or pa.types.is_string_view(kind) else kind
 
 
 def _statistics(table: pa.Table, told: pq.FileMetaData) -> str:

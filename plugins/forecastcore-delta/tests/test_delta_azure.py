@@ -74,6 +74,7 @@ def test_a_kill_at_either_transaction_loses_and_doubles_nothing(sink, params, pu
 
 
 def together(sink, params, publisher, tmp_path, *, writers, each):
+    """Many writers at a time; seconds of each commit."""
     gate = tmp_path / "gate"
     parts = [list(range(writer * each, (writer + 1) * each)) for writer in range(writers)]
     children = [publisher.start(SINK, tmp_path / "x", part, gate=gate, params=params) for part in parts]
@@ -83,6 +84,7 @@ def together(sink, params, publisher, tmp_path, *, writers, each):
     everything = [publisher.vintage(number) for part in parts for number in part]
     assert rows(sink.read()).equals(rows(pa.concat_tables(everything)))
     assert latest(sink).equals(rows(newest(everything)))
+    return sorted(answer["seconds"] for answer in answers)
 
 
 @pytest.mark.row(22)
@@ -90,11 +92,14 @@ def test_no_commit_of_several_writers_is_lost(sink, params, publisher, tmp_path)
     together(sink, params, publisher, tmp_path, writers=3, each=3)
 
 
-@pytest.mark.row(22, trials=200)
+@pytest.mark.row(22, trials=600)
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
-def test_ten_writers_lose_none_of_two_hundred_commits(sink, params, publisher, tmp_path):
-    together(sink, params, publisher, tmp_path, writers=10, each=20)
+@pytest.mark.timeout(3600)
+def test_ten_writers_lose_none_of_six_hundred_commits(sink, params, publisher, tmp_path):
+    """Not two thousand: delta-rs lists the log several times for each commit, and Azurite takes its time for that."""
+    taken = together(sink, params, publisher, tmp_path, writers=10, each=60)
+    assert len(taken) == 600
+    assert taken[int(0.99 * len(taken))] < 10
 
 
 @pytest.mark.row(11, 12, trials=4)

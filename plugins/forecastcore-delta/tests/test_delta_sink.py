@@ -275,6 +275,26 @@ def test_a_run_key_that_could_lead_elsewhere_is_refused(sink, run_key):
     assert not sink.path.exists()
 
 
+def test_vintages_are_listed_by_the_log_and_where_files_were_compacted_by_their_rows(sink):
+    vintages = [*days(1, 2), *days(2, scenario="hot", series=("é" * 40,))]
+    publish(sink, *vintages)
+    expected = sink.vintages()
+    assert [(ref.run_key, ref.rows, ref.scenario) for ref in expected[:1]] == [(key(vintages[0]), 48, "base")]
+    assert {ref.run_key for ref in expected} == {key(vintage) for vintage in vintages}
+    DeltaTable(sink.path).optimize.compact()
+    assert sink.vintages() == expected
+    assert rows(sink.read(datetime(2024, 1, 2, tzinfo=UTC))).equals(rows(pa.concat_tables(vintages[1:])))
+    publish(sink, *days(3))
+    assert sink.vintages()[:3] == expected
+    assert latest(sink).equals(newest([*vintages, *days(3)]))
+
+
+def test_a_table_is_opened_by_a_checkpoint_that_is_never_old(sink):
+    publish(sink, *[sample_vintage(issued_at=datetime(2024, 1, 1, h, tzinfo=UTC), horizon=2) for h in range(12)])
+    for folder in (sink.path, sink.path.parent / "forecast_latest"):
+        assert list((folder / "_delta_log").glob("*.checkpoint.parquet")), folder
+
+
 def test_two_tables_do_not_fight_over_one_latest(sink):
     other = DeltaSink(sink.path.parent / "prices")
     publish(sink, *days(1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import mmap
 import re
 from contextlib import suppress
 from dataclasses import dataclass
@@ -132,8 +133,9 @@ def _header(path: Path) -> tuple[list[str], str]:
 
 
 def _parse(path: Path, delimiter: str, types: dict[str, pa.DataType], only: list[str] | None = None) -> pa.Table:
-    return pacsv.read_csv(
-        path,
+    data, mark = _without_nul(path)
+    table = pacsv.read_csv(
+        path if data is None else pa.BufferReader(data),
         parse_options=pacsv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
         convert_options=pacsv.ConvertOptions(
             column_types=types,
@@ -143,6 +145,19 @@ def _parse(path: Path, delimiter: str, types: dict[str, pa.DataType], only: list
             quoted_strings_can_be_null=False,
         ),
     )
+    if data is None:
+        return table
+    columns = [pc.replace_substring(c, mark, "\0") if pa.types.is_string(c.type) else c for c in table.columns]
+    return pa.table(columns, names=table.column_names)
+
+
+def _without_nul(path: Path) -> tuple[bytes | None, str]:
+    """What a file with NUL holds, which Arrow would miscount, and what stands for NUL there; None for other files."""
+    with path.open("rb") as handle, mmap.mmap(handle.fileno(), 0, access=mmap.ACCESS_READ) as whole:
+        if whole.find(b"\0") < 0:
+            return None, ""
+        mark = next(letter for letter in map(chr, range(0xF0000, 0xFFFFE)) if whole.find(letter.encode()) < 0)
+        return whole[:].replace(b"\0", mark.encode()), mark
 
 
 def _cells(column: pa.ChunkedArray, decimal: str) -> pa.ChunkedArray:

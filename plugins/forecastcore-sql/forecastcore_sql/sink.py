@@ -6,6 +6,7 @@ and commits: of two runs with one key the second waits for the first, and finds 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -56,6 +57,21 @@ class SqlSink:
         if self.schema_name is not None:
             check_name(self.schema_name, "schema_name")
         url_of(self.url)
+
+    def check(self, columns: pa.Schema) -> None:
+        """See, before anything is forecast, that the table takes vintages of these columns.
+
+        Raises:
+            SinkError: it has others; the difference is told. Where the database cannot be asked, nothing is said yet.
+        """
+        import sqlalchemy as sa
+        from sqlalchemy.exc import SQLAlchemyError
+
+        wanted = arrow_schema([name for name in columns.names if is_quantile(name)])
+        table = forecast_table(sa.MetaData(), self.table, self.schema_name, wanted)
+        with suppress(SQLAlchemyError), connected(url_of(self.url)) as connection:
+            if self._there(connection):
+                check_columns(connection, table)
 
     def publish(self, vintage: pa.Table, run_key: str) -> Published:
         """Insert the vintage in one transaction, once.

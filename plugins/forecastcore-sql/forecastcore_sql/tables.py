@@ -134,10 +134,15 @@ def check_columns(connection: Connection, forecasts: Table) -> None:
     """
     import sqlalchemy as sa
 
-    there = {column["name"] for column in sa.inspect(connection).get_columns(forecasts.name, schema=forecasts.schema)}
-    brings = {column.name for column in forecasts.c}
-    faults = [f"it lacks {name}" for name in sorted(brings - there)]
-    faults += [f"the vintage lacks {name}" for name in sorted(there - brings)]
+    columns = sa.inspect(connection).get_columns(forecasts.name, schema=forecasts.schema)
+    there = {column["name"]: column for column in columns}
+    brings = {column.name: column for column in forecasts.c}
+    faults = [f"it lacks {name}" for name in sorted(brings.keys() - there)]
+    faults += [f"the vintage lacks {name}" for name in sorted(there.keys() - brings)]
+    for name in sorted(brings.keys() & there) if connection.dialect.name == "postgresql" else ():
+        has, ours = (kind.compile(connection.dialect) for kind in (there[name]["type"], brings[name].type))
+        faults += [f"{name} is {has} there, {ours} in the vintage"] if has != ours else []
+        faults += [f"{name} takes no null there"] if brings[name].nullable and not there[name]["nullable"] else []
     if faults:
         raise SinkError(
             f"the table {forecasts.fullname} has other columns: {'; '.join(faults)}",

@@ -39,6 +39,21 @@ HOSTILE = [
     "select",
     "日本",
     "$$; DROP TABLE canary; $$",
+    "'; SELECT pg_sleep(9); --",
+    "x') OR ('1'='1",
+    "x' OR '1'='1",
+    "x' UNION SELECT usename FROM pg_user --",
+    "x/**/OR/**/1=1",
+    "x%' OR '%'='",
+    "\\'; DROP TABLE canary; --",
+    "E'\\x27'; DROP TABLE canary; --",
+    "U&'\\0027'",
+    "\u02bc; DROP TABLE canary; --",
+    "\uff07 OR 1=1",
+    "{}",
+    "{0}",
+    "@@version",
+    "?",
 ]
 
 
@@ -189,6 +204,35 @@ def test_a_vintage_with_other_columns_than_the_table_is_refused_with_the_differe
         publish(sink, other.drop_columns(["q10"]))
     assert sink.read().equals(days(1)[0])
     assert not publish(sink, other)[0].already
+
+
+DRIFTS = {
+    "add": ("ADD COLUMN note text", "the vintage lacks note"),
+    "drop": ("DROP COLUMN q90", "it lacks q90"),
+    "rename": ("RENAME COLUMN forecast TO value", "it lacks forecast; the vintage lacks value"),
+    "widen": ("ALTER COLUMN step TYPE bigint", "step is BIGINT there, INTEGER in the vintage"),
+    "narrow": ("ALTER COLUMN q10 TYPE real", "q10 is REAL there, DOUBLE PRECISION in the vintage"),
+    "string": ("ALTER COLUMN q10 TYPE text", "q10 is TEXT there, DOUBLE PRECISION in the vintage"),
+    "nullability": ("ALTER COLUMN reason SET NOT NULL", "reason takes no null there"),
+    "case": ('RENAME COLUMN unique_id TO "Unique_ID"', "it lacks unique_id; the vintage lacks Unique_ID"),
+}
+
+
+@pytest.mark.row(28)
+@pytest.mark.parametrize("drift", DRIFTS)
+def test_what_has_drifted_is_told_before_and_when_it_is_published_to(drift, sink):
+    change, words = DRIFTS[drift]
+    [one] = days(1)
+    sink.check(one.schema)
+    publish(sink, one.set_column(one.column_names.index("reason"), "reason", pa.array(["x"] * len(one))))
+    sink.check(one.schema)
+    with psycopg.connect(sink.url, autocommit=True) as connection:
+        connection.execute("DROP VIEW forecast_latest")
+        connection.execute(sql.SQL("ALTER TABLE forecasts {}").format(sql.SQL(change)))
+    with pytest.raises(SinkError, match=words):
+        sink.check(one.schema)
+    with pytest.raises(SinkError, match=words):
+        publish(sink, *days(2))
 
 
 @pytest.fixture
