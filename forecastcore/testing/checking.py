@@ -7,11 +7,16 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
 from forecastcore import parameters
 from forecastcore.api import AssumptionSpec, ModelSpec, SinkSpec, SourceSpec
+from forecastcore.engines.spark.session import check_session
+from forecastcore.errors import EngineError
 from forecastcore.testing import assumptions, manners, model_leaks, model_series, models, sinks, sources
+from forecastcore.testing.child import run_child
 from forecastcore.testing.samples import sample_history
-from forecastcore.testing.suite import Check, Probe, must, probe, rules, run, said
+from forecastcore.testing.suite import Check, Probe, Skip, must, other_processes, probe, rules, run, said
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -23,6 +28,21 @@ Spec = ModelSpec | AssumptionSpec | SinkSpec | SourceSpec
 READY = "can-be-tried"
 _THOUSAND = 1000
 _SERIES = 20
+
+
+@probe("a-fresh-process-can-use-it")
+def a_spark_worker_can_use_it(trial: models.ModelTrial) -> str | None:
+    """A worker of a local Spark makes it from its parameters and says the same; it needs pyspark and Java."""
+    other_processes(quick=trial.quick)
+    try:
+        check_session("local[1]", None)
+    except EngineError as error:
+        raise Skip(str(error)) from error
+    told = run_child(trial.job, "spark")
+    must(not told.error, f"a Spark worker raised {told.error}")
+    numbers = models.values_of(pd.read_parquet(trial.job / "spark.parquet"), trial.world)
+    must(models.same(numbers, trial.expected), f"in a Spark worker {models.apart(numbers, trial.expected)}")
+    return None
 
 
 @probe()
@@ -52,7 +72,7 @@ _MODEL: tuple[Probe[Any], ...] = (
     *model_leaks.PROBES,
     *manners.PROBES,
     *manners.QUIET,
-    manners.a_spark_worker_can_use_it,
+    a_spark_worker_can_use_it,
     time_and_memory_for_a_thousand_series,
 )
 

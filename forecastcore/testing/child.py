@@ -1,4 +1,4 @@
-"""A plugin in a process of its own: `python -m forecastcore.testing.child FOLDER [ACTION]`.
+"""A plugin in a process of its own: `python -m forecastcore.testing.child FOLDER ACTION`.
 
 The folder holds `job.json` (which class, with which parameters) and the frames as Parquet; the answer and a report are
 written into it. Nothing is pickled.
@@ -204,6 +204,22 @@ def _use(job: Mapping[str, Any], folder: Path) -> Any:
     return made.fit(history, task).predict(pd.read_parquet(folder / "context.parquet"), future, task)
 
 
+def in_a_spark_worker(_: pd.DataFrame, request: str) -> Any:
+    """What the job answers whose folder the request names."""
+    return answer_of(Path(json.loads(request)["job"]))
+
+
+def _on_spark(folder: Path) -> Any:
+    """What a worker of a local Spark answers."""
+    from forecastcore.engines.spark import SparkEngine
+    from forecastcore.ports import Unit
+    from forecastcore.testing.child import in_a_spark_worker as work  # by a name that the worker can import
+
+    panel, unit = pd.read_parquet(folder / "history.parquet"), Unit(None, json.dumps({"job": str(folder)}))
+    ((_, answer),) = SparkEngine(master="local[1]").map(work, panel, [unit])
+    return answer
+
+
 def _load(job: Mapping[str, Any], folder: Path) -> str:
     """Load a stored model before any is fitted here, apply it, and write `loaded.parquet`; what it raised, in words."""
     try:
@@ -248,9 +264,11 @@ def main(folder: Path, action: str) -> None:
         _factory(job)
         heavy = sorted({name.partition(".")[0] for name in set(sys.modules) - before} & set(_HEAVY))
         grown = _peak()
-        if (folder / "state").exists():
+        if action == "use" and (folder / "state").exists():
             load_error = _load(job, folder)
-        if action == "use":
+        if action == "spark":
+            answer = _on_spark(folder)
+        elif action == "use":
             answer, changed = watched(lambda: _use(job, folder), _WATCH)
         else:  # "die-N": the process ends at its Nth write
             if action.startswith("die-"):

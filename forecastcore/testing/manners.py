@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from typing import TYPE_CHECKING, Any, Protocol
 
 from forecastcore import parameters
@@ -115,18 +114,6 @@ def secrets_stay_out_of_repr(trial: Guest) -> str | None:
     told = f"{made!r} {made}"
     must(canary not in told, f"repr shows {secrets}; write field(repr=False)")
     return None
-
-
-@probe()
-def a_spark_worker_can_use_it(trial: Guest) -> str | None:
-    """A Spark worker makes it from its parameters and uses it; it needs pyspark."""
-    del trial
-    if importlib.util.find_spec("pyspark") is None:
-        raise Skip("pyspark is not installed")
-    raise Skip(
-        "run `forecastcore retrain --set 'engine={type: spark, master: \"local[2]\"}'` on a project of yours:"
-        " no Spark session is started here"
-    )
 
 
 #: for every kind

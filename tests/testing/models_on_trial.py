@@ -197,12 +197,19 @@ BAD = {
     "no data to store": (model_that(WithHandle, fit=_keeps_a_handle), "state-is-data"),
     "takes any column": (model_that(fitted_that("F9", effect=_takes_all_columns)), "unknown-columns-are-ignored"),
 }
+
+
+def _knows_spark(self, history, task):
+    return self.fitted(slope_of(history, task) + 0.1 * ("SPARK_LOCAL_IP" in os.environ))
+
+
 #: seen in a process of its own only
 BAD_GUESTS = {
     "prints": (model_that(fit=_prints), "nothing-is-printed"),
     "leaves settings changed": (model_that(fit=_silences_everybody), "the-process-stays-as-it-was"),
     "leaves a thread": (model_that(fit=_leaves_a_thread), "the-process-stays-as-it-was"),
     "writes a file": (model_that(fit=_writes), "no-file-is-written"),
+    "depends on where it runs": (model_that(fit=_knows_spark), "a-spark-worker-can-use-it"),
 }
 
 # -- leaks: each knows something that it cannot know
