@@ -503,6 +503,7 @@ def test_a_process_worker_runs_a_deployment_and_a_champion_that_stays_is_no_fail
 
 
 @pytest.mark.row(13)
+@pytest.mark.row(13, trials=3)
 @pytest.mark.slow
 def test_after_an_outage_of_three_slots_one_run_catches_up_and_the_others_end_as_skipped(server, deployed, trained):
     from prefect.client.schemas.actions import DeploymentScheduleCreate
@@ -515,7 +516,7 @@ def test_after_an_outage_of_three_slots_one_run_catches_up_and_the_others_end_as
             client.create_flow_from_name("predict"),
             "missed",
             entrypoint="flows/predict.py:predict",
-            path=str(ROOT),
+            pull_steps=deployed["predict"].pull_steps,
             work_pool_name="local-pool",
             work_queue_name="missed",
             parameters={"project": str(trained)},
