@@ -64,7 +64,7 @@ class Race:
         self._rows, self._levels = rows, tuple(project.config.quantiles)
         self._runner = [name for name, _ in jobs]
         #: the candidates in the order in which their work begins
-        self.order = sorted(candidates, key=lambda one: self._runner.index(one.name))
+        self.order: list[Candidate] = sorted(candidates, key=lambda one: self._runner.index(one.name))
         self._total = Counter(self._runner)
         self._got: dict[str, list[pd.DataFrame]] = {c.name: [] for c in candidates}
         self._stream = engine.map(backtest_unit, history.panel, [unit for _, unit in jobs])

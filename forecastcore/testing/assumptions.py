@@ -24,7 +24,7 @@ from forecastcore.testing.suite import Skip, fault, must, other_processes, probe
 from forecastcore.testing.watch import offline
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     import numpy.typing as npt
 
@@ -60,7 +60,7 @@ class AssumptionTrial:
         other = self.spec.wraps and "of" in parameters.names(self.spec.factory)
         self.params = {**({"of": "other"} if other else {}), **told.params, **self.params}
         self.covariates = self.covariates or told.covariates
-        self.issue_later = told.issue_later
+        self.issue_later: Callable[[pd.Timestamp], None] | None = told.issue_later
 
     def make(self) -> Any:
         """A new assumption."""
