@@ -66,8 +66,8 @@ def note_checked(plugin: str, day: str | None) -> None:
         plugin: kind, name and content hash: other code is another plugin.
         day: as ISO 8601; None: it failed, and what was kept is gone.
     """
-    kept = {name: kept for name, kept in _read(_checked()).items() if name != plugin}
-    _write(_checked(), kept if day is None else {plugin: day, **dict(list(kept.items())[: _MOST - 1])})
+    others = [(name, passed) for name, passed in _read(_checked()).items() if name != plugin]
+    _write(_checked(), dict(others if day is None else [(plugin, day), *others[: _MOST - 1]]))
 
 
 def when_checked(plugin: str) -> str | None:

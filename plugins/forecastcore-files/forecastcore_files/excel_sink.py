@@ -21,7 +21,7 @@ from forecastcore_files.parquet_sink import ParquetSink
 from forecastcore_files.staging import replace, staged
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from datetime import datetime
     from typing import IO
 
@@ -124,8 +124,8 @@ class ExcelSink:
             if len(told) > _ROWS:
                 hint = "the Parquet files are delivered; use csv or delta, or a project for each region"
                 raise SinkError(f"{len(told)} rows are more than a sheet of Excel holds ({_ROWS})", hint=hint)
-            self._replace(self.workbook, lambda handle: _write(told, self.timezone, handle))
-            self._replace(state, lambda handle: _discard(handle.write(wanted.encode())))
+            self._replace(self.workbook, _workbook(told, self.timezone))
+            self._replace(state, wanted.encode())
 
     def _rows(self, refs: Sequence[VintageRef]) -> pd.DataFrame:
         keys = {ref.run_key for ref in refs}
@@ -134,7 +134,10 @@ class ExcelSink:
         frame: pd.DataFrame = table.to_pandas()
         return frame[frame["run_key"].isin(keys)]
 
-    def _replace(self, target: Path, write: Callable[[IO[bytes]], None]) -> None:
+    def _replace(self, target: Path, content: bytes) -> None:
+        def write(handle: IO[bytes]) -> None:
+            handle.write(content)
+
         try:
             with staged(self.path / ".staging", "workbook", write) as aside:
                 replace(aside, target)
@@ -182,7 +185,7 @@ def _whose(ref: VintageRef) -> tuple[str, str]:
     return ref.project, ref.scenario
 
 
-def _write(told: pd.DataFrame, timezone: str, handle: IO[bytes]) -> None:
+def _workbook(told: pd.DataFrame, timezone: str) -> bytes:
     """Two sheets: the rows, and what each column means."""
     import xlsxwriter
 
@@ -205,7 +208,7 @@ def _write(told: pd.DataFrame, timezone: str, handle: IO[bytes]) -> None:
         meanings.write_row(0, 0, ["column", "meaning"], title)
         for number, name in enumerate(told.columns, start=1):
             meanings.write_row(number, 0, [name, _meaning(name, timezone)])
-    handle.write(made.getvalue())
+    return made.getvalue()
 
 
 def _write_column(sheet: Any, number: int, column: pd.Series[Any]) -> None:
@@ -224,7 +227,3 @@ def _meaning(column: str, timezone: str) -> str:
     if column in _MEANINGS:
         return _MEANINGS[column].format(timezone=timezone)
     return f"a value that the truth is expected to stay under in {column[1:].replace('_', '.')} of 100 cases"
-
-
-def _discard(_: Any) -> None:
-    return None
