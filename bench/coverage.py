@@ -1,10 +1,12 @@
 """Do 80 % intervals hold 80 %? Learned as of T, scored at later origins with the parameters as stored.
 
-    python bench/coverage.py [--data DIR] [--only NAME …]
+    python bench/coverage.py [--data DIR] [--only NAME …] [--models NAME …]
 
-For each data set and model: everything (fit, backtest errors, calibration) as of T; then forecasts from the eight
-origins after T, a horizon apart, by the stored model; for three T, eight horizons apart. Coverage in all, averaged over
-steps, and in each quarter of the horizon. No seed: nothing is drawn.
+For each data set and model: origins a horizon apart over the newer half of history, at most 48. As of every eighth of
+them everything is done anew (fit, backtest errors, calibration), and the stored model forecasts that one and the seven
+after it. Coverage in all, averaged over steps, and in each quarter of the horizon. The errors of one origin hang
+together, so a share comes with its standard error, clustered by origin: one that is two of them off may be chance.
+`default` among the models is the shelf that a project without `models:` gets. No seed: nothing is drawn.
 """
 
 from __future__ import annotations
@@ -29,30 +31,32 @@ from forecastcore.race import run_package
 from forecastcore.runs.contest import hold_contest
 from forecastcore.runs.retrain import _refit as pack
 
-ORIGINS = 8
-MODELS = ("seasonal-naive", "ridge")
-STARTS = 3
+MOST, TOGETHER = 48, 8
 NOMINAL, NEAR, LEAST = 0.8, 0.02, 0.72
 
 
 def main() -> None:
     """One line per data set and model, then the means."""
-    told = options(__doc__ or "")
-    print(f"{'data set':<22} {'model':<16} {'in all':>7}   quarters of the horizon        width")
+    told = options(__doc__ or "", models=("seasonal-naive", "ridge"))
+    print(
+        f"{'data set':<22} {'model':<15} {'origins':>7} {'in all':>7} {'±':>5}   quarters of the horizon        width"
+    )
     every, least = [], []
     for project, _ in projects(told):
-        whole = runtime.history(project)
-        for model in MODELS:
-            one = Project.load(project.path, overrides=[f"models=[{{type: {model}}}]"])
+        for model in told.models:
+            one = (
+                project if model == "default" else Project.load(project.path, overrides=[f"models=[{{type: {model}}}]"])
+            )
             try:
-                shares = np.mean([measure(one, whole, number) for number in range(1, STARTS + 1)], axis=0)
+                count, (overall, spread, *quarters, width) = measure(one)
             except DataError as error:
-                print(f"{project.config.name:<22} {model:<16} {error.message[:60]}")
+                print(f"{project.config.name:<22} {model:<15} {error.message[:60]}", flush=True)
                 continue
-            every.append(float(shares[0]))
-            least.append(min(shares[1:-1]))
-            quarters = "  ".join(f"{share:6.1%}" for share in shares[1:-1])
-            print(f"{project.config.name:<22} {model:<16} {shares[0]:7.1%}   {quarters}   {shares[-1]:.3f}", flush=True)
+            every.append(overall)
+            least.append(min(quarters))
+            shares = "  ".join(f"{share:6.1%}" for share in quarters)
+            line = f"{project.config.name:<22} {model:<15} {count:>7} {overall:7.1%} {spread:5.1%}"
+            print(f"{line}   {shares}   {width:.3f}", flush=True)
     far = np.abs(np.asarray(every) - NOMINAL)
     within, poor = int((far <= NEAR).sum()), int((np.asarray(least) < LEAST).sum())
     print(
@@ -61,25 +65,36 @@ def main() -> None:
     )
 
 
-def measure(project, whole, back) -> list[float]:  # noqa: ANN001 - as the names say
-    """Coverage in all (mean over steps), in each quarter of the horizon, and the mean width over the mean actual."""
-    horizon = project.config.horizon
-    start = whole.grid.shift(whole.origin, -back * ORIGINS * horizon)
-    history = runtime.history(project, start)
-    engine = runtime.engine(project)
-    contest = hold_contest(project, history, engine, Steps())
-    origins = [whole.grid.shift(start, number * horizon) for number in range(ORIGINS)]
-    rows = rows_of(project, whole, origins)
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch) / "model"
-        pack(project, history, contest, engine, folder)
-        _, quantiles = run_package(project, whole, folder, engine, rows, range(ORIGINS))
-    low, high = quantiles[:, 0], quantiles[:, -1]
-    fine = np.isfinite(rows.y)
-    inside = (low <= rows.y) & (rows.y <= high)
-    by_step = [inside[fine & (rows.step == step)].mean() for step in np.unique(rows.step[fine])]
-    quarters = [float(inside[fine & hit].mean()) for hit in step_buckets(rows.step).values()]
-    return [float(np.mean(by_step)), *quarters, float((high - low)[fine].mean() / np.abs(rows.y[fine]).mean())]
+def measure(project: Project) -> tuple[int, list[float]]:
+    """Number of origins; coverage (mean over steps), its standard error, that of each quarter, width over level."""
+    whole, horizon = runtime.history(project), project.config.horizon
+    known = int(whole.panel["unique_id"].value_counts(sort=False).max())
+    count = max(min(MOST, known // 2 // horizon), 1)
+    origins = [whole.grid.shift(whole.origin, -number * horizon) for number in range(count, 0, -1)]
+    engine, parts = runtime.engine(project), []
+    for first in range(0, count, TOGETHER):
+        some = origins[first : first + TOGETHER]
+        history = runtime.history(project, some[0])
+        contest = hold_contest(project, history, engine, Steps())
+        rows = rows_of(project, whole, some)
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch) / "model"
+            pack(project, history, contest, engine, folder)
+            _, quantiles = run_package(project, whole, folder, engine, rows, range(len(some)))
+        parts.append((rows.y, quantiles[:, 0], quantiles[:, -1], rows.step, rows.fold + first))
+    y, low, high, step, fold = map(np.concatenate, zip(*parts, strict=True))
+    fine = np.isfinite(y)
+    inside = (low <= y) & (y <= high)
+    by_step = [inside[fine & (step == one)].mean() for one in np.unique(step[fine])]
+    by_origin = [inside[fine & (fold == one)].mean() for one in np.unique(fold[fine])]
+    quarters = [float(inside[fine & hit].mean()) for hit in step_buckets(step).values()]
+    spread = float(np.std(by_origin, ddof=1) / np.sqrt(len(by_origin))) if len(by_origin) > 1 else float("nan")
+    return count, [
+        float(np.mean(by_step)),
+        spread,
+        *quarters,
+        float((high - low)[fine].mean() / np.abs(y[fine]).mean()),
+    ]
 
 
 if __name__ == "__main__":

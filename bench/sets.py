@@ -55,11 +55,13 @@ SETS = (
 )
 
 
-def options(what: str) -> argparse.Namespace:
-    """The command line of the scripts here."""
+def options(what: str, *, models: tuple[str, ...] = ()) -> argparse.Namespace:
+    """The command line of the scripts here; with `--models` where a script has some."""
     parser = argparse.ArgumentParser(description=what)
     parser.add_argument("--data", type=Path, help="folder of data sets; without it the demo's data is taken")
     parser.add_argument("--only", nargs="*", default=(), help="names of data sets")
+    if models:
+        parser.add_argument("--models", nargs="*", default=models, help=f"default: {' '.join(models)}")
     return parser.parse_args()
 
 

@@ -75,7 +75,7 @@ def test_a_second_run_trains_nothing_and_writes_nothing_twice(toured):
 def test_what_is_said_is_narrow_aligned_and_complete(toured):
     folder, (told, _), _ = toured
     lines = told["lines"]
-    assert [line for line in lines if len(line) > 100 and str(folder.parent) not in line] == []
+    assert [line for line in lines if len(line) > 80 and str(folder.parent) not in line] == []
     text = "\n".join(lines)
     assert told["retrain"]["decision"]["reason"].split(":")[0] in text
     assert str(folder / "out" / "report.html") in text

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
+import textwrap
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -15,6 +17,8 @@ Document = dict[str, Any]
 
 #: examples shown of a long list; --json has all
 _SHOWN = 5
+#: columns of a screen, and the least that a text is folded to
+_WIDE, _NARROW = 80, 10
 
 
 def text(document: Document) -> str:
@@ -40,16 +44,34 @@ def _cost(cost: Document) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Columns side by side; numbers to the right, three decimals."""
+    """Columns side by side; numbers to the right, three decimals; the widest text is folded to fit a narrow screen."""
+    return "\n".join(_blocks(head, rows))
+
+
+def _blocks(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[str]:
+    """The table's head, its rule and its rows; a row that is folded has several lines."""
     cells = [[_cell(value) for value in row] for row in rows]
-    numeric = [all(_is_number(row[i]) for row in rows_) for i, rows_ in enumerate([cells] * len(head))]
-    widths = [max(len(title), *(len(row[i]) for row in cells)) if cells else len(title) for i, title in enumerate(head)]
+    numeric = [all(_is_number(row[i]) for row in cells) for i in range(len(head))]
+    widths = [max(map(len, column)) for column in zip(head, *cells, strict=True)]
+    excess = sum(widths) + 2 * (len(widths) - 1) - _WIDE
+    if excess > 0 and not all(numeric):
+        widest = max((i for i, number in enumerate(numeric) if not number), key=widths.__getitem__)
+        widths[widest] = max(widths[widest] - excess, _NARROW)
+
+    def block(values: Sequence[str]) -> str:
+        folded = [[value] if len(value) <= w else _folded(value, w) for value, w in zip(values, widths, strict=True)]
+        return "\n".join(line(parts) for parts in zip_longest(*folded, fillvalue=""))
 
     def line(values: Sequence[str]) -> str:
         padded = (v.rjust(w) if right else v.ljust(w) for v, w, right in zip(values, widths, numeric, strict=True))
         return "  ".join(padded).rstrip()
 
-    return "\n".join([line(list(head)), line(["-" * width for width in widths]), *map(line, cells)])
+    return [block(head), line(["-" * width for width in widths]), *map(block, cells)]
+
+
+def _folded(words: str, width: int) -> list[str]:
+    """What is one word, such as a path, stays whole."""
+    return textwrap.wrap(words, width, break_long_words=False, break_on_hyphens=False)
 
 
 def _cell(value: Any) -> str:
@@ -256,7 +278,7 @@ def _plugins_list(document: Document) -> str:
         [f"  {one['name']}", one["kind"], one["health"], one["conformance"], " ".join(one["tags"]) or None]
         for one in plugins
     ]
-    titles, rule, *rows = table(head, shown).split("\n")
+    titles, rule, *rows = _blocks(head, shown)
     lines, above = [titles, rule], ""
     for one, row in zip(plugins, rows, strict=True):
         hooks = " ".join(hook.removeprefix("forecastcore_") for hook in one["hooks"])

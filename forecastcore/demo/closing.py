@@ -32,7 +32,7 @@ def lines(
     grid: TimeGrid,
     checkout: Path | None,
 ) -> list[str]:
-    """The closing words, at most 100 characters a line but for paths.
+    """The closing words, at most 80 characters a line but for paths.
 
     Args:
         facts: what `run_demo` returns.
@@ -116,7 +116,8 @@ def _forecast(report: PredictReport, table: pd.DataFrame, grid: TimeGrid) -> lis
     origin = words.moment(report.issued_at, grid.timezone)
     again = ", there before: nothing was written twice" if all(p.already for p in report.published) else ""
     made = f"{words.count(report.series.total, 'series', 'series')}, {report.rows:,} rows{again}"
-    return [f"Predict from {origin} by {report.model}, version {report.model_version}: {made}", *_aligned(rows)]
+    told = f"Predict from {origin} by {report.model}, version {report.model_version}: {made}"
+    return [*_wrapped(told), *_aligned(rows)]
 
 
 def _aligned(frame: pd.DataFrame) -> list[str]:
@@ -137,7 +138,7 @@ def _cell(value: object) -> str:
 
 
 def _wrapped(text: str) -> list[str]:
-    return textwrap.wrap(text, 100, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    return textwrap.wrap(text, 80, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
 
 
 def _places(facts: dict[str, Any], report: PredictReport) -> list[str]:
