@@ -1,5 +1,8 @@
 import json
 import os
+import random
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 
 import pandas as pd
@@ -89,6 +92,40 @@ def test_several_origins_at_a_time_give_the_table_of_one_after_the_other(make_si
         assert not everything.duplicated(["unique_id", "issued_at", "step"]).any()
         pd.testing.assert_frame_equal(by_key(everything), by_key(alone.table(None)), check_dtype=False)
         assert set(site.table()["issued_at"]) == {pd.Timestamp(SPAN["last"])}
+
+
+@pytest.mark.slow
+def test_one_killed_again_and_again_makes_each_vintage_once(make_site):
+    """The command is killed at a moment of a seeded draw, with the jobs it has going, until it comes to its end."""
+    sinks = [{"type": kind, "path": f"out/{kind}"} for kind in ("delta", "parquet")]
+    site, alone = make_site(sinks=sinks), make_site()
+    for one in (site, alone):
+        one.retrain(as_of="2024-03-07T00:00Z")
+    span = {"first": "2024-03-07T00:00Z", "last": "2024-03-09T12:00Z"}
+    words = ["backfill", "--from", span["first"], "--to", span["last"], "--every", "4", "--jobs", "3", "--json"]
+    command = [sys.executable, "-m", "forecastcore.cli", "-p", str(site.folder), *words]
+    draw, killed = random.Random(65), 0
+    while True:
+        run = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+        try:
+            out, err = run.communicate(timeout=draw.uniform(4, 10) if killed < 10 else None)
+            break
+        except subprocess.TimeoutExpired:
+            run.kill()
+            run.communicate(timeout=30)  # its pipes end when the last of its processes has
+            killed += 1
+    assert run.returncode == 0, err
+    assert killed >= 3
+    document = json.loads(out)
+    assert (len(document["origins"]), document["failed"]) == (16, 0)
+    assert fc.backfill(alone.project(), **span, every=4).made == 16
+    for sink in sinks:
+        site.write(sinks=[sink])
+        everything = site.table(None)
+        assert not everything.duplicated(["unique_id", "issued_at", "step"]).any()
+        pd.testing.assert_frame_equal(by_key(everything), by_key(alone.table(None)), check_dtype=False)
 
 
 def test_no_job_is_no_number_of_jobs(make_site):

@@ -2,13 +2,17 @@ import io
 import sys
 from datetime import UTC, datetime, timedelta
 
+import pandas as pd
 import pytest
+from azure.storage.blob import BlobServiceClient  # noqa: TID253 - an account to deliver to
 from hypothesis import given
 from hypothesis import strategies as st
 
 import forecastcore as fc
 from forecastcore.errors import UsageError
 from forecastcore.vintages import VintageRef, expired
+from tests.support import postgres
+from tests.support.azurite import server as azurite
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 refs = st.lists(
@@ -168,3 +172,25 @@ def test_a_sink_that_only_tells_comes_last_and_not_where_a_place_failed(make_sit
     (site.folder / "out").unlink()
     assert [(p.sink, p.error) for p in site.predict().published] == [("notice", ""), ("parquet", "")]
     assert (site.folder / "told").exists()
+
+
+def test_every_kind_of_sink_keeps_what_is_asked_and_takes_back_what_is_asked(make_site, monkeypatch):
+    files = [{"type": kind, "path": f"out/{kind}/forecasts"} for kind in ("parquet", "csv", "excel", "delta")]
+    with azurite.running() as text, postgres.running() as url, BlobServiceClient.from_connection_string(text) as blobs:
+        blobs.create_container("shelves")
+        monkeypatch.setenv("BLOBS", text)
+        monkeypatch.setenv("DATABASE", url)
+        blob = {"type": "azure-blob", "container": "shelves", "path": "forecasts"}
+        blob["credential"] = {"connection_string": "${env:BLOBS}"}
+        site = make_site(sinks=[*files, {"type": "sql", "url": "${env:DATABASE}"}, blob], keep={"vintages": 2})
+        site.retrain(as_of="2024-03-07T00:00Z")
+        for hour in (0, 1, 2):
+            assert not any(p.error for p in site.predict(as_of=f"2024-03-08T{hour:02}:00Z").published)
+        kinds = ("parquet", "csv", "excel", "delta", "sql", "azure-blob")
+        assert hours(site) == {kind: [1, 2] for kind in kinds}
+        rolled = fc.rollback_vintage(site.project())
+        assert {one.sink for one in rolled.withdrawn} == {*kinds}
+        assert not rolled.notes
+        assert set(map(tuple, hours(site).values())) == {(1,)}
+        for _, sink in site.project().sinks():
+            assert {moment.hour for moment in pd.to_datetime(sink.read()["issued_at"].to_pandas())} == {1}

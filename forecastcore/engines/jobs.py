@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from forecastcore.engines.pool import broken, live_no_longer_than_parent
+from forecastcore.engines.pool import broken, live_no_longer_than
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -30,7 +31,7 @@ def in_processes(work: Callable[[A], T], asked: Sequence[A], jobs: int) -> Itera
     """
     from joblib.externals.loky import ProcessPoolExecutor
 
-    pool: Any = ProcessPoolExecutor(jobs, initializer=live_no_longer_than_parent)
+    pool: Any = ProcessPoolExecutor(jobs, initializer=live_no_longer_than, initargs=(os.getpid(),))
     ended = False
     try:
         for number, future in _as_they_come(pool, work, asked):

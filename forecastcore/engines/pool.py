@@ -11,7 +11,6 @@ import time
 from collections import deque
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, replace
-from functools import cache
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 
     Call = Callable[[Unit], tuple[Callable[..., Any], *tuple[Any, ...]]]
 
-__all__ = ["Pool", "WorkerLostError", "broken", "live_no_longer_than_parent", "wake"]
+__all__ = ["Pool", "WorkerLostError", "broken", "live_no_longer_than", "wake"]
 
 T = TypeVar("T")
 
@@ -207,7 +206,13 @@ def _workers(least: int) -> Any:
     from joblib.externals.loky import get_reusable_executor
 
     Pool.alive = max(Pool.alive, least)
-    return get_reusable_executor(max_workers=Pool.alive, timeout=_IDLE, env=_ENVIRONMENT)
+    return get_reusable_executor(
+        max_workers=Pool.alive,
+        timeout=_IDLE,
+        env=_ENVIRONMENT,
+        initializer=live_no_longer_than,
+        initargs=(os.getpid(),),
+    )
 
 
 def wake() -> None:
@@ -220,15 +225,16 @@ def _import(module: str) -> None:
 
 
 def _begin(marker: str, function: Callable[..., T], *arguments: Any) -> T:
-    live_no_longer_than_parent()
     Path(marker).touch()
     return function(*arguments)
 
 
-@cache
-def live_no_longer_than_parent() -> None:
-    """End this process when the one that started it is gone, however it went: a killed one stops no work of others."""
-    parent = os.getppid()
+def live_no_longer_than(parent: int) -> None:
+    """End this process when the one that started it is gone, however it went: a killed one stops no work of others.
+
+    Args:
+        parent: its process id, for it may be gone before this one can ask.
+    """
 
     def watch() -> None:
         while os.getppid() == parent:
