@@ -38,6 +38,46 @@ def test_a_forecast_gets_its_page_beside_the_table_and_in_mlflow(drawn):
     assert (again.code, f"to look at: {page}" in again.out) == (0, True)
 
 
+PAGED = """
+from dataclasses import dataclass
+from pathlib import Path
+from forecastcore.api import Published, SinkSpec, hookimpl
+
+
+@dataclass(frozen=True)
+class Paged:
+    path: Path
+    full: bool = False
+
+    def publish(self, vintage, run_key):
+        return Published(location=str(self.path), rows=vintage.num_rows, already=False)
+
+    def read(self, issued_at=None):
+        raise AssertionError("nobody reads it")
+
+    def show(self, page):
+        if self.full:
+            raise OSError("no space left")
+        self.path.write_bytes(page)
+
+
+@hookimpl
+def forecastcore_sinks():
+    yield SinkSpec(name="paged", summary="keeps pages", factory=Paged)
+"""
+
+
+def test_the_page_goes_wherever_the_table_went_and_one_place_that_takes_none_keeps_no_other(make_site, caplog):
+    sinks = [{"type": "paged", "path": "full", "full": True}, {"type": "paged", "path": "page.html"}]
+    site = make_site().plugin(PAGED).write(sinks=sinks, report="out/report.html")
+    site.retrain()
+    told = site.predict()
+    assert not any(p.error for p in told.published)
+    assert (site.folder / "page.html").read_bytes() == Path(told.page).read_bytes()
+    assert not (site.folder / "full").exists()
+    assert "its page is not beside it: no space left" in caplog.text
+
+
 def test_none_is_drawn_where_none_is_asked_for(make_site):
     site = make_site()
     site.retrain()

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from forecastcore.frames import History
-    from forecastcore.messages import ModelVersion, PredictReport
+    from forecastcore.messages import ModelVersion, PredictReport, Publication
     from forecastcore.ports import ModelStore
     from forecastcore.project import Project
 
-__all__ = ["draw"]
+__all__ = ["draw", "show"]
 
 _log = logging.getLogger(__name__)
 
@@ -63,6 +63,25 @@ def draw(
         _log.warning("the forecast is delivered, but its page could not be drawn: %s", error)
         return False
     return True
+
+
+def show(page: Path, project: Project, published: Sequence[Publication]) -> None:
+    """Put a page beside the table, wherever that has arrived and takes pages; one place that fails keeps no other.
+
+    Args:
+        page: the file.
+        project: whose sinks.
+        published: what became of the vintages in each.
+    """
+    lost = {told.sink for told in published if told.error}
+    for label, sink in project.sinks():
+        take = getattr(sink, "show", None)
+        if label in lost or not callable(take):
+            continue
+        try:
+            take(page.read_bytes())
+        except Exception as error:  # noqa: BLE001 - a plugin's own; the forecast was delivered
+            _log.warning("%s: the forecast is delivered, but its page is not beside it: %s", label, error)
 
 
 def _trained(store: ModelStore, version: ModelVersion) -> RetrainReport | None:

@@ -25,7 +25,7 @@ from forecastcore.messages import PredictReport, Publication, SeriesCount, Worst
 from forecastcore.package import Package
 from forecastcore.ports import Steps
 from forecastcore.runs.delivered import made_before, only_tells, readable
-from forecastcore.runs.drawn import draw
+from forecastcore.runs.drawn import draw, show
 from forecastcore.runs.leaderboard import worst_first
 from forecastcore.runs.remote import anywhere
 from forecastcore.runs.shelves import retain
@@ -129,6 +129,7 @@ def predict(
             if steps.run("draw the page", lambda: draw(page, project, history, tables, version, store, told)):
                 report = report.model_copy(update={"page": str(page)})
                 tracked.file(page)
+                show(page, project, published)
     retain(project)
     known.remember(
         project.path,

@@ -64,9 +64,12 @@ class Blobs:
             raise SinkError(f"blob {self.path}/{name} holds {got} bytes that are not the {len(data)} written")
         return digest
 
-    def put(self, name: str, data: bytes) -> None:
-        """Write a blob, whatever was there."""
-        self.container.upload_blob(f"{self.path}/{name}", data, overwrite=True)
+    def put(self, name: str, data: bytes, kind: str | None = None) -> None:
+        """Write a blob, whatever was there; of a kind such as `text/html`, for whoever opens it."""
+        from azure.storage.blob import ContentSettings
+
+        about = ContentSettings(content_type=kind) if kind else None
+        self.container.upload_blob(f"{self.path}/{name}", data, overwrite=True, content_settings=about)
 
     @contextmanager
     def turn(self, name: str, seconds: int) -> Iterator[bool]:

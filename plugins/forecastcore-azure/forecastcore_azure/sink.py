@@ -6,6 +6,7 @@ CONTAINER/PATH/parts/<run key>/….parquet rows; never change
 CONTAINER/PATH/forecast_latest.json      names the blob with the newest rows, and the vintages it was made of
 CONTAINER/PATH/latest/….parquet          newest rows per series, scenario and ds; never change
 CONTAINER/PATH/columns.json              what the columns mean
+CONTAINER/PATH/report.html               the page of the newest run
 CONTAINER/PATH/pending/<run key>         what forecast_latest may not show yet
 ```
 
@@ -125,6 +126,20 @@ class AzureBlobSink:
             hint = "run it again"
             raise SinkError(f"cannot take vintages out of {self._where}: {_words(error)}", hint=hint) from error
         return len(gone)
+
+    def show(self, page: bytes) -> str:
+        """Put the page of a run beside the table, in place of the one before; where it is.
+
+        Raises:
+            SinkError: the store failed.
+        """
+        from azure.core.exceptions import AzureError
+
+        try:
+            self._blobs().put("report.html", page, "text/html; charset=utf-8")
+        except (AzureError, OSError) as error:
+            raise SinkError(f"cannot put the page into {self._where}: {_words(error)}") from error
+        return f"{self._where}/report.html"
 
     @property
     def _where(self) -> str:

@@ -125,6 +125,13 @@ def test_columns_are_explained_beside_the_table(sink, container):
     assert all(entry["meaning"] for entry in told)
 
 
+def test_the_page_of_the_newest_run_is_beside_the_table(sink, container):
+    assert sink.show(b"<p>one</p>") == sink.show(b"<p>two</p>") == f"{sink.container}/{sink.path}/report.html"
+    page = container.download_blob(f"{sink.path}/report.html")
+    assert page.readall() == b"<p>two</p>"
+    assert page.properties.content_settings.content_type == "text/html; charset=utf-8"
+
+
 def test_a_withdrawn_vintage_is_gone_stays_gone_and_the_one_before_is_the_latest(sink, container):
     one, two = days(1, 2)
     publish(sink, one, two)

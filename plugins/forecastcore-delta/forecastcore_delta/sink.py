@@ -109,6 +109,23 @@ class DeltaSink:
         delta = self._place().existing()
         return [] if delta is None else _refs(delta)
 
+    def show(self, page: bytes) -> str:
+        """Put the page of a run beside a table in Azure, in place of the one before; where it is.
+
+        On this machine it stands where `report:` says, and the answer is empty.
+
+        Raises:
+            SinkError: the store failed.
+        """
+        place = self._place()
+        if place.is_local:
+            return ""
+        try:
+            place.beside("").written("report.html", pa.py_buffer(page))
+        except OSError as error:
+            raise SinkError(f"cannot put the page beside {self.path}: {error}") from error
+        return place.beside("report.html").uri
+
     def withdraw(self, run_keys: Sequence[str], reason: str = "") -> int:
         """Take vintages out of what readers see, in one transaction; their run keys stay used up. How many there were.
 

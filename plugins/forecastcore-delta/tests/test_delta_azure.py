@@ -7,6 +7,7 @@ from threading import Thread
 
 import pyarrow as pa
 import pytest
+from azure.storage.blob import BlobClient  # noqa: TID253 - what is delivered is looked at from outside
 from forecastcore_delta import DeltaSink, DeltaSource
 
 from forecastcore.errors import DataError, SinkError
@@ -47,6 +48,14 @@ def latest(sink):
     path = sink.path.rpartition("/")[0] + "/forecast_latest"
     names = days(1)[0].column_names
     return rows(pa.table(DeltaSource(path, credential=sink.credential).read(names)))
+
+
+def test_the_page_of_the_newest_run_is_beside_the_table(sink, container, connection_string):
+    publish(sink, *days(1))
+    told = {sink.show(b"<p>one</p>"), sink.show(b"<p>two</p>")}
+    assert told == {f"az://{container}/out/report.html"}
+    with BlobClient.from_connection_string(connection_string, container, "out/report.html") as blob:
+        assert blob.download_blob().readall() == b"<p>two</p>"
 
 
 def test_a_vintage_is_published_once_and_read_back_value_for_value(sink):
