@@ -97,7 +97,7 @@ def _entries(host: Host, data: Mapping[str, Any]) -> Iterator[_Entry]:
         for name, value in _items(changes):
             yield from _assumption(host, ("scenarios", scenario, name), value)
     for position, value in _listed(data.get("models")):
-        yield from _entry("model", ("models", position), value, ("grid", "search"))
+        yield from _entry("model", ("models", position), value, ("grid", "search", "scope"))
     for position, value in _listed(data.get("sinks")):
         yield from _entry("sink", ("sinks", position), value)
 
@@ -180,6 +180,24 @@ def _member_faults(entries: Sequence[_Entry]) -> Iterator[Fault]:
                     yield Fault(path=(*entry.path, *place, position), message=message, hint=meant)
             if members == []:
                 yield Fault(path=(*entry.path, *place), message="needs at least one entry")
+
+
+def _scope_faults(host: Host, data: Mapping[str, Any]) -> Iterator[Fault]:
+    """Models that are to be fitted segment by segment, and cannot be."""
+    alone = {o.name for o in host.offers("model") if o.health == "ok" and o.spec.capabilities.scope == "local"}
+    for position, value in _listed(data.get("models")):
+        if not isinstance(value, dict) or value.get("scope") != "segment":
+            continue
+        message, hint = "", None
+        if value.get("type") == ENSEMBLE:
+            message, hint = "an ensemble is not fitted", "say it of its members"
+        elif value.get("type") in alone:
+            message, hint = f"{value['type']} learns each series by itself", "leave it out"
+        elif data.get("segments") is None:
+            message = "the project names no segments"
+            hint = "write segments: ^([^/]+)/ for names such as region/store: what is in brackets is the segment"
+        if message:
+            yield Fault(path=("models", position, "scope"), message=message, hint=hint)
 
 
 def _combinations(entry: _Entry) -> int:
@@ -269,3 +287,4 @@ def plugin_faults(host: Host, data: Any, root: Path) -> Iterator[Fault]:
         yield from _entry_faults(host, entry, root)
     yield from _wrapped_faults(host, data, entries)
     yield from _member_faults([entry for entry in entries if entry.kind == "model"])
+    yield from _scope_faults(host, data)

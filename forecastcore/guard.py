@@ -19,11 +19,12 @@ from forecastcore.frames import offsets
 from forecastcore.naive import fill_gaps, last_value, repeat_season
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     import numpy.typing as npt
 
     from forecastcore.api import Fitted, Model, ModelSpec, Task
+    from forecastcore.segments import Segment
 
     Floats = npt.NDArray[np.float64]
 
@@ -84,11 +85,20 @@ class Part:
         ids: the series that were fitted; None for a model of global scope, which takes any.
         fitted: None where nothing could be fitted.
         failures: why series were left out, by `unique_id`.
+        segment: of a model of global scope, the one that it takes series of; None where it takes any.
     """
 
     ids: tuple[str, ...] | None
     fitted: Fitted | None
     failures: Mapping[str, str]
+    segment: Segment | None = None
+
+    def among(self, ids: Iterable[str]) -> list[str]:
+        """Those of some series that it takes."""
+        if self.ids is not None:
+            there = {*ids}
+            return [uid for uid in self.ids if uid in there]
+        return [uid for uid in ids if self.segment is None or uid in self.segment]
 
 
 def reason_of(error: BaseException) -> str:
@@ -296,7 +306,7 @@ def answer(
     failures: dict[str, str] = {}
     for part in parts:
         failures |= part.failures
-        ids = [uid for uid in (asked if part.ids is None else part.ids) if uid in asked and uid not in screened]
+        ids = [uid for uid in part.among(asked) if uid not in screened]
         if part.fitted is None or not ids:
             continue
         mine = np.sort(np.concatenate([asked[uid] for uid in ids]))

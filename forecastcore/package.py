@@ -16,7 +16,7 @@ import json
 import re
 import tempfile
 import zipfile
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime  # noqa: TC003 - pydantic reads the types at run time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -34,6 +34,7 @@ from forecastcore.guard import Part
 from forecastcore.intervals import Conformal, noise
 from forecastcore.messages import Message, WorstSeries
 from forecastcore.parcel import wrap
+from forecastcore.segments import Segment
 from forecastcore.timegrid import TimeGrid
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class MemberStamp(Message):
     name: str
     model: str
     params: dict[str, Any]
+    segments: str | None = None
     plugin: PluginStamp
     weight: float
     parts: tuple[str, ...] = ()
@@ -74,6 +76,7 @@ class Manifest(Message):
     name: str
     model: str
     params: dict[str, Any]
+    segments: str | None = None
     plugin: PluginStamp
     requirements: tuple[str, ...] = ()
     trained_until: datetime
@@ -143,6 +146,8 @@ class Manifest(Message):
 def pack_part(part: Part) -> bytes:
     """Learned parameters of some of the series as a parcel of the files below `state/00000`."""
     about = {"ids": part.ids, "failures": dict(part.failures), "fitted": part.fitted is not None}
+    if part.segment is not None:
+        about["segment"] = asdict(part.segment)
     with tempfile.TemporaryDirectory(prefix="forecastcore-") as scratch:
         folder = Path(scratch)
         (folder / "part.json").write_text(json.dumps(about, sort_keys=True), encoding="utf-8")
@@ -289,8 +294,8 @@ class Package:
         )
         return replace(self, fits=fits)
 
-    def series_of(self, folder: Path) -> dict[str, tuple[str, ...] | None]:
-        """The series that each part was learned for, by its name; None for a model of global scope, which takes any.
+    def series_of(self, folder: Path) -> dict[str, Part]:
+        """Which series each part takes, by its name; nothing of what was learned.
 
         Raises:
             StateError: the folder is not what was stored.
@@ -298,7 +303,7 @@ class Package:
         files = state.open_verified(folder, self.digest, lambda name: name.endswith("/part.json"))
         names = [name for model in self.manifest.models for name in model.parts]
         about = {name: json.loads(files.read(f"state/{name}/part.json")) for name in names}
-        return {name: None if a["ids"] is None else (*a["ids"], *a["failures"]) for name, a in about.items()}
+        return {name: _reach(said) for name, said in about.items()}
 
     def forecast(
         self,
@@ -458,5 +463,11 @@ def _part(files: state.Verified, offer: Offer) -> Part:
         if about["fitted"]
         else None
     )
+    return replace(_reach(about), fitted=fitted)
+
+
+def _reach(about: Mapping[str, Any]) -> Part:
+    """What `part.json` says of the series that a part takes, without what was learned."""
     ids: Iterable[str] | None = about["ids"]
-    return Part(None if ids is None else tuple(ids), fitted, about["failures"])
+    segment = Segment(**about["segment"]) if "segment" in about else None
+    return Part(None if ids is None else tuple(ids), None, about["failures"], segment)

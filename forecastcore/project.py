@@ -65,24 +65,27 @@ class Candidate:
         type: the model's name.
         params: its parameters.
         members: candidates that an ensemble is made of; empty for a model.
+        segments: the pattern of the segments that are each fitted by themselves; None where all series are one.
     """
 
     name: str
     type: str
     params: dict[str, Any]
     members: tuple[Candidate, ...] = ()
+    segments: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON; that of a model makes it again with `Candidate(**data)`."""
         members = {"members": [member.name for member in self.members]} if self.members else {}
-        return {"name": self.name, "type": self.type, "params": {**self.params, **members}}
+        segments = {"segments": self.segments} if self.segments else {}
+        return {"name": self.name, "type": self.type, "params": {**self.params, **members}, **segments}
 
     def same_recipe(self, other: Candidate) -> bool:
         """Whether both are the same family with the same parameters, put together of the same."""
 
         def recipe(candidate: Candidate) -> Any:
             members = [json.dumps(recipe(member), sort_keys=True, default=str) for member in candidate.members]
-            return [candidate.type, candidate.params, sorted(members)]
+            return [candidate.type, candidate.params, candidate.segments, sorted(members)]
 
         return bool(recipe(self) == recipe(other))
 
@@ -95,7 +98,10 @@ def _expanded(config: ProjectConfig) -> list[tuple[Candidate, ModelConfig]]:
         for values in itertools.product(*model.grid.values())
     ]
     names = numbered([model.type for model, _ in found])
-    return [(Candidate(name, m.type, params), m) for name, (m, params) in zip(names, found, strict=True)]
+    return [
+        (Candidate(name, model.type, params, segments=config.segments if model.scope == "segment" else None), model)
+        for name, (model, params) in zip(names, found, strict=True)
+    ]
 
 
 def _candidates(config: ProjectConfig) -> tuple[Candidate, ...]:

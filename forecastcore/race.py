@@ -17,6 +17,7 @@ from forecastcore.errors import EngineError
 from forecastcore.package import Package
 from forecastcore.parcel import unwrap
 from forecastcore.ports import Unit
+from forecastcore.segments import by_segment
 from forecastcore.serving import Stored, serve_origins
 from forecastcore.units import backtest_unit, chunks, fit_unit, request_of
 
@@ -175,20 +176,26 @@ def fit_all(
     project: Project, history: History, candidate: Candidate, engine: Engine, folder: Path, prefix: str = ""
 ) -> list[str]:
     """Fit a candidate on all history and write its parts below `folder/state`; the parts' names, all with `prefix`."""
-    whole = project.host.offer("model", candidate.type).spec.capabilities.scope == "global"
-    parts: list[tuple[str, ...] | None] = [None] if whole else [*chunks(history.panel)]
+    parts = _parts(project, history, candidate) or chunks(history.panel)
     names = [f"{prefix}{number:05d}" for number in range(len(parts))]
     request = request_of(
         project,
         history.grid,
         candidate=candidate.as_dict(),
         origin=history.origin.isoformat(),
-        threads=runtime.threads() if whole else 1,
+        threads=runtime.threads() if parts == [None] else 1,
     )
     order = json.dumps(request)
     for number, parcel in engine.map(fit_unit, history.panel, [Unit(ids, order) for ids in parts]):
         unwrap(parcel, folder / "state" / names[number])
     return names
+
+
+def _parts(project: Project, history: History, candidate: Candidate) -> list[tuple[str, ...] | None]:
+    """The series that a model of global scope is fitted on together: all (None), or each segment's; none of local."""
+    if project.host.offer("model", candidate.type).spec.capabilities.scope == "local":
+        return []
+    return [*by_segment(candidate.segments, map(str, history.ids)).values()] if candidate.segments else [None]
 
 
 def _units(
@@ -203,7 +210,7 @@ def _units(
         request["fitted_at"] = fitted_at.isoformat()
         barred = dict(rows.screened)  # what no model is given today was given to none of then
     stamped = [(number, origin.isoformat()) for number, origin in enumerate(rows.origins)]
-    if project.host.offer("model", candidate.type).spec.capabilities.scope == "global":
-        parts = [stamped] if fitted_at is not None else [[one] for one in stamped]
-        return [Unit(None, json.dumps({**request, "origins": part}), barred) for part in parts]
+    if parts := _parts(project, history, candidate):
+        each = [stamped] if fitted_at is not None else [[one] for one in stamped]
+        return [Unit(ids, json.dumps({**request, "origins": some}), barred) for some in each for ids in parts]
     return [Unit(ids, json.dumps({**request, "origins": stamped}), barred) for ids in chunks(history.panel)]

@@ -60,17 +60,17 @@ class Stored:
 
     def units(self, panel: pd.DataFrame, request: Mapping[str, Any]) -> list[Unit]:
         """Chunks of the panel, in its order, each with the names of the parts that it needs."""
+        parts_of = self.package.series_of(self.folder)
+        wide = {name: part for name, part in parts_of.items() if part.ids is None}
         holders: dict[str, set[str]] = {}
-        everyones = set()
-        for name, learned in self.package.series_of(self.folder).items():
-            if learned is None:
-                everyones.add(name)
-            for uid in learned or ():
+        for name, part in parts_of.items():
+            for uid in (*(part.ids or ()), *part.failures):
                 holders.setdefault(uid, set()).add(name)
         about = {**request, "digest": self.package.digest}
         units = []
         for ids in chunks(panel, SERVED_POINTS):
-            parts = sorted(everyones.union(*(holders.get(uid, ()) for uid in ids)))
+            takers = {name for name, part in wide.items() if part.among(ids)}
+            parts = sorted(takers.union(*(holders.get(uid, ()) for uid in ids)))
             order, reads = json.dumps({**about, "parts": parts}), tuple(f"state/{part}" for part in parts)
             units.append(Unit(ids, order, folder=self.folder, reads=reads))
         return units

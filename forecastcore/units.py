@@ -22,6 +22,7 @@ from forecastcore.frames import offsets
 from forecastcore.guard import Part
 from forecastcore.package import Package, pack_part
 from forecastcore.project import Candidate, Project
+from forecastcore.segments import Segment, segment_of
 from forecastcore.timegrid import TimeGrid
 
 if TYPE_CHECKING:
@@ -117,9 +118,16 @@ def fit_part(
         return Part((), None, left_out)
     model = setup.host.make("model", candidate.type, dict(candidate.params), root=setup.root)
     fitted, failures = guard.fit(offer, model, fitting, task)
-    local = offer.spec.capabilities.scope == "local"
-    ids = tuple(uid for uid in fitting["unique_id"].unique() if uid not in failures)
-    return Part(ids if local else None, fitted, {**left_out, **failures})
+    if offer.spec.capabilities.scope == "local":
+        ids = tuple(uid for uid in fitting["unique_id"].unique() if uid not in failures)
+        return Part(ids, fitted, {**left_out, **failures})
+    return Part(None, fitted, {**left_out, **failures}, _segment(candidate, past))
+
+
+def _segment(candidate: Candidate, panel: pd.DataFrame) -> Segment | None:
+    """The segment whose series a panel holds; None where the candidate has none."""
+    pattern = candidate.segments
+    return Segment(pattern, segment_of(pattern, str(panel["unique_id"].iloc[0]))) if pattern else None
 
 
 def backtest_unit(panel: pd.DataFrame, request_text: str) -> pd.DataFrame:

@@ -52,6 +52,15 @@ def _named(text: str) -> str:
     return text
 
 
+def _pattern(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        words = f"expected a regular expression, got {text[:60]!r}: {error}"
+        raise custom_error(words, "the part of a name that is in brackets is the segment, such as ^([^/]+)/") from None
+    return text
+
+
 #: aliases of what people write instead, without its ending
 _IN_WORDS = {
     "minute": "min",
@@ -218,6 +227,8 @@ class ModelConfig(PluginConfig):
     """Values to search over, by parameter; each combination is a candidate of its own."""
     search: SearchConfig | None = None
     """Search over parameters within a budget, instead of trying every combination."""
+    scope: Literal["segment"] | None = None
+    """`segment` fits a global model once for each of the project's `segments`, instead of once for all series."""
 
 
 class QualityConfig(Config):
@@ -445,6 +456,9 @@ class ProjectConfig(Config):
         0.9,
     )
     """Quantiles to forecast beside the point forecast."""
+    segments: Annotated[str, AfterValidator(_pattern)] | None = None
+    """Regular expression that tells groups of series apart: what its first group matches in a `unique_id` is the
+    segment, such as ^([^/]+)/ where names are region/store."""
     covariates: dict[str, CovariateConfig] = Field(default_factory=dict)
     """Columns that help to forecast, and where their future comes from."""
     assumptions: dict[str, PluginConfig] = Field(default_factory=dict)

@@ -22,6 +22,7 @@ from forecastcore.profile import PROFILE, Profile
 from forecastcore.project import Candidate
 from forecastcore.race import run_package
 from forecastcore.runs.blending import as_chosen
+from forecastcore.segments import by_segment
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     from forecastcore.runs.contest import Contest
 
     Floats = npt.NDArray[np.float64]
+
+#: segments that the gate looks at one by one
+_SEGMENTS = 8
 
 __all__ = ["judge", "origins_after_training", "recipe_of", "rules_of", "training_data"]
 
@@ -49,8 +53,8 @@ def recipe_of(champion: ModelVersion | None, project: Project, store: ModelStore
             project.host.make("model", model, params, root=project.root)
     except ForecastCoreError:
         return None
-    members = tuple(Candidate(f"champion's {m.name}", m.model, m.params) for m in manifest.members)
-    return Candidate(f"champion {manifest.model}", manifest.model, manifest.params, members)
+    members = tuple(Candidate(f"champion's {m.name}", m.model, m.params, segments=m.segments) for m in manifest.members)
+    return Candidate(f"champion {manifest.model}", manifest.model, manifest.params, members, manifest.segments)
 
 
 def judge(
@@ -156,7 +160,7 @@ def _evidence(
         stored, bands = run_package(project, history, store.fetch(champion), engine, rows, new)
         forecast = np.where(np.isfinite(stored), stored, forecast)
         quantiles = np.where(np.isfinite(bands), bands, quantiles)
-    segments = _segments(rows)
+    segments = _segments(rows, project.config.segments)
     naive, ours, theirs = (
         np.abs(f - rows.y) / rows.scale.ravel()[rows.group] for f in (rows.naive, forecast, chosen.forecast)
     )
@@ -183,10 +187,17 @@ def origins_after_training(rows: Backtest, champion: ModelVersion) -> list[int]:
     return [number for number, origin in enumerate(rows.origins) if origin >= until]
 
 
-def _segments(rows: Backtest) -> dict[str, npt.NDArray[np.bool_]]:
-    """Rows of each slice: quarters of the horizon, quarters of the series by size, and the largest tenth of them."""
+def _segments(rows: Backtest, pattern: str | None) -> dict[str, npt.NDArray[np.bool_]]:
+    """Rows of each slice: quarters of the horizon, quarters of the series by size and the largest tenth, segments.
+
+    Of the segments the largest: with ever more of them one would be worse by chance.
+    """
     size = group_mean(np.abs(rows.y), rows.series, len(rows.ids))
-    return {**step_buckets(rows.step), **{name: hit[rows.series] for name, hit in size_classes(size).items()}}
+    found = by_segment(pattern, rows.ids) if pattern else {}
+    largest = sorted(found, key=lambda name: -len(found[name]))[:_SEGMENTS] if len(found) > 1 else []
+    ids = np.asarray(rows.ids, dtype=object)
+    hits = size_classes(size) | {f"segment {name or 'of the others'}": np.isin(ids, found[name]) for name in largest}
+    return {**step_buckets(rows.step), **{name: hit[rows.series] for name, hit in hits.items()}}
 
 
 def _by_origin(rows: Backtest, hit: npt.NDArray[np.bool_], *values: Floats) -> tuple[Floats, Floats]:

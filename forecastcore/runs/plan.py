@@ -12,6 +12,7 @@ from forecastcore.errors import UsageError
 from forecastcore.package import Package
 from forecastcore.runs import remote
 from forecastcore.runs.predict import check_same_question, known_scenarios, run_key
+from forecastcore.segments import by_segment
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,7 +48,9 @@ def plan_retrain(project: Project, as_of: str | datetime | None = None, *, promo
     with runtime.look_only(project) as store:
         champion, lasted = _meant(store, "champion"), store.lasted("retrain")
     rule = project.config.promotion
-    candidates = [_fits(project, c, len(folds), searches.get(c.name), len(history.ids)) for c in project.candidates()]
+    candidates = [
+        _fits(project, c, len(folds), searches.get(c.name), [*map(str, history.ids)]) for c in project.candidates()
+    ]
     return {
         "reads": _reads(project, history),
         "fits": {
@@ -129,12 +132,12 @@ def _reads(project: Project, history: History) -> Document:
     }
 
 
-def _fits(project: Project, candidate: Candidate, folds: int, search: Search | None, series: int) -> Document:
-    """A candidate and how many times something is fitted in the backtest: each series, or all of them at once."""
+def _fits(project: Project, candidate: Candidate, folds: int, search: Search | None, ids: Sequence[str]) -> Document:
+    """A candidate, and how many times something is fitted in the backtest: series, segments, or all at once."""
     if candidate.members:
         return {**candidate.as_dict(), "trials": None, "scope": "ensemble", "fits": 0}
-    scope = project.host.offer("model", candidate.type).spec.capabilities.scope
-    each = folds * (series if scope == "local" else 1)
+    scope = "segment" if candidate.segments else project.host.offer("model", candidate.type).spec.capabilities.scope
+    each = folds * {"local": len(ids), "global": 1}.get(scope, len(by_segment(candidate.segments or "", ids)))
     trials = search.trials if search else 1
     return {**candidate.as_dict(), "trials": search.trials if search else None, "scope": scope, "fits": each * trials}
 
