@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["replayed", "sample", "training_origins"]
 
 _GOLDEN = 0.6180339887498949  # multiples of it, modulo 1, fill an interval evenly
+_SQUARE = 0.41421356237309503  # and so do those of the root of two, in an order of their own
+_LEAST = 48  # origins, however many series there are: one month says nothing of the year
 _REPLAYS = 128  # origins that assumptions are replayed for
 _REPLAY_VALUES = 4_000_000
 
@@ -26,12 +28,13 @@ def training_origins(panel: Panel, plan: Plan, horizon: int, max_rows: int, *, r
     """Positions of past origins, ascending; every one has at least one known step after it.
 
     They are counted back from the end, stand at changing times of day, and leave the first season (the first third of a
-    short history) to be looked back on.
+    short history) to be looked back on. Of so many series that each could have but a few of them, `sample` takes each at
+    some.
     """
     rows = panel.y.shape[1]
     possible = max(1, rows - 1 - max(1, min(plan.long, rows // 3)))
     size = max(1.0, np.isfinite(panel.y).sum() / max(1, rows))  # series, counted by what they hold
-    wanted = max_rows / size
+    wanted = max(max_rows / size, _LEAST)
     if replay:
         wanted = min(wanted, max(16, min(_REPLAYS, _REPLAY_VALUES / (len(panel.ids) * horizon))))
     stride = max(1.0, possible / max(1.0, wanted))
@@ -43,27 +46,26 @@ def training_origins(panel: Panel, plan: Plan, horizon: int, max_rows: int, *, r
 def sample(panel: Panel, origins: Ints, horizon: int, max_rows: int, seed: int) -> Rows:
     """Rows whose target is known: for each series and origin some steps, spread over the horizon.
 
-    What is drawn for a series depends on its name, the seed and the number of rows allowed, not on the other series.
+    Where even one step of each would be more than allowed, each series has some of the origins. What is drawn for a
+    series depends on its name, the seed and the number of rows allowed, not on the other series.
     """
-    share = np.isfinite(panel.y).sum() / panel.y.shape[1] * len(origins)
-    each = int(np.clip(max_rows / max(1.0, share), 1, horizon))
-    draws = np.arange(each)
-    series, origin, step = [], [], []
-    far = panel.y.shape[1] - 1 - origins
-    for number, name in enumerate(panel.ids):
-        start = (zlib.crc32(f"{seed}|{name}".encode()) % 65_536) / 65_536
-        shift = (start + far * _GOLDEN) % 1.0
-        steps = 1 + np.floor((draws[None, :] + shift[:, None]) * horizon / each).astype(np.int64)
-        target = origins[:, None] + steps
-        known = target < panel.y.shape[1]
-        known &= np.isfinite(panel.y[number, np.minimum(target, panel.y.shape[1] - 1)])
-        seen = np.flatnonzero(np.isfinite(panel.y[number]))
-        known &= (origins >= (seen[0] if len(seen) else panel.y.shape[1]))[:, None]
-        chosen = np.nonzero(known)
-        series.append(np.full(len(chosen[0]), number, dtype=np.int64))
-        origin.append(origins[chosen[0]])
-        step.append(steps[chosen])
-    return Rows(np.concatenate(series), np.concatenate(origin), np.concatenate(step))
+    length = panel.y.shape[1]
+    share = max(1.0, np.isfinite(panel.y).sum() / length * len(origins))
+    each = int(np.clip(max_rows / share, 1, horizon))
+    hashes = np.array([zlib.crc32(f"{seed}|{name}".encode()) for name in panel.ids])
+    begin, start = hashes // 65_536 / 65_536, hashes % 65_536 / 65_536
+    far = length - 1 - origins
+    seen = np.isfinite(panel.y)
+    begun = origins >= np.where(seen.any(axis=1), seen.argmax(axis=1), length)[:, None]
+    taken = (begin[:, None] + far * _SQUARE) % 1.0 < max_rows / share
+    series, place = np.nonzero(begun & taken)
+    shift = (start[series] + far[place] * _GOLDEN) % 1.0
+    steps = 1 + np.floor((np.arange(each) + shift[:, None]) * horizon / each).astype(np.int64)
+    target = origins[place][:, None] + steps
+    known = target < length
+    known &= seen[series[:, None], np.minimum(target, length - 1)]
+    pair, draw = np.nonzero(known)
+    return Rows(series[pair], origins[place[pair]], steps[pair, draw])
 
 
 def replayed(panel: Panel, origins: Ints, task: Task) -> Floats | None:

@@ -100,6 +100,17 @@ def test_a_series_is_sampled_the_same_whatever_other_series_there_are():
         np.testing.assert_array_equal(again.step[mine], rows.step[other])
 
 
+def test_of_more_series_than_rows_are_allowed_some_are_taken_at_each_of_many_origins():
+    """Else all that is learned is one month."""
+    panel = _panel(rows=400, series=600)
+    origins = training_origins(panel, PLAN, 24, 300, replay=False)
+    drawn = sample(panel, origins, 24, 300, seed=0)
+    assert 200 <= len(drawn.step) <= 400
+    assert len(np.unique(drawn.origin)) >= 40
+    assert len(np.unique(drawn.series)) >= 150
+    assert len(np.unique(drawn.step)) == 24
+
+
 @settings(max_examples=30, deadline=None)
 @given(rows=st.integers(60, 1500), horizon=st.integers(1, 40), limit=st.integers(50, 4_000))
 def test_samples_stay_within_history_the_horizon_and_about_the_limit(rows, horizon, limit):
