@@ -28,8 +28,8 @@ def training_origins(panel: Panel, plan: Plan, horizon: int, max_rows: int, *, r
     """Positions of past origins, ascending; every one has at least one known step after it.
 
     They are counted back from the end, stand at changing times of day, and leave the first season (the first third of a
-    short history) to be looked back on. Of so many series that each could have but a few of them, `sample` takes each at
-    some.
+    short history) to be looked back on. Where there are so many series that each could have but a few of them, they are
+    more all the same, and `sample` takes each series at some.
     """
     rows = panel.y.shape[1]
     possible = max(1, rows - 1 - max(1, min(plan.long, rows // 3)))
