@@ -92,6 +92,16 @@ def test_the_spark_session_of_the_runtime_gives_what_processes_give_here(make_si
     assert (there.cli("predict").code, here.cli("predict").code) == (0, 0)
     same = ["unique_id", "ds", "forecast", "q10", "q90"]
     pd.testing.assert_frame_equal(there.table()[same], here.table()[same], check_exact=False, rtol=0, atol=1e-9)
+    span = ["backfill", "--from", "2024-03-09T00:00Z", "--to", "2024-03-09T12:00Z", "--every", "6", "--model", "1"]
+    told, made = there.cli("--json", *span, "--jobs", "2"), here.cli("--json", *span)
+    assert (told.code, made.code) == (0, 0), told.err
+    origins = [[(o["as_of"], o["status"], o["rows"]) for o in one.document["origins"]] for one in (told, made)]
+    assert origins[0] == origins[1]
+    every = [
+        site.table(None).sort_values(["issued_at", "unique_id", "ds"])[["issued_at", *same]] for site in (there, here)
+    ]
+    one, two = (frame.reset_index(drop=True) for frame in every)
+    pd.testing.assert_frame_equal(one, two, check_exact=False, rtol=0, atol=1e-9)
 
 
 def test_the_wheels_are_whole_and_the_same_code_gives_the_same_bytes():
