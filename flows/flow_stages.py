@@ -28,7 +28,7 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import StateType
 from prefect.context import FlowRunContext
-from prefect.settings import temporary_settings
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import Completed, Failed
 from pydantic import SecretBytes, SecretStr
 from pydantic.types import Secret
@@ -117,7 +117,8 @@ class PrefectSteps(Steps):
             return
         self._told = time.monotonic()
         share, words = 100.0 * done / max(total, 1), f"{name}: {done} of {total}"
-        with courtesy("the progress bar"):
+        # where the server is away, the next call is early enough to ask again
+        with courtesy("the progress bar"), temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
             if self._bar is None:
                 self._bar = cast(UUID, create_progress_artifact(share, key=self._key, description=words))
             else:
@@ -232,15 +233,15 @@ def _successor(run: FlowRun | None) -> datetime | None:
 
 
 def delivered(words: str, series: SeriesCount, cause: str = "") -> State[None]:
-    """`Completed`, or `Completed` by the name of `Degraded` where a series was served by a fallback, or not at all.
+    """`Completed`; by the name of `Degraded` where a fallback served a series, or something is left undone.
 
     Args:
         words: what was done.
         series: how many were served how.
-        cause: why most of those are not ok that are not; told first.
+        cause: why most of those are not ok that are not, or what is left undone; told first.
     """
-    whole = series.ok == series.total
-    words = words if whole or not cause else f"{cause}; {words}"
+    whole = series.ok == series.total and not cause
+    words = f"{cause}; {words}" if cause else words
     counts = f"{series.total} series: {series.ok} ok, {series.degraded} degraded, {series.failed} failed"
     return Completed(name="Completed" if whole else "Degraded", message=f"{words}; {counts}")
 

@@ -30,6 +30,8 @@ ENVIRONMENT = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    # a server that starts again knows who holds a deployment's slot; by default it forgets, and its runs are cancelled
+    "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
     # no page that is open in a browser may start runs, no result is a pickle, no server runs code for who asks
     "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
     "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
