@@ -137,19 +137,20 @@ def one_outage(scene, worker, databricks, sites):
     waiting = [scene.begin(site.write(engine=ENGINE)) for site in away]
     support.until(lambda: all((site.folder / "at-the-gate").exists() for site in there), 240, worker)
     support.until(lambda: len(databricks.runs) == before + RUNS, 240, worker)
-    support.until(lambda: all(run.reads > 1 for run in databricks.runs), 60, worker)
+    watched = list(databricks.runs)[before:]
+    support.until(lambda: all(run.reads > 1 for run in watched), 60, worker)
 
     scene.server.kill()
     down = time.monotonic()
     for site in there:
         (site.folder / "open").touch()
     time.sleep(AWAY)
-    reads = [run.reads for run in databricks.runs]
+    reads = [run.reads for run in watched]
     scene.server.start()
     back = time.monotonic()
     for flow_run in waiting:
         scene.renew(flow_run)
-    support.until(lambda: all(run.reads > read for run, read in zip(databricks.runs, reads, strict=True)), 60, worker)
+    support.until(lambda: all(run.reads > read for run, read in zip(watched, reads, strict=True)), 60, worker)
     gate.opened.set()
     runs = [*committing, *waiting]
     support.until(lambda: all(scene.state(one).is_final() for one in runs), CONVERGED + 60, worker)

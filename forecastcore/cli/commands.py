@@ -128,7 +128,7 @@ def _retrain(options: Namespace) -> tuple[Document, int]:
 
 def _retrain_code(report: RetrainReport, *, require: bool) -> int:
     promoted = report.champion_after is not None and report.champion_after == report.challenger
-    return HELD if require and not promoted else OK
+    return HELD if require and not promoted else DEGRADED if report.deferred else OK
 
 
 def _predict(options: Namespace) -> tuple[Document, int]:

@@ -83,7 +83,8 @@ def _quality(document: Document) -> list[str]:
 
 
 def _version(ref: Document | None) -> str:
-    return f"{ref['model']}, version {ref['version']}" if ref else "none"
+    number = f"version {ref['version']}" if ref and ref["version"] else "not registered yet"
+    return f"{ref['model']}, {number}" if ref else "none"
 
 
 def _retrain(document: Document) -> str:
@@ -96,10 +97,11 @@ def _retrain(document: Document) -> str:
         leaderboard(document["leaderboard"]),
         "",
         f"decision: {decision['reason']}",
+        *([f"deferred: {document['deferred']}"] if document.get("deferred") else []),
         *guards,
         f"challenger: {_version(document['challenger'])}",
         f"champion:   {_version(document['champion_after'])} (before: {_version(document['champion_before'])})",
-        f"run {document['run_id']}, {document['seconds']:.1f} s",
+        f"run {document['run_id'] or 'not in MLflow yet'}, {document['seconds']:.1f} s",
     ]
     return "\n".join(lines)
 
