@@ -35,6 +35,7 @@ from pydantic.types import Secret
 
 import forecastcore as fc
 from forecastcore.errors import EngineError, ForecastCoreError
+from forecastcore.logbook import part_of
 from forecastcore.ports import Steps
 from forecastcore.processes import here
 from forecastcore.tracking.connect import mask
@@ -189,8 +190,10 @@ def truthfully(work: Callable[[], State[Any]]) -> State[Any]:
     if (later := _successor(run)) is not None:
         words = f"the run due at {later:%Y-%m-%d %H:%M} UTC does what this one was to do: nothing was read or written"
         return Completed(name="Skipped", message=words)
+    names = {"flow_run": str(run.id)} if run else {}
     try:
-        return work()
+        with part_of(**names):
+            return work()
     except ForecastCoreError as error:
         return Failed(name="Held" if error.exit_code == _HELD else "Failed", message=_cause(error), data=error)
     except Exception as error:  # noqa: BLE001 - a plugin's or a fault of ours; the state has to say so

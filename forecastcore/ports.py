@@ -6,7 +6,6 @@ The adapters (`tracking`, `engines`) follow them; nothing below the use cases im
 from __future__ import annotations
 
 import json
-import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["Engine", "ModelStore", "Run", "Steps", "Unit"]
 
 T = TypeVar("T")
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -235,9 +233,8 @@ class Steps:
     The command line draws progress bars with it, a Prefect flow makes each stage a task.
     """
 
-    def run(self, name: str, work: Callable[[], T]) -> T:
+    def run(self, name: str, work: Callable[[], T]) -> T:  # noqa: ARG002 - for those who watch
         """Do one stage and return what it returns."""
-        _log.info("%s", name)
         return work()
 
     def progress(self, name: str, done: int, total: int) -> None:

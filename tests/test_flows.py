@@ -230,7 +230,8 @@ def test_bad_data_holds_the_run_says_why_first_and_writes_nothing(server, make_p
     tasks = server.tasks(run_id_of(state))
     assert {name: task.type for name, task in tasks.items()} == {"load": "COMPLETED", "check quality": "FAILED"}
     assert tasks["check quality"].message == state.message
-    assert {file.name for file in tmp_path.iterdir()} == {"data.parquet", "forecast.yaml"}
+    assert {file.name for file in tmp_path.iterdir()} == {"data.parquet", "forecast.yaml", ".forecastcore"}
+    assert {file.name for file in (tmp_path / ".forecastcore").iterdir()} == {"logs"}
     assert server.nothing_stored()
 
 

@@ -106,6 +106,18 @@ def _retrain(document: Document) -> str:
     return "\n".join(lines)
 
 
+def log_line(line: Document) -> str:
+    """One line of a log."""
+    return f"{line['at']}  {line['source']:<10}  {line['level']:<7}  {line['message']}"
+
+
+def _logs(document: Document) -> str:
+    names = ", ".join(f"{kind.replace('_', ' ')} {name}" for kind, name in document["names"].items())
+    lines = [] if document.get("shown") else [log_line(line) for line in document["lines"]]
+    end = f"it goes on: {names}" if not document["end"] else f"{document['end']}: {names}"
+    return "\n".join([*lines, *(f"could not be asked: {one}" for one in document["unasked"]), end])
+
+
 def _backfill(document: Document) -> str:
     head = ("as of", "status", "model", "rows", "note")
     rows = [[o["as_of"], o["status"], o["model_version"] or None, o["rows"], o["note"]] for o in document["origins"]]
@@ -483,6 +495,7 @@ _RENDER = {
     "drill": _drill,
     "explain": _explain,
     "failures": _failures,
+    "logs": _logs,
     "init": _init,
     "models compare": _models_compare,
     "models history": _models_history,

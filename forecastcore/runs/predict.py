@@ -21,6 +21,7 @@ from forecastcore.api import quantile_column
 from forecastcore.audit import AuditError, Expected, audit, past_of
 from forecastcore.errors import ForecastCoreError, SinkError, StateError, UsageError
 from forecastcore.frames import data_digest
+from forecastcore.logbook import note
 from forecastcore.messages import PredictReport, Publication, SeriesCount, WorstSeries
 from forecastcore.package import Package
 from forecastcore.ports import Steps
@@ -96,6 +97,7 @@ def predict(
         runtime.keeping(project, engine) as kept,
         Lenient(store.run(run, tags={"forecastcore.command": "predict"}, lasting=True)) as tracked,
     ):
+        note(mlflow=tracked.run_id)
         _check_places(project)
         before = made_before(project, history.origin.to_pydatetime())
         vintages = [

@@ -19,6 +19,7 @@ from forecastcore import __version__, known, runtime
 from forecastcore.backtest import fold_origins
 from forecastcore.errors import StateError, TrackingAway
 from forecastcore.intervals import calibrate
+from forecastcore.logbook import note
 from forecastcore.messages import RetrainReport, VersionRef
 from forecastcore.package import Manifest, MemberStamp, Package, PluginStamp
 from forecastcore.ports import Steps
@@ -91,6 +92,7 @@ def retrain(
         store.run(name, tags=tags, lasting=True) as tracked,
         tempfile.TemporaryDirectory(prefix="forecastcore-") as scratch,
     ):
+        note(mlflow=tracked.run_id)
         log_setting(tracked, project, history, folds)
         not_applied = _not_applied(project, promote=promote)
         before = champion

@@ -20,6 +20,7 @@ from forecastcore.engines.databricks.tickets import Ticket
 from forecastcore.engines.databricks.wheels import Wheel
 from forecastcore.engines.databricks.workspace import Queue, Refused, Unavailable
 from forecastcore.errors import DatabricksRunError
+from forecastcore.logbook import note
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -161,6 +162,7 @@ def _recognised(boss: Supervisor, ticket: Ticket, state: State) -> Ticket | None
     if nonce != ticket.nonce and state.over:
         boss.tickets.write(ticket.having(outcome="taken"))
         return None
+    note(job=str(ticket.run_id))
     url = state.url or f"{boss.workspace.host}/#job/{ticket.run_id}/run/{ticket.run_id}"
     return boss.tickets.write(ticket.having(url=url, nonce=nonce, folder=run_folder(boss.volume, nonce)))
 
