@@ -82,12 +82,13 @@ def submit(boss: Supervisor, key: str, request: RunRequest, libraries: Sequence[
 
 
 def _bring(boss: Supervisor, order: Order, request: RunRequest, wheels: Sequence[Wheel]) -> None:
-    """Put into the volume what the run needs and is not there yet."""
+    """Put into the volume, and the folder of wheels, what the run needs and is not there yet."""
     there, content = boss.workspace, json.dumps(request.to_json()).encode()
+    places = dict.fromkeys([boss.wheels, boss.volume] if wheels else [boss.volume])
 
     def bring_wheel(wheel: Wheel) -> None:
-        if not there.exists(f"{boss.volume}/{wheel.place}"):
-            there.write(f"{boss.volume}/{wheel.place}", wheel.content)
+        if not there.exists(f"{boss.wheels}/{wheel.place}"):
+            there.write(f"{boss.wheels}/{wheel.place}", wheel.content)
 
     try:
         for wheel in wheels:
@@ -95,7 +96,7 @@ def _bring(boss: Supervisor, order: Order, request: RunRequest, wheels: Sequence
         boss.asked(lambda: bring(there, boss.files, home(boss.volume, boss.project)))
         boss.asked(lambda: there.write(f"{order.folder(boss.volume)}/request.json", content))
     except Refused as error:
-        raise there.explained(error, f"writing to {boss.volume}") from error
+        raise there.explained(error, f"writing to {' or '.join(places)}") from error
     except Unavailable as error:
         raise boss.silent(error, "Nothing was submitted") from error
 
