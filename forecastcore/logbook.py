@@ -37,8 +37,10 @@ _LONGEST: Final = 2000
 class _Book:
     """The file of one run; a disk that takes no more costs the log, not the run."""
 
-    def __init__(self, path: Path) -> None:
-        self._path: Path | None = path
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        if path is None:
+            return
         with contextlib.suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
             (path.parent / ".gitignore").write_text("*\n", encoding="utf-8")
@@ -102,19 +104,19 @@ _DESK = _Desk()
 
 
 @contextlib.contextmanager
-def keeping_log(root: Path, command: str) -> Iterator[None]:
+def keeping_log(root: Path | None, command: str) -> Iterator[None]:
     """Keep what is logged meanwhile as the log of one run; one within another is part of that.
 
     Args:
-        root: the project's folder.
+        root: the project's folder; None keeps nothing.
         command: what is run.
     """
     if _BOOK.get() is not None:
         yield
         return
     own = uuid.uuid4().hex
-    folder = root / ".forecastcore" / "logs"
-    book = _Book(folder / f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{command}-{own[:8]}.jsonl")
+    name = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{command}-{own[:8]}.jsonl"
+    book = _Book(root / ".forecastcore" / "logs" / name if root else None)
     host, process = here()
     book.write(names={"log": own, "command": command, "host": host, "process": process, **(_NAMES.get() or {})})
     token = _BOOK.set(book)
