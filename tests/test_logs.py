@@ -132,7 +132,8 @@ def test_a_flow_run_on_databricks_is_told_by_all_three_in_one_order(
     engine = {"type": "databricks", "serverless": True, "volume": "/Volumes/main/fc/jobs", "poll": "200ms"}
     home = tmp_path / "prefect"
     home.mkdir()
-    with prefect_server.running(home) as server:
+    protected = {"PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true"}  # as `make up` has it
+    with prefect_server.running(home, **protected) as server:
         site.write(engine=engine)
         done = server.run("flows/predict.py", "--project", site.folder / "forecast.yaml")
         assert done.returncode == 0, done.stderr

@@ -29,6 +29,8 @@ _NAMES: Final = ("log", "mlflow", "key", "flow_run", "job")
 #: characters that the beginning of a name needs, and runs that are named where none was found
 _SHORTEST, _TOLD = 4, 5
 _PAUSE: Final = 2.0
+#: seconds that Prefect's server may take to answer
+_PATIENCE: Final = 15.0
 #: log lines that Prefect's server tells in one answer
 _PAGE: Final = 200
 _STAMP: Final = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z) (\w+) (.*)")
@@ -135,7 +137,7 @@ def _prefect(_: Project, flow_run: str) -> Iterator[Line]:
         raise ValueError("PREFECT_API_URL is not set")
     wanted: dict[str, Any] = {"logs": {"flow_run_id": {"any_": [flow_run]}}, "sort": "TIMESTAMP_ASC", "limit": _PAGE}
     told = 0
-    while page := ask(url, "logs/filter", {**wanted, "offset": told}):
+    while page := ask(url, "logs/filter", {**wanted, "offset": told}, _PATIENCE):
         told += len(page)
         for line in page:
             level = logging.getLevelName(line["level"])
