@@ -129,6 +129,19 @@ def test_a_predict_without_mlflow_goes_out_from_the_copy_at_hand_and_is_recorded
     assert catch_up(site.project()) == []
 
 
+@pytest.mark.row(16, 29)
+def test_where_nothing_can_be_kept_either_the_forecast_goes_out_and_a_retrain_says_so(trained, line):
+    site = trained()
+    (site.folder / ".forecastcore" / "spool").write_text("in the way")
+    with line.cut():
+        told = site.cli("--json", "predict")
+        assert (told.code, len(site.table())) == (0, 18)
+        assert any("this run is not recorded in MLflow: " in note for note in told.document["notes"])
+        retrained = site.cli("--json", "retrain")
+    assert retrained.code == 1
+    assert "cannot be kept in" in retrained.document["error"]["message"]
+
+
 @pytest.mark.row(16)
 def test_a_champion_that_came_meanwhile_holds_a_deferred_promotion(trained, line):
     site = trained()

@@ -11,8 +11,8 @@ import contextlib
 import json
 import os
 import shutil
-import time
 import uuid
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from forecastcore.errors import TrackingError
@@ -20,7 +20,7 @@ from forecastcore.processes import gone, here
 from forecastcore.tracking.connect import file_lock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
     from mlflow import MlflowClient
@@ -52,7 +52,19 @@ class Journal:
         return self.folder is not None
 
     def keep(self, entry: Entry, *files: Path) -> None:
-        """Keep an entry, and copies of the files that it names by their places in `files`."""
+        """Keep an entry, and copies of the files that it needs.
+
+        Raises:
+            TrackingError: it can be kept nowhere.
+        """
+        try:
+            self._keep(entry, files)
+        except OSError as error:
+            raise TrackingError(
+                f"what MLflow cannot be told now cannot be kept in {self.home} either: {error}"
+            ) from error
+
+    def _keep(self, entry: Entry, files: Sequence[Path]) -> None:
         folder = self.folder = self.folder or self._begun()
         kept = []
         for file in files:
@@ -65,7 +77,7 @@ class Journal:
 
     def close(self) -> None:
         """No entry follows: whoever comes next may tell them."""
-        if self.folder is not None:
+        if self.folder is not None and self.folder.is_dir():
             self.folder = self.folder.rename(self.folder.with_suffix(""))
 
     def _begun(self) -> Path:
@@ -74,7 +86,7 @@ class Journal:
         from forecastcore.state.digests import make_private_folder  # imports pandas, and opening a store does not
 
         make_private_folder(self.home)
-        name = f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{uuid.uuid4().hex[:8]}{_OPEN}"
+        name = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{uuid.uuid4().hex[:8]}{_OPEN}"
         (folder := self.home / name).mkdir(mode=0o700)
         host, process = here()
         self._write(folder, {"do": "written by", "host": host, "process": process})
