@@ -42,14 +42,19 @@ def deployments(project: Project) -> tuple[list[dict[str, Any]], str]:
     return [_told(one, due, done) for one in wanted], "" if wanted else "the server has no deployment of this project"
 
 
-def served(url: str, project: Project) -> list[dict[str, Any]]:
+def served(url: str, project: Project, patience: float = _PATIENCE) -> list[dict[str, Any]]:
     """The deployments of a project, as the server tells them.
+
+    Args:
+        url: of the server's interface.
+        project: those whose parameter `project` names its file.
+        patience: seconds that an answer may take.
 
     Raises:
         OSError: the server was not reached.
         ValueError: the address is none, or the answer is no JSON.
     """
-    return [one for one in ask(url, "deployments/filter", {"limit": _MANY}) if _is_of(one, project)]
+    return [one for one in ask(url, "deployments/filter", {"limit": _MANY}, patience) if _is_of(one, project)]
 
 
 def _told(one: dict[str, Any], due: list[dict[str, Any]], done: list[dict[str, Any]]) -> dict[str, Any]:
