@@ -85,6 +85,8 @@ def trained(make_site):
     def make(**settings):
         site = make_site(days=20, models=[{"type": "naive"}], backtest={"folds": 12}, **settings)
         site.retrain()
+        store = runtime.store(site.project())
+        store.fetch(store.resolve("champion"))  # as any predict does: at hand from now on
         return site.write(models=[{"type": "naive"}, {"type": "seasonal-naive"}])
 
     return make

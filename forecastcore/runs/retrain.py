@@ -133,8 +133,6 @@ def retrain(
         tracked.json("report.json", report.to_json())
         tracked.json("decision.json", decision.to_json())
         tracked.tags({"forecastcore.verdict": decision.verdict, "forecastcore.reason": decision.reason})
-    if after is not None and not tracked.waiting:
-        _reigning(store)  # at hand for the next run, should MLflow be away then
     known.remember(
         project.path,
         series=map(str, history.ids),

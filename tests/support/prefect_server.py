@@ -33,7 +33,7 @@ class Server:
             self.process = subprocess.Popen(
                 command, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
             )
-        until(lambda: answers(f"{self.api}/health"), 180, self.process)
+        until(lambda: answers(f"{self.api}/health"), 400, self.process)
 
     def kill(self):
         """As a machine that loses its power."""
