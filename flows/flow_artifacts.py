@@ -151,7 +151,7 @@ def decision(report: RetrainReport) -> str:
     told = {"promote": "Promoted", "hold": "Held: the champion stays", "first": "First champion"}[d.verdict]
     applied = report.champion_after is not None and report.champion_after == report.challenger
     if d.verdict != "hold" and not applied:
-        told = f"Would be: {told[0].lower()}{told[1:]}; not applied"
+        told = f"Would be: {told[0].lower()}{told[1:]}; {'deferred' if report.deferred else 'not applied'}"
     gain = [f"- gain against the champion: {_percent(d.gain)}"] if d.gain is not None else []
     if d.ci is not None:
         gain.append(f"- {d.confidence:.0%} interval: {_percent(d.ci[0])} to {_percent(d.ci[1])}")
@@ -159,6 +159,7 @@ def decision(report: RetrainReport) -> str:
     return _page(
         f"## {told}",
         plain(d.reason),
+        plain(report.deferred),
         "\n".join(
             [
                 *gain,
@@ -258,7 +259,8 @@ def _percent(share: float | None) -> str:
 
 
 def _version(ref: VersionRef | None) -> str:
-    return f"{plain(ref.model)}, version {plain(ref.version)}" if ref else "none"
+    number = f"version {plain(ref.version)}" if ref and ref.version else "not registered yet"
+    return f"{plain(ref.model)}, {number}" if ref else "none"
 
 
 def _elsewhere(where: str) -> str:

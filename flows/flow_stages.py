@@ -28,13 +28,14 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import StateType
 from prefect.context import FlowRunContext
-from prefect.settings import temporary_settings
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import Completed, Failed
 from pydantic import SecretBytes, SecretStr
 from pydantic.types import Secret
 
 import forecastcore as fc
 from forecastcore.errors import EngineError, ForecastCoreError
+from forecastcore.logbook import part_of
 from forecastcore.ports import Steps
 from forecastcore.processes import here
 from forecastcore.tracking.connect import mask
@@ -117,7 +118,8 @@ class PrefectSteps(Steps):
             return
         self._told = time.monotonic()
         share, words = 100.0 * done / max(total, 1), f"{name}: {done} of {total}"
-        with courtesy("the progress bar"):
+        # where the server is away, the next call is early enough to ask again
+        with courtesy("the progress bar"), temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):
             if self._bar is None:
                 self._bar = cast(UUID, create_progress_artifact(share, key=self._key, description=words))
             else:
@@ -188,8 +190,10 @@ def truthfully(work: Callable[[], State[Any]]) -> State[Any]:
     if (later := _successor(run)) is not None:
         words = f"the run due at {later:%Y-%m-%d %H:%M} UTC does what this one was to do: nothing was read or written"
         return Completed(name="Skipped", message=words)
+    names = {"flow_run": str(run.id)} if run else {}
     try:
-        return work()
+        with part_of(**names):
+            return work()
     except ForecastCoreError as error:
         return Failed(name="Held" if error.exit_code == _HELD else "Failed", message=_cause(error), data=error)
     except Exception as error:  # noqa: BLE001 - a plugin's or a fault of ours; the state has to say so
@@ -232,15 +236,15 @@ def _successor(run: FlowRun | None) -> datetime | None:
 
 
 def delivered(words: str, series: SeriesCount, cause: str = "") -> State[None]:
-    """`Completed`, or `Completed` by the name of `Degraded` where a series was served by a fallback, or not at all.
+    """`Completed`; by the name of `Degraded` where a fallback served a series, or something is left undone.
 
     Args:
         words: what was done.
         series: how many were served how.
-        cause: why most of those are not ok that are not; told first.
+        cause: why most of those are not ok that are not, or what is left undone; told first.
     """
-    whole = series.ok == series.total
-    words = words if whole or not cause else f"{cause}; {words}"
+    whole = series.ok == series.total and not cause
+    words = f"{cause}; {words}" if cause else words
     counts = f"{series.total} series: {series.ok} ok, {series.degraded} degraded, {series.failed} failed"
     return Completed(name="Completed" if whole else "Degraded", message=f"{words}; {counts}")
 

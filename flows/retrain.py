@@ -36,7 +36,7 @@ def retrain(
         checked = load_project(project, overrides)
         report = fc.retrain(checked, as_of, promote=promote, steps=PrefectSteps(checked.config.name))
         show_retrain(report, checked)
-        return delivered(report.decision.reason, report.series)
+        return delivered(report.decision.reason, report.series, report.deferred)
 
     return truthfully(work)
 

@@ -6,9 +6,12 @@ Both are JSON. The engine is the Spark session that a Databricks runtime brings,
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import logging
 import os
 import platform
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -21,7 +24,7 @@ from forecastcore.privacy import keep_others_out
 from forecastcore.tracking.runs import JOB_VARIABLE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from forecastcore.messages import Message
     from forecastcore.project import Project
@@ -54,6 +57,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     asked = parser.parse_args(arguments)
     keep_others_out()
+    with _speaking():
+        _answer(asked)
+
+
+def _answer(asked: argparse.Namespace) -> None:
+    """Carry a request out, and leave a report whatever comes of it."""
     started = time.perf_counter()
     asked.report.parent.mkdir(parents=True, exist_ok=True)  # a job of a bundle has a new folder for each run
     engine = _engine()
@@ -94,6 +103,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     finally:
         os.environ.pop(JOB_VARIABLE, None)
     tell(report=done)
+
+
+@contextlib.contextmanager
+def _speaking() -> Iterator[None]:
+    """Say on standard output, which Databricks keeps, what is logged; `runs.logs` reads its times."""
+    handler = logging.StreamHandler(sys.stdout)
+    form = logging.Formatter("%(asctime)s.%(msecs)03dZ %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%S")
+    form.converter = time.gmtime
+    handler.setFormatter(form)
+    ours = logging.getLogger("forecastcore")
+    before = ours.level
+    ours.addHandler(handler)
+    ours.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        ours.removeHandler(handler)
+        ours.setLevel(before)
 
 
 def _engine() -> str:

@@ -237,6 +237,10 @@ class TrackingError(ForecastCoreError):
     code = "tracking"
 
 
+class TrackingAway(TrackingError):  # noqa: N818 - names the state
+    """MLflow could not be reached: what is to be told may be told later."""
+
+
 class LedgerConflict(TrackingError):  # noqa: N818 - names the event
     """Somebody else wrote the promotion ledger since it was read.
 

@@ -351,6 +351,7 @@ class RetrainReport(Message):
     worst: tuple[WorstSeries, ...] = ()
     quality: dict[str, int] = Field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    deferred: str = ""  # what waits for MLflow to be back, in words; the challenger has no version until then
     seconds: float
     where: str = ""  # address of the run where it was done elsewhere, such as on Databricks
     cost: Cost | None = None  # of that run

@@ -6,7 +6,6 @@ The adapters (`tracking`, `engines`) follow them; nothing below the use cases im
 from __future__ import annotations
 
 import json
-import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 __all__ = ["Engine", "ModelStore", "Run", "Steps", "Unit"]
 
 T = TypeVar("T")
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -56,7 +54,12 @@ class Run(Protocol):
 
     @property
     def run_id(self) -> str:
-        """The tracker's id."""
+        """The tracker's id; empty where the run began while the tracker was away."""
+        ...
+
+    @property
+    def waiting(self) -> str:
+        """Where is kept what the tracker has not been told of this run; empty where it knows all."""
         ...
 
     def __enter__(self) -> Self:
@@ -103,17 +106,48 @@ class Run(Protocol):
 class ModelStore(Protocol):
     """Runs, registered versions, and the promotion ledger of one project."""
 
-    def run(self, name: str, *, tags: Mapping[str, str]) -> Run:
-        """A new parent run, to be entered with `with`."""
+    def run(self, name: str, *, tags: Mapping[str, str], lasting: bool = False) -> Run:
+        """A new parent run, to be entered with `with`.
+
+        Args:
+            name: for people.
+            tags: its first ones.
+            lasting: whether what it records is kept on this machine while the tracker is away; see `catch_up`.
+        """
         ...
 
     def register(self, run: Run, folder: Path, *, example: tuple[pd.DataFrame, pd.DataFrame]) -> ModelVersion:
         """Store `folder` (a packed model, see `package`) under `run` and register it as the challenger.
 
+        While the tracker is away, a lasting run's model is kept for later: the version has no number yet.
+
         Args:
             run: the run it was made in.
             folder: the packed model.
             example: a few rows of input and the forecast they give: the signature is taken from them.
+        """
+        ...
+
+    def defer(self, run: Run, settlement: Mapping[str, Any]) -> str:
+        """Keep a decision that cannot be put on the ledger now, behind all else that its run has to tell; where."""
+        ...
+
+    def behind(self) -> list[Path]:
+        """What runs could not tell while the tracker was away: a folder each, the oldest first."""
+        ...
+
+    def catch_up(self, settle: Callable[[str, Mapping[str, Any]], str]) -> list[str]:
+        """Tell what runs could not tell; what was told before is not told twice.
+
+        Args:
+            settle: carries out a decision that was deferred, given its run's id and what `defer` was given; says what
+                became of it.
+
+        Returns:
+            What was told, in words.
+
+        Raises:
+            TrackingAway: the tracker is still away.
         """
         ...
 
@@ -199,9 +233,8 @@ class Steps:
     The command line draws progress bars with it, a Prefect flow makes each stage a task.
     """
 
-    def run(self, name: str, work: Callable[[], T]) -> T:
+    def run(self, name: str, work: Callable[[], T]) -> T:  # noqa: ARG002 - for those who watch
         """Do one stage and return what it returns."""
-        _log.info("%s", name)
         return work()
 
     def progress(self, name: str, done: int, total: int) -> None:

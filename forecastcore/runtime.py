@@ -354,8 +354,11 @@ def _seconds(span: str) -> float:
 def store(project: Project) -> ModelStore:
     """The model store that `tracking:` names."""
     from forecastcore.tracking import open_store
+    from forecastcore.tracking.runs import JOB_VARIABLE
 
-    return open_store(**_whereabouts(project))
+    # a cluster's disk goes with the run, and what lies there would be lost in silence
+    spool = None if os.environ.get(JOB_VARIABLE) else project.root / ".forecastcore" / "spool"
+    return open_store(**_whereabouts(project), spool=spool)
 
 
 def look_only(project: Project) -> AbstractContextManager[MlflowStore]:

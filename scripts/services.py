@@ -30,6 +30,8 @@ ENVIRONMENT = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    # a server that starts again knows who holds a deployment's slot; by default it forgets, and its runs are cancelled
+    "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
     # no page that is open in a browser may start runs, no result is a pickle, no server runs code for who asks
     "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
     "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
@@ -121,12 +123,12 @@ def up() -> None:
     HOME.mkdir(parents=True, exist_ok=True, mode=0o700)
     store = f"sqlite:///{(project.resolve() / 'mlflow.db').as_posix()}"
     start("prefect", "prefect", "server", "start", "--host", "127.0.0.1", "--port", PREFECT_PORT)
-    start("mlflow", "mlflow", "server", "--backend-store-uri", store, "--host", "127.0.0.1", "--port", MLFLOW_PORT)
     wait("prefect", "/api/health")
     prefect("work-pool", "create", POOL, "--type", "process", may_fail=True)  # it may be there from before
+    start("worker", "prefect", "worker", "start", "--pool", POOL, "--type", "process")  # it takes as long as to deploy
     prefect("deploy", "--all")
+    start("mlflow", "mlflow", "server", "--backend-store-uri", store, "--host", "127.0.0.1", "--port", MLFLOW_PORT)
     print(python("flows/alerts.py", "deploy"), end="")
-    start("worker", "prefect", "worker", "start", "--pool", POOL, "--type", "process")
     wait("mlflow", "/health")
     print(f"\nPrefect  {PAGES['prefect']}\nMLflow   {PAGES['mlflow']}")
     print(f"For commands of your own: export PREFECT_API_URL={ENVIRONMENT['PREFECT_API_URL']}")

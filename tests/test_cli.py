@@ -49,6 +49,7 @@ COMMANDS = [
     "drill",
     "explain",
     "failures",
+    "logs",
     "diff",
     "backfill",
     "rollback-vintage",

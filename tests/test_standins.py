@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 
 from forecastcore import runtime
-from forecastcore.errors import TrackingError
-from forecastcore.tracking import connect
 
 PLUGIN = """
 from dataclasses import dataclass
@@ -109,25 +107,6 @@ def test_a_champion_without_its_plugin_is_a_fault_of_the_installation(reigning):
     assert told.code == 1
     assert "own.py" in told.document["error"]["message"] + told.document["error"]["hint"]
     assert "out" not in reigning.written
-
-
-@pytest.mark.row(16)
-def test_with_mlflow_away_the_champion_at_hand_serves_and_says_that_nothing_was_recorded(make_site, monkeypatch):
-    site = make_site()
-    site.retrain()
-    site.predict(as_of="2024-03-10T00:00Z")
-
-    def away(self):
-        raise ConnectionError("connection refused")
-
-    monkeypatch.setattr(connect.Connection, "client", property(away))
-    with pytest.raises(TrackingError):
-        site.retrain()
-    told = site.cli("--json", "predict")
-    assert told.code == 0
-    assert told.document["run_id"] == ""
-    assert any("this run is not recorded in MLflow" in note for note in told.document["notes"])
-    assert len(site.table()) == 18
 
 
 @pytest.mark.row(36)

@@ -128,7 +128,7 @@ def _retrain(options: Namespace) -> tuple[Document, int]:
 
 def _retrain_code(report: RetrainReport, *, require: bool) -> int:
     promoted = report.champion_after is not None and report.champion_after == report.challenger
-    return HELD if require and not promoted else OK
+    return HELD if require and not promoted else DEGRADED if report.deferred else OK
 
 
 def _predict(options: Namespace) -> tuple[Document, int]:
@@ -275,6 +275,20 @@ def _failures(options: Namespace) -> tuple[Document, int]:
     project = _project(options)
     told = failures(project, options.run, scenario=options.scenario)
     return {**_head("failures", project.config.name), **told}, OK
+
+
+def _logs(options: Namespace) -> tuple[Document, int]:
+    from forecastcore.cli.render import log_line
+    from forecastcore.runs.logs import follow, logs
+
+    project = _project(options)
+    if not options.follow:
+        return {**_head("logs", project.config.name), **logs(project, options.run)}, OK
+    for line in follow(project, options.run):
+        if not options.json:
+            print(log_line(line.to_json()), flush=True)
+    told = logs(project, options.run)
+    return {**_head("logs", project.config.name), **told, **({} if options.json else {"shown": True})}, OK
 
 
 def _explain(options: Namespace) -> tuple[Document, int]:
@@ -462,6 +476,7 @@ _COMMANDS: dict[str, Callable[[Any], tuple[Document, int]]] = {
     "drill": _drill,
     "explain": _explain,
     "failures": _failures,
+    "logs": _logs,
     "init": _init,
     "models_compare": _models_compare,
     "models_history": _models_history,

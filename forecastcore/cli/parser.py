@@ -371,6 +371,20 @@ def _watch(commands: Any) -> None:
         help="a run key or its beginning, a run id, an origin, previous, or latest (default)",
     )
     _one_scenario(failures)
+    logs = _command(
+        commands,
+        "logs",
+        "what a run logged: here, as a flow run of Prefect and as a run on Databricks, in one order",
+        ("logs", "logs 4f0c --follow", "--json logs latest"),
+    )
+    logs.add_argument(
+        "run",
+        nargs="?",
+        default="latest",
+        metavar="RUN",
+        help="its id in MLflow, run key, flow run, number on Databricks, or the beginning of one; or latest (default)",
+    )
+    logs.add_argument("--follow", action="store_true", help="until the run is over; with --json, wait for that")
     explain = _command(
         commands,
         "explain",

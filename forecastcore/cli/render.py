@@ -105,7 +105,8 @@ def _quality(document: Document) -> list[str]:
 
 
 def _version(ref: Document | None) -> str:
-    return f"{ref['model']}, version {ref['version']}" if ref else "none"
+    number = f"version {ref['version']}" if ref and ref["version"] else "not registered yet"
+    return f"{ref['model']}, {number}" if ref else "none"
 
 
 def _retrain(document: Document) -> str:
@@ -118,12 +119,25 @@ def _retrain(document: Document) -> str:
         leaderboard(document["leaderboard"]),
         "",
         f"decision: {decision['reason']}",
+        *([f"deferred: {document['deferred']}"] if document.get("deferred") else []),
         *guards,
         f"challenger: {_version(document['challenger'])}",
         f"champion:   {_version(document['champion_after'])} (before: {_version(document['champion_before'])})",
-        f"run {document['run_id']}, {document['seconds']:.1f} s",
+        f"run {document['run_id'] or 'not in MLflow yet'}, {document['seconds']:.1f} s",
     ]
     return "\n".join(lines)
+
+
+def log_line(line: Document) -> str:
+    """One line of a log."""
+    return f"{line['at']}  {line['source']:<10}  {line['level']:<7}  {line['message']}"
+
+
+def _logs(document: Document) -> str:
+    names = ", ".join(f"{kind.replace('_', ' ')} {name}" for kind, name in document["names"].items())
+    lines = [] if document.get("shown") else [log_line(line) for line in document["lines"]]
+    end = f"it goes on: {names}" if not document["end"] else f"{document['end']}: {names}"
+    return "\n".join([*lines, *(f"could not be asked: {one}" for one in document["unasked"]), end])
 
 
 def _backfill(document: Document) -> str:
@@ -503,6 +517,7 @@ _RENDER = {
     "drill": _drill,
     "explain": _explain,
     "failures": _failures,
+    "logs": _logs,
     "init": _init,
     "models compare": _models_compare,
     "models history": _models_history,

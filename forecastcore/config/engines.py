@@ -90,6 +90,12 @@ def _volume(text: str) -> str:
     return text.rstrip("/")
 
 
+def _folder(text: str) -> str:
+    if not re.fullmatch(r"(/Workspace(/[^/\s]+)+|/Volumes(/[^/\s]+){3,})/?", text) or ".." in text:
+        raise custom_error(f"expected a folder such as /Workspace/Shared/wheels, or of a volume, got {text[:60]!r}")
+    return text.rstrip("/")
+
+
 def _index(text: str) -> str:
     if text != "default" and not re.fullmatch(r"https?://[^/\s@?#]+(/[^\s?#]*)?", text):
         # what was written is not shown: it may hold a password
@@ -142,6 +148,8 @@ class DatabricksEngine(Config):
     """Run on serverless compute."""
     volume: Annotated[Text, AfterValidator(_volume)] | None = None
     """Unity Catalog volume that wheels, requests and reports pass through: /Volumes/catalog/schema/volume."""
+    wheels: Annotated[Text, AfterValidator(_folder)] | None = None
+    """Folder that wheels are put in instead: a workspace path such as /Workspace/Shared/wheels, or one of a volume."""
     index: Annotated[Text, AfterValidator(_index)] | None = None
     """Package index that a run installs from, in the versions that are here: an address, or `default` for that of the
     workspace. Left out: wheels are made here and uploaded."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CHECKS"]
 
-_PATIENCE = 2.0
+_PATIENCE = 5.0
 #: the automation that ends runs whose process is gone; `flows/alerts.py deploy` makes it
 _DEAD_RUNS = "forecastcore: dead runs"
 #: pools of these kinds start runs themselves
@@ -60,7 +60,7 @@ def workers(patient: Patient) -> str:
     """Somebody asks for the runs of this project's deployments."""
     url, mine = _deployed(patient)
     pools = {one["work_pool_name"]: one["name"] for one in mine if one.get("work_pool_name")}
-    told = ask(url, "work_pools/filter", {"work_pools": {"name": {"any_": list(pools)}}})
+    told = ask(url, "work_pools/filter", {"work_pools": {"name": {"any_": list(pools)}}}, _PATIENCE)
     idle = [pool["name"] for pool in told if not pool["type"].endswith(_NO_WORKER) and pool["status"] == "NOT_READY"]
     if idle:
         late = ", ".join(sorted(one["name"] for one in mine if one.get("work_pool_name") in idle))
@@ -74,7 +74,7 @@ def slots(patient: Patient) -> str:
     url, mine = _deployed(patient)
     limited = [one for one in mine if one.get("global_concurrency_limit")]
     wanted = {"deployment_id": {"any_": [one["id"] for one in limited]}, "state": {"type": {"any_": list(_GOING)}}}
-    runs = ask(url, "flow_runs/filter", {"flow_runs": wanted, "limit": 200}) if limited else []
+    runs = ask(url, "flow_runs/filter", {"flow_runs": wanted, "limit": 200}, _PATIENCE) if limited else []
     for one in limited:
         limit = one["global_concurrency_limit"]
         going = sum(run["deployment_id"] == one["id"] for run in runs)
@@ -88,7 +88,7 @@ def slots(patient: Patient) -> str:
 def dead_runs(patient: Patient) -> str:
     """Runs whose process is gone are ended, and somebody hears of it."""
     url, _ = _deployed(patient)
-    told = ask(url, "automations/filter", {"limit": 200})
+    told = ask(url, "automations/filter", {"limit": 200}, _PATIENCE)
     if not any(one["name"] == _DEAD_RUNS and one["enabled"] for one in told):
         words = f"the automation {_DEAD_RUNS!r} is not there, or off: a run whose machine dies stays Running for good"
         raise Fault(words, "python flows/alerts.py deploy")
@@ -100,7 +100,7 @@ def _deployed(patient: Patient) -> tuple[str, list[dict[str, Any]]]:
     project, url = patient.need("project", "project-file"), os.environ.get("PREFECT_API_URL")
     if not url or "prefect" in patient.broken:
         raise Skip("needs what `prefect` looks at")
-    mine = served(url, project)
+    mine = served(url, project, _PATIENCE)
     if not mine:
         raise Skip("the server has no deployment of this project")
     return url, mine

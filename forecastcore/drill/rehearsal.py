@@ -15,6 +15,7 @@ import numpy as np
 
 from forecastcore import runtime
 from forecastcore.errors import ForecastCoreError, UsageError
+from forecastcore.logbook import keeping_log
 from forecastcore.project import Project
 from forecastcore.runs.predict import forecasts, predict
 from forecastcore.runs.promotion import promote
@@ -97,7 +98,7 @@ def rehearse(
         UsageError: there is nothing to break, or no champion.
     """
     copy = _Copy(project, folder, plugins, overrides, steps)
-    with _own_cache(folder):
+    with _own_cache(folder), keeping_log(None, "drill"):
         history = runtime.history(project)
         _register(copy, history)
         try:

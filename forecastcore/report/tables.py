@@ -198,7 +198,8 @@ def _guards(decision: Decision) -> Html | None:
 
 
 def _ref(ref: VersionRef | None) -> str:
-    return f"{ref.model}, version {ref.version}" if ref else "none"
+    number = f"version {ref.version}" if ref and ref.version else "not registered yet"
+    return f"{ref.model}, {number}" if ref else "none"
 
 
 def assumed(predicted: PredictReport | None, project: Project) -> Html:

@@ -5,11 +5,16 @@ from __future__ import annotations
 import json
 import os
 import urllib.request
+import uuid
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.error import HTTPError
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from forecastcore.project import Project
 
 __all__ = ["ask", "deployments", "served"]
@@ -37,14 +42,19 @@ def deployments(project: Project) -> tuple[list[dict[str, Any]], str]:
     return [_told(one, due, done) for one in wanted], "" if wanted else "the server has no deployment of this project"
 
 
-def served(url: str, project: Project) -> list[dict[str, Any]]:
+def served(url: str, project: Project, patience: float = _PATIENCE) -> list[dict[str, Any]]:
     """The deployments of a project, as the server tells them.
+
+    Args:
+        url: of the server's interface.
+        project: those whose parameter `project` names its file.
+        patience: seconds that an answer may take.
 
     Raises:
         OSError: the server was not reached.
         ValueError: the address is none, or the answer is no JSON.
     """
-    return [one for one in ask(url, "deployments/filter", {"limit": _MANY}) if _is_of(one, project)]
+    return [one for one in ask(url, "deployments/filter", {"limit": _MANY}, patience) if _is_of(one, project)]
 
 
 def _told(one: dict[str, Any], due: list[dict[str, Any]], done: list[dict[str, Any]]) -> dict[str, Any]:
@@ -74,8 +84,14 @@ def _is_of(deployment: dict[str, Any], project: Project) -> bool:
     return any(place.resolve() in {project.path.resolve(), project.root.resolve()} for place in places)
 
 
-def ask(url: str, what: str, body: dict[str, Any]) -> list[dict[str, Any]]:
+def ask(url: str, what: str, body: dict[str, Any], patience: float = _PATIENCE) -> list[dict[str, Any]]:
     """What the server answers to a question such as `work_pools/filter`.
+
+    Args:
+        url: of its interface.
+        what: is asked.
+        body: of the question.
+        patience: seconds that an answer may take.
 
     Raises:
         OSError: the server was not reached.
@@ -83,11 +99,36 @@ def ask(url: str, what: str, body: dict[str, Any]) -> list[dict[str, Any]]:
     """
     if urlsplit(url).scheme not in {"http", "https"}:
         raise ValueError("it is no http(s) address")
-    key = os.environ.get("PREFECT_API_KEY")
-    headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
-    asked = urllib.request.Request(  # noqa: S310 - the scheme is seen to above
-        f"{url.rstrip('/')}/{what}", data=json.dumps(body).encode(), headers=headers, method="POST"
-    )
-    with urllib.request.urlopen(asked, timeout=_PATIENCE) as answer:  # noqa: S310 - as above
-        found: list[dict[str, Any]] = json.loads(answer.read(10_000_000))
+    address = f"{url.rstrip('/')}/{what}"
+    try:
+        found: list[dict[str, Any]] = _answered(address, patience, body)
+    except HTTPError as error:
+        if error.code != HTTPStatus.FORBIDDEN or (leave := _leave(url, patience)) is None:
+            raise
+        found = _answered(address, patience, body, leave)
     return found
+
+
+def _leave(url: str, patience: float) -> dict[str, str] | None:
+    """What a server wants to see that protects itself against pages of other sites; None where it does not."""
+    client = str(uuid.uuid4())
+    try:
+        told = _answered(f"{url.rstrip('/')}/csrf-token?client={client}", patience)
+    except HTTPError:
+        return None
+    return {"Prefect-Csrf-Client": client, "Prefect-Csrf-Token": str(told["token"])}
+
+
+def _answered(
+    address: str, patience: float, body: dict[str, Any] | None = None, more: Mapping[str, str] | None = None
+) -> Any:
+    key = os.environ.get("PREFECT_API_KEY")
+    mine = {"Authorization": f"Bearer {key}"} if key else {}
+    asked = urllib.request.Request(  # noqa: S310 - the scheme is seen to by the caller
+        address,
+        data=None if body is None else json.dumps(body).encode(),
+        headers={"Content-Type": "application/json", **mine, **(more or {})},
+        method="GET" if body is None else "POST",
+    )
+    with urllib.request.urlopen(asked, timeout=patience) as answer:  # noqa: S310 - as above
+        return json.loads(answer.read(10_000_000))

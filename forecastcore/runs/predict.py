@@ -21,9 +21,11 @@ from forecastcore.api import quantile_column
 from forecastcore.audit import AuditError, Expected, audit, past_of
 from forecastcore.errors import ForecastCoreError, SinkError, StateError, UsageError
 from forecastcore.frames import data_digest
+from forecastcore.logbook import note
 from forecastcore.messages import PredictReport, Publication, SeriesCount, WorstSeries
 from forecastcore.package import Package
 from forecastcore.ports import Steps
+from forecastcore.runs.deferred import catch_up
 from forecastcore.runs.delivered import made_before, only_tells, readable
 from forecastcore.runs.drawn import draw, show
 from forecastcore.runs.leaderboard import worst_first
@@ -88,12 +90,14 @@ def predict(
     runtime.instant(project, as_of)  # a moment that is none is told first
     engine, store = runtime.engine(project, soon=True), runtime.store(project)
     history = runtime.history(project, as_of, steps, source=source)
+    caught_up = catch_up(project, store)
     served = steps.run("load model", lambda: _served(project, history, store, model))
     version, run = served.version, f"predict {history.origin:%Y-%m-%d %H:%M}"
     with (
         runtime.keeping(project, engine) as kept,
-        Lenient(store.run(run, tags={"forecastcore.command": "predict"})) as tracked,
+        Lenient(store.run(run, tags={"forecastcore.command": "predict"}, lasting=True)) as tracked,
     ):
+        note(mlflow=tracked.run_id)
         _check_places(project)
         before = made_before(project, history.origin.to_pydatetime())
         vintages = [
@@ -119,7 +123,7 @@ def predict(
             assumptions=tuple(note for vintage in vintages for note in vintage.notes),
             published=tuple(published),
             quality=dict(history.counts),
-            notes=(*history.notes, *filter(None, [served.told, tracked.note]), *kept.remarks),
+            notes=(*caught_up, *history.notes, *filter(None, [served.told, tracked.note]), *kept.remarks),
             seconds=time.perf_counter() - started,
         )
         _track(tracked, report)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from forecastcore.ports import ModelStore
     from forecastcore.project import Project
 
-__all__ = ["demote", "existing", "predecessor", "promote", "rollback", "settle"]
+__all__ = ["demote", "enter", "existing", "predecessor", "promote", "rollback", "settle"]
 
 Action = Literal["first", "promote", "hold", "rollback", "manual"]
 
@@ -122,13 +122,37 @@ def settle(
     Returns:
         The champion after it.
     """
+    entry = enter(
+        store, decision, challenger, champion.version if champion else None, run_id=run_id, not_applied=not_applied
+    )
+    if decision.verdict == "hold" or not_applied:
+        return champion
+    return challenger if entry.champion == challenger.version else store.resolve("champion")
+
+
+def enter(
+    store: ModelStore,
+    decision: Decision,
+    challenger: ModelVersion,
+    rival: str | None,
+    *,
+    run_id: str,
+    not_applied: str = "",
+) -> LedgerEntry:
+    """Put the gate's decision on the ledger; see `settle`, which also says who is champion after it.
+
+    Args:
+        store: the registry.
+        decision: what the gate says.
+        challenger: whom it is about.
+        rival: the version with which it was compared; None where there was no champion.
+        run_id: the run that decided.
+        not_applied: why the decision must not be carried out; empty where it may.
+    """
     if decision.verdict == "hold" or not_applied:
         reason = f"not applied ({not_applied}): {decision.reason}" if not_applied else decision.reason
-        _append(store, "hold", challenger, run_id=run_id, reason=reason)
-        return champion
-    expected = champion.version if champion else None
-    entry = _append(store, decision.verdict, challenger, run_id=run_id, reason=decision.reason, expected=(expected,))
-    return challenger if entry.champion == challenger.version else store.resolve("champion")
+        return _append(store, "hold", challenger, run_id=run_id, reason=reason)
+    return _append(store, decision.verdict, challenger, run_id=run_id, reason=decision.reason, expected=(rival,))
 
 
 def _append(
@@ -146,7 +170,8 @@ def _append(
         head = entries[-1] if entries else None
         now = head.champion if head else None
         if expected and now != expected[0]:
-            action, reason = "hold", f"held: version {now} became champion while version {expected[0]} was compared"
+            rival = f"version {expected[0]} was" if expected[0] else "nobody was"
+            action, reason = "hold", f"held: version {now} became champion while {rival} compared"
         wins = action != "hold"
         changed = wins and now != version.version
         entry = LedgerEntry(

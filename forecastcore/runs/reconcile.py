@@ -64,6 +64,7 @@ def reconcile(project: Project, *, fix: bool = False) -> Found:
     found = Found()
     looks: list[tuple[str, Callable[[], Iterator[_Orphan]]]] = [
         ("MLflow", lambda: _tracked(project)),
+        ("what MLflow was not told", lambda: _untold(project)),
         ("the sinks", lambda: _delivered(project)),
         ("kept answers", lambda: _kept(project)),
     ]
@@ -136,6 +137,20 @@ def _tracked(project: Project) -> Iterator[_Orphan]:
                 put_right=functools.partial(_closed, project, run.run_id, closing),
                 run_id=run.run_id,
             )
+
+
+def _untold(project: Project) -> Iterator[_Orphan]:
+    """Runs that could not tell MLflow what they found and decided, for it was away."""
+    from forecastcore.runs.deferred import catch_up
+
+    if behind := runtime.store(project).behind():
+        runs = "1 run" if len(behind) == 1 else f"{len(behind)} runs"
+        yield _Orphan(
+            kind="run-not-told",
+            what=f"{runs} could not tell MLflow what was found and decided; it is kept in {behind[0].parent}",
+            mend="tell it, and carry out what was decided",
+            put_right=lambda: bool(catch_up(project)) and not runtime.store(project).behind(),
+        )
 
 
 def _closed(project: Project, run_id: str, why: str) -> bool:

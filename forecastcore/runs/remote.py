@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 from forecastcore import __version__, runtime
 from forecastcore.errors import DatabricksRunError, ForecastCoreError, TrackingError, UsageError
+from forecastcore.logbook import LoggedSteps, keeping_log, note
 from forecastcore.messages import BackfillReport, BacktestReport, PredictReport, RetrainReport, RunRequest
 from forecastcore.ports import Steps
 from forecastcore.privacy import keep_others_out
@@ -49,10 +50,15 @@ def anywhere(work: Callable[P, R]) -> Callable[P, R]:
         keep_others_out()
         asked = inspect.signature(work).bind(*args, **kwargs).arguments
         project: Project = asked["project"]
-        if project.config.engine.type != "databricks":
-            return work(*args, **kwargs)
-        options = {key: value for key, value in asked.items() if key not in {"project", "steps"} and value is not None}
-        return cast(R, _away(project, work.__name__, options, asked.get("steps") or Steps()))
+        steps = LoggedSteps(asked.pop("steps", None) or Steps())
+        with keeping_log(project.root, work.__name__):
+            if project.config.engine.type != "databricks":
+                report = cast(Any, work)(**asked, steps=steps)
+            else:
+                options = {key: value for key, value in asked.items() if key != "project" and value is not None}
+                report = _away(project, work.__name__, options, steps)
+            note(mlflow=getattr(report, "run_id", ""), key=getattr(report, "run_key", ""))
+        return cast(R, report)
 
     return run
 

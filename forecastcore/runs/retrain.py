@@ -6,6 +6,8 @@ compared with the champion on the same origins → promoted, or not, with the de
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import tempfile
 import time
 from pathlib import Path
@@ -15,7 +17,9 @@ import numpy as np
 
 from forecastcore import __version__, known, runtime
 from forecastcore.backtest import fold_origins
+from forecastcore.errors import StateError, TrackingAway
 from forecastcore.intervals import calibrate
+from forecastcore.logbook import note
 from forecastcore.messages import RetrainReport, VersionRef
 from forecastcore.package import Manifest, MemberStamp, Package, PluginStamp
 from forecastcore.ports import Steps
@@ -23,6 +27,7 @@ from forecastcore.profile import PROFILE, profile
 from forecastcore.race import fit_all
 from forecastcore.runs.calibrating import calibration_errors
 from forecastcore.runs.contest import hold_contest
+from forecastcore.runs.deferred import catch_up, defer
 from forecastcore.runs.demotion import review
 from forecastcore.runs.gate import judge, recipe_of
 from forecastcore.runs.promotion import demote, settle
@@ -40,8 +45,8 @@ if TYPE_CHECKING:
     from forecastcore.backtest import Result
     from forecastcore.ensemble import Blend
     from forecastcore.frames import History
-    from forecastcore.messages import ModelVersion
-    from forecastcore.ports import Engine
+    from forecastcore.messages import Decision, ModelVersion
+    from forecastcore.ports import Engine, ModelStore, Run
     from forecastcore.project import Candidate, Project
     from forecastcore.runs.contest import Contest
 
@@ -49,6 +54,7 @@ if TYPE_CHECKING:
 
 __all__ = ["example_of", "retrain"]
 
+_log = logging.getLogger(__name__)
 #: what puts an ensemble together
 _CORE = PluginStamp(distribution="forecastcore", version=__version__, digest="")
 #: series in the input example that is logged with the model
@@ -78,16 +84,19 @@ def retrain(
     history = runtime.history(project, as_of, steps)
     folds = fold_origins(history, project)
     store = runtime.store(project)
-    champion = store.resolve("champion")
+    caught_up = catch_up(project, store)
+    champion, remarks = _reigning(store)
+    name, tags = f"retrain {history.origin:%Y-%m-%d %H:%M}", tags_of(project, history, "retrain")
     with (
         runtime.keeping(project, runtime.engine(project)) as engine,
-        store.run(f"retrain {history.origin:%Y-%m-%d %H:%M}", tags=tags_of(project, history, "retrain")) as tracked,
+        store.run(name, tags=tags, lasting=True) as tracked,
         tempfile.TemporaryDirectory(prefix="forecastcore-") as scratch,
     ):
+        note(mlflow=tracked.run_id)
         log_setting(tracked, project, history, folds)
         not_applied = _not_applied(project, promote=promote)
         before = champion
-        record = steps.run("review the champion", lambda: review(project, history, engine, store))
+        record = steps.run("review the champion", lambda: _reviewed(project, history, engine, store, tracked))
         if record is not None:
             tracked.json("demotion.json", record.to_json())
             if record.verdict == "promote" and not not_applied:
@@ -99,8 +108,8 @@ def retrain(
         example = example_of(project, history, folder)
         challenger = steps.run("register", lambda: store.register(tracked, folder, example=example))
         decision = steps.run("gate", lambda: judge(project, history, engine, contest, store, champion))
-        after = settle(store, decision, challenger, champion, run_id=tracked.run_id, not_applied=not_applied)
-        remarks = [record.reason] if record is not None and champion is not before else []
+        after, deferred = _settled(store, tracked, decision, challenger, champion, not_applied)
+        remarks += [record.reason] if record is not None and champion is not before else []
         remarks += [f"the decision was not applied: {not_applied}"] if not_applied else []
         remarks += engine.remarks
         report = RetrainReport(
@@ -117,7 +126,8 @@ def retrain(
             series=contest.series,
             worst=contest.worst,
             quality=dict(history.counts),
-            notes=(*history.notes, *remarks),
+            notes=(*caught_up, *history.notes, *remarks),
+            deferred=deferred,
             seconds=time.perf_counter() - started,
         )
         tracked.json("report.json", report.to_json())
@@ -126,12 +136,52 @@ def retrain(
     known.remember(
         project.path,
         series=map(str, history.ids),
-        versions=[ref.version for ref in (report.challenger, report.champion_before) if ref],
+        versions=[ref.version for ref in (report.challenger, report.champion_before) if ref and ref.version],
         scenarios=("base", *project.config.scenarios),
     )
     project.host.notify("forecastcore_promotion_decided", decision=decision)
     project.host.notify("forecastcore_run_finished", report=report)
     return report
+
+
+def _reigning(store: ModelStore) -> tuple[ModelVersion | None, list[str]]:
+    """Today's champion, its files at hand from now on; and what is to be said where MLflow is away and they are not."""
+    try:
+        champion = store.resolve("champion")
+        if champion is not None:
+            with contextlib.suppress(StateError):  # the gate says so
+                store.fetch(champion)
+    except TrackingAway as error:
+        return None, [f"nothing was compared, for the champion is not at hand: {error.message}"]
+    return champion, []
+
+
+def _reviewed(project: Project, history: History, engine: Engine, store: ModelStore, tracked: Run) -> Decision | None:
+    """Whether the champion's predecessor should return; while MLflow is away that waits for the next retrain."""
+    try:
+        return None if tracked.waiting else review(project, history, engine, store)
+    except TrackingAway as error:
+        _log.warning("whether the champion's predecessor should return is not looked at: %s", error)
+        return None
+
+
+def _settled(
+    store: ModelStore,
+    tracked: Run,
+    decision: Decision,
+    challenger: ModelVersion,
+    champion: ModelVersion | None,
+    not_applied: str,
+) -> tuple[ModelVersion | None, str]:
+    """The champion after the decision, and what is deferred because MLflow is away."""
+    if not tracked.waiting:
+        try:
+            after = settle(store, decision, challenger, champion, run_id=tracked.run_id, not_applied=not_applied)
+        except TrackingAway as error:
+            _log.warning("the decision is deferred: %s", error)
+        else:
+            return after, ""
+    return champion, defer(store, tracked, decision, challenger, champion, not_applied=not_applied)
 
 
 def _not_applied(project: Project, *, promote: bool) -> str:

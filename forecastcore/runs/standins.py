@@ -168,7 +168,11 @@ class Lenient:
     @property
     def note(self) -> str:
         """What was not recorded, in words; empty where all was."""
-        return f"this run is not recorded in MLflow: {self._fault}" if self._fault else ""
+        if self._fault:
+            return f"this run is not recorded in MLflow: {self._fault}"
+        later = "the next retrain or predict tells it, or `forecastcore reconcile --fix`"
+        where = self._run.waiting
+        return f"MLflow is away: what this run records is kept in {where}; {later}" if where else ""
 
     def __enter__(self) -> Self:
         """Start the run, if its store can be asked."""

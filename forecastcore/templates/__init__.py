@@ -37,7 +37,7 @@ SCHEMA = "forecast.schema.json"
 #: the sample plugin, where the template has one
 PLUGIN = "plugins/my_model.py"
 _DISTRIBUTION = "team-model"
-_IGNORED = "mlflow.db*\n.mlflow.db.lock\nmlartifacts/\nout/\n__pycache__/\n"
+_IGNORED = "mlflow.db*\n.mlflow.db.lock\nmlartifacts/\n.forecastcore/\nout/\n__pycache__/\n"
 
 
 def write(template: str, folder: Path) -> Path:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["at_hand", "glance", "look_only", "open_store"]
 
 
-def open_store(*, project: str, uri: str, experiment: str, root: Path) -> MlflowStore:
+def open_store(*, project: str, uri: str, experiment: str, root: Path, spool: Path | None = None) -> MlflowStore:
     """Open the model store of one project; nothing is written before the first run starts.
 
     Args:
@@ -29,6 +29,7 @@ def open_store(*, project: str, uri: str, experiment: str, root: Path) -> Mlflow
         uri: an MLflow tracking URI: `sqlite:///file.db`, `postgresql://…`, `http://…`, `databricks`.
         experiment: name of the MLflow experiment; on Databricks a bare name is put under `/Shared`.
         root: folder that a relative SQLite path is relative to.
+        spool: where is kept what MLflow cannot be told while it is away; None keeps nothing.
 
     Raises:
         UsageError: the URI is of a kind that cannot hold a registry.
@@ -36,7 +37,7 @@ def open_store(*, project: str, uri: str, experiment: str, root: Path) -> Mlflow
     from forecastcore.tracking.connect import Connection
     from forecastcore.tracking.store import MlflowStore
 
-    return MlflowStore(Connection(uri, root), project=project, experiment=experiment)
+    return MlflowStore(Connection(uri, root), project=project, experiment=experiment, spool=spool)
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlsplit
 
-from forecastcore.errors import TrackingError, UsageError
+from forecastcore.errors import TrackingAway, TrackingError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -53,6 +53,11 @@ _BEARER: Final = re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]+|\bdapi[0-9a-f]{
 _USERINFO: Final = re.compile(r"(\w://)[^\s\"'<>]*@")  # greedy: a password may hold a / or an @
 _THEIRS: Final = frozenset(
     {"mlflow", "sqlalchemy", "alembic", "requests", "urllib3", "databricks", "azure", "botocore"}
+)
+#: what the messages of HTTP clients and database drivers hold where nobody answers, or hangs up
+_AWAY: Final = (
+    *("Max retries exceeded", "Connection refused", "timed out", "Connection aborted", "Connection reset"),
+    *("server closed the connection", "the database system is", "Failed to establish a new connection"),
 )
 _prepared = threading.Lock()
 
@@ -93,7 +98,7 @@ class Connection:
         self.database: Path | None = _database(uri, root)
         self.uri: str = f"sqlite:///{self.database.as_posix()}" if self.database else uri
         self.shown: str = mask(self.uri.partition("?")[0])
-        self._down: tuple[float, TrackingError] | None = None
+        self._down: tuple[float, TrackingAway] | None = None
 
     @property
     def databricks(self) -> bool:
@@ -160,13 +165,13 @@ class Connection:
 
     def _failed(self, what: str, error: Exception) -> TrackingError:
         first = mask(str(error).replace(self.uri, self.shown)).strip().splitlines() or [type(error).__name__]
-        failure = TrackingError(
-            f"MLflow at {self.shown} could not {what}: {first[0][:500]}",
-            hint="is the server up and are you let in? try again, or run `forecastcore doctor`",
-        )
-        if _is_outage(error):
-            self._down = (time.monotonic(), failure)
-        return failure
+        words = f"MLflow at {self.shown} could not {what}: {first[0][:500]}"
+        hint = "is the server up and are you let in? try again, or run `forecastcore doctor`"
+        if not _is_outage(error):
+            return TrackingError(words, hint=hint)
+        away = TrackingAway(words, hint=hint)
+        self._down = (time.monotonic(), away)
+        return away
 
     def _reachable(self) -> None:
         # SQLAlchemy's connection is retried by MLflow for minutes; a closed port is found out in seconds
@@ -210,10 +215,8 @@ def _is_theirs(error: Exception) -> bool:
 
 
 def _is_outage(error: Exception) -> bool:
-    words = str(error)
-    return isinstance(error, ConnectionError | TimeoutError | socket.gaierror) or (
-        "Max retries exceeded" in words or "Connection refused" in words or "timed out" in words
-    )
+    told = str(error)
+    return isinstance(error, ConnectionError | TimeoutError | socket.gaierror) or any(words in told for words in _AWAY)
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+import time
 import warnings
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -55,6 +56,19 @@ class Registry:
         with _staged(folder) as (packed, digest):
             tags = _tags(digest, _about(packed), metrics)
             return self._registered(run_id, packed, given, _signature(given, forecast), tags)
+
+    def prospect(self, folder: Path, metrics: Mapping[str, float]) -> ModelVersion:
+        """The version that `add` will make of a packed folder; it has no number yet.
+
+        Raises:
+            StateError: the folder is not sealed, or is not what was sealed.
+        """
+        with _staged(folder) as (packed, digest):
+            return version_of("", _tags(digest, _about(packed), metrics), int(time.time() * 1000), None)
+
+    def added(self, run_id: str, digest: str) -> ModelVersion | None:
+        """The version that a run registered of a packed folder; None where it did not."""
+        return next((one for one in self.versions() if (one.run_id, one.digest) == (run_id, digest)), None)
 
     def add_again(self, run_id: str, folder: Path, shape: Mapping[str, Any], was: ModelVersion) -> ModelVersion:
         """Register a packed folder that was registered before, elsewhere; it gets the next number.

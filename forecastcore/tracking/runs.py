@@ -12,21 +12,24 @@ import os
 import re
 import tempfile
 import time
+import uuid
 import warnings
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from forecastcore import __version__
-from forecastcore.errors import TrackingError, UsageError
+from forecastcore.errors import TrackingAway, TrackingError, UsageError
 from forecastcore.processes import gone, here
 from forecastcore.tracking.connect import Connection, mask
+from forecastcore.tracking.spool import TICKET, begin, tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import pandas as pd
-    from mlflow.entities import DatasetInput
+
+    from forecastcore.tracking.spool import Entry, Journal
 
 __all__ = [
     "JOB_VARIABLE",
@@ -56,6 +59,8 @@ class TrackedRun:
 
     Attributes:
         logged: the last value of every metric recorded so far.
+        ticket: what the run is known by before MLflow has given it an id.
+        journal: what MLflow could not be told while it was away, if that may be kept.
     """
 
     def __init__(
@@ -65,36 +70,43 @@ class TrackedRun:
         name: str,
         *,
         tags: Mapping[str, str],
-        parent: str | None = None,
+        journal: Journal,
+        parent: TrackedRun | None = None,
     ) -> None:
         self._connection = connection
         self._experiment = experiment
         self._name = name
         self._tags = dict(tags)
         self._parent = parent
+        self.ticket: str = uuid.uuid4().hex
+        self._entered = False
         self._run_id: str | None = None
+        self.journal: Journal = journal
         self.logged: dict[str, float] = {}
 
     @property
     def run_id(self) -> str:
-        """MLflow's id.
+        """MLflow's id; empty where the run began while MLflow was away.
 
         Raises:
             UsageError: the run has not been entered.
         """
-        if self._run_id is None:
+        if not self._entered:
             raise UsageError(f"run {self._name!r} has not begun", hint="enter it with `with` first")
-        return self._run_id
+        return self._run_id or ""
+
+    @property
+    def waiting(self) -> str:
+        """Folder of what MLflow has not been told of this run; empty where it knows all."""
+        return str(self.journal.folder or "")
 
     def __enter__(self) -> Self:
         """Start the run."""
-        experiment = self._experiment()
-        tags = {**_origin(), **self._tags} | ({"mlflow.parentRunId": self._parent} if self._parent else {})
-        run = self._connection.call(
-            f"start run {self._name!r}",
-            lambda client: client.create_run(experiment, start_time=_now(), tags=_cut_tags(tags), run_name=self._name),
-        )
-        self._run_id = run.info.run_id
+        tags = {**_origin(), **self._tags, TICKET: self.ticket}
+        parent = self._parent.ticket if self._parent else None
+        entry = {"do": "start", "name": self._name, "tags": _cut_tags(tags), "parent": parent, "at": _now()}
+        self._tell(f"start run {self._name!r}", entry)
+        self._entered = True
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -103,41 +115,36 @@ class TrackedRun:
         status = "FINISHED" if error is None else "FAILED" if isinstance(error, Exception) else "KILLED"
         words = "" if error is None else f"{type(error).__name__}: {error}"
         try:
-            _end(self._connection, self.run_id, status, error=words)
+            self._tell("end the run", _end(status, words))
         except TrackingError as failure:
             _log.warning("run %s ended as %s, but MLflow was not told: %s", self._name, status, failure)
+        if self._parent is None:
+            self.journal.close()
 
     def child(self, name: str) -> TrackedRun:
         """A run under this one."""
-        return TrackedRun(self._connection, self._experiment, name, tags=self._tags, parent=self.run_id)
+        return TrackedRun(self._connection, self._experiment, name, tags=self._tags, journal=self.journal, parent=self)
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Record parameters as text; one that is longer than MLflow takes is cut, and says so."""
-        from mlflow.entities import Param
-
-        params = [Param(_key(key), _cut(_text(value), PARAM_CHARS)) for key, value in values.items()]
+        params = [(_key(key), _cut(_text(value), PARAM_CHARS)) for key, value in values.items()]
         for part in _parts(params, PARAMS_A_CALL):
-            self._batch("record parameters", params=part)
+            self._tell("record parameters", {"do": "batch", "params": part})
 
     def metrics(self, values: Mapping[str, float], *, step: int = 0) -> None:
         """Record metrics; values that are not finite are left out."""
-        from mlflow.entities import Metric
-
         finite = {
             _key(key): float(value) for key, value in values.items() if value is not None and math.isfinite(value)
         }
-        metrics = [Metric(key, value, _now(), step) for key, value in finite.items()]
+        metrics = [(key, value, _now(), step) for key, value in finite.items()]
         for part in _parts(metrics, METRICS_A_CALL):
-            self._batch("record metrics", metrics=part)
+            self._tell("record metrics", {"do": "batch", "metrics": part})
         self.logged |= finite
 
     def tags(self, values: Mapping[str, str]) -> None:
         """Record tags."""
-        from mlflow.entities import RunTag
-
-        tags = [RunTag(key, value) for key, value in _cut_tags(values).items()]
-        for part in _parts(tags, PARAMS_A_CALL):
-            self._batch("record tags", tags=part)
+        for part in _parts(list(_cut_tags(values).items()), PARAMS_A_CALL):
+            self._tell("record tags", {"do": "batch", "tags": part})
 
     def json(self, name: str, value: Any) -> None:
         """Store a JSON document as an artifact; numbers that are not finite become null."""
@@ -155,11 +162,31 @@ class TrackedRun:
 
     def dataset(self, frame: pd.DataFrame, *, name: str, source: str, context: str) -> None:
         """Record which data was used; the frame's digest and schema, not its rows."""
-        entry = _dataset(frame, name, mask(source), context)
-        self._connection.call("record the data set", lambda client: client.log_inputs(self.run_id, datasets=[entry]))
+        entry = {"do": "dataset", "context": context, "dataset": _dataset(frame, name, mask(source))}
+        self._tell("record the data set", entry)
 
-    def _batch(self, what: str, **entities: Any) -> None:
-        self._connection.call(what, lambda client: client.log_batch(self.run_id, **entities))
+    def keep(self, entry: Entry, *files: Path) -> None:
+        """Keep for later what MLflow could not be told; all that follows is kept too."""
+        self.journal.keep({**entry, "ticket": self.ticket}, *files)
+
+    def _tell(self, what: str, entry: Entry, *files: Path) -> None:
+        if not self.journal.begun:
+            try:
+                self._told(what, {**entry, "ticket": self.ticket, "files": files})
+            except TrackingAway as error:
+                if self.journal.home is None:
+                    raise
+                _log.warning("what MLflow cannot be told now is kept in %s: %s", self.journal.home, error)
+            else:
+                return
+        self.keep(entry, *files)
+
+    def _told(self, what: str, entry: Entry) -> None:
+        if entry["do"] == "start":
+            experiment, parent = self._experiment(), self._parent.run_id if self._parent else None
+            self._run_id = self._connection.call(what, lambda client: begin(client, experiment, entry, parent))
+        else:
+            self._connection.call(what, lambda client: tell(client, self.run_id, entry))
 
     @contextlib.contextmanager
     def _artifact(self, name: str, suffix: str) -> Iterator[Path]:
@@ -173,9 +200,7 @@ class TrackedRun:
         if folder.is_absolute() or ".." in folder.parts:
             raise UsageError(f"an artifact's folder lies inside its run, {str(folder)!r} does not")
         inside = None if folder == PurePosixPath() else str(folder)
-        self._connection.call(
-            f"store {path.name}", lambda client: client.log_artifact(self.run_id, str(path), artifact_path=inside)
-        )
+        self._tell(f"store {path.name}", {"do": "file", "folder": inside}, path)
 
 
 def project_filter(project: str) -> str:
@@ -238,15 +263,12 @@ def close_orphan(connection: Connection, run_id: str, why: str) -> bool:
     run = connection.call("look at a run left behind", lambda client: client.get_run(run_id))
     if run.info.status != "RUNNING":
         return False
-    _end(connection, run_id, "KILLED", error=why)
+    connection.call("end the run", lambda client: tell(client, run_id, _end("KILLED", why)))
     return True
 
 
-def _end(connection: Connection, run_id: str, status: str, *, error: str = "") -> None:
-    if error:
-        tag = mask(error)[:TAG_CHARS]
-        connection.call("say why the run ended", lambda client: client.set_tag(run_id, "forecastcore_error", tag))
-    connection.call("end the run", lambda client: client.set_terminated(run_id, status, end_time=_now()))
+def _end(status: str, error: str) -> Entry:
+    return {"do": "end", "status": status, "error": mask(error)[:TAG_CHARS], "at": _now()}
 
 
 def _process() -> dict[str, str]:
@@ -304,25 +326,23 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _dataset(frame: pd.DataFrame, name: str, source: str, context: str) -> DatasetInput:
+def _dataset(frame: pd.DataFrame, name: str, source: str) -> dict[str, str | None]:
     """MLflow's entry for a frame; its schema is inferred from the first rows, its digest from a sample and sums."""
     from mlflow.data.pandas_dataset import from_pandas
-    from mlflow.entities import Dataset, DatasetInput, InputTag
 
     with warnings.catch_warnings():
         # advice about integer columns and about sources that MLflow has no word for
         warnings.filterwarnings("ignore", category=UserWarning, module="mlflow")
         shown = from_pandas(frame.head(100), name=name, digest=_digest(frame))
         schema = json.dumps({"mlflow_colspec": shown.schema.to_dict()}) if shown.schema is not None else None
-    entity = Dataset(
-        name=name[:500],
-        digest=shown.digest,
-        source_type="local",
-        source=json.dumps({"uri": source}),
-        schema=schema,
-        profile=json.dumps({"num_rows": len(frame), "num_elements": int(frame.size)}),
-    )
-    return DatasetInput(dataset=entity, tags=[InputTag("mlflow.data.context", context)])
+    return {
+        "name": name[:500],
+        "digest": shown.digest,
+        "source_type": "local",
+        "source": json.dumps({"uri": source}),
+        "schema": schema,
+        "profile": json.dumps({"num_rows": len(frame), "num_elements": int(frame.size)}),
+    }
 
 
 def _digest(frame: pd.DataFrame) -> str:

@@ -11,15 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from forecastcore.errors import StateError, TrackingError, UsageError
+from forecastcore.errors import StateError, TrackingAway, TrackingError, UsageError
 from forecastcore.tracking import connect
 from forecastcore.tracking.cache import ModelCache
 from forecastcore.tracking.ledger import Ledger, digest_of, standing
 from forecastcore.tracking.registry import USED_UP, Registry
 from forecastcore.tracking.runs import TrackedRun, close_orphan, close_orphans, left_running
+from forecastcore.tracking.spool import Journal, Spool, begin, begun, tell
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     import pandas as pd
     from mlflow import MlflowClient
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from forecastcore.messages import LedgerEntry, ModelVersion
     from forecastcore.ports import Run
     from forecastcore.tracking.runs import LeftRunning
+    from forecastcore.tracking.spool import Entry
 
 __all__ = ["MlflowStore", "Remembered"]
 
@@ -56,7 +58,9 @@ class MlflowStore:
         notes: what was not as usual while the store was used, in words for a report.
     """
 
-    def __init__(self, connection: connect.Connection, *, project: str, experiment: str) -> None:
+    def __init__(
+        self, connection: connect.Connection, *, project: str, experiment: str, spool: Path | None = None
+    ) -> None:
         if not _NAME.match(project):
             raise UsageError(f"{project!r} is no project name", hint="use small letters, digits and -")
         self._connection = connection
@@ -67,23 +71,139 @@ class MlflowStore:
         self._experiment_id: str | None = None
         self._registry = Registry(connection, project)
         self._ledger = Ledger(connection, project, self._experiment)
+        self._spool = spool
         self._cache = ModelCache(f"{connection.shown}|{project}", _check)
         self._trusted: dict[str, str] = {}
         self.notes: list[str] = []
 
-    def run(self, name: str, *, tags: Mapping[str, str]) -> TrackedRun:
-        """A new parent run, to be entered with `with`."""
-        return _ParentRun(self, name, {"forecastcore_project": self._project, **tags})
+    def run(self, name: str, *, tags: Mapping[str, str], lasting: bool = False) -> TrackedRun:
+        """A new parent run, to be entered with `with`.
+
+        Args:
+            name: for people.
+            tags: its first ones.
+            lasting: whether what it records is kept on this machine while MLflow is away; see `catch_up`.
+        """
+        journal = Journal(self._spool if lasting else None)
+        return _ParentRun(self, name, {"forecastcore_project": self._project, **tags}, journal)
 
     def register(self, run: Run, folder: Path, *, example: tuple[pd.DataFrame, pd.DataFrame]) -> ModelVersion:
         """Store a packed model under `run` and register it as the challenger.
+
+        Where MLflow is away and the run is a lasting one, the model is kept: the version has no number yet.
 
         Raises:
             StateError: the folder is not sealed, or is not what was sealed.
             TrackingError: MLflow failed; what it may hold by then is not registered.
         """
+        if not isinstance(run, TrackedRun):
+            raise TypeError("the run is not one of this store")
+        metrics = run.logged
+        if not run.waiting:
+            try:
+                return self._registered(run.run_id, folder, example, metrics)
+            except TrackingAway:
+                if run.journal.home is None:
+                    raise
+        prospect = self._registry.prospect(folder, metrics)
+        with tempfile.TemporaryDirectory(prefix="forecastcore-") as scratch:
+            given, forecast = (Path(scratch, f"{name}.parquet") for name in ("given", "forecast"))
+            for frame, path in zip(example, (given, forecast), strict=True):
+                frame.to_parquet(path)
+            run.keep({"do": "register", "digest": prospect.digest, "metrics": dict(metrics)}, folder, given, forecast)
+        return prospect
+
+    def defer(self, run: Run, settlement: Mapping[str, Any]) -> str:
+        """Keep a decision that cannot be put on the ledger now, behind all else that its run has to tell.
+
+        Args:
+            run: the lasting run that decided.
+            settlement: what `catch_up` hands over.
+
+        Returns:
+            Where it is kept.
+        """
+        if not isinstance(run, TrackedRun):
+            raise TypeError("the run is not one of this store")
+        run.keep({"do": "decide", "settlement": dict(settlement)})
+        return run.waiting
+
+    def behind(self) -> list[Path]:
+        """What runs could not tell MLflow while it was away: a folder each, the oldest first."""
+        return Spool(self._spool).waiting() if self._spool else []
+
+    def catch_up(self, settle: Callable[[str, Mapping[str, Any]], str]) -> list[str]:
+        """Tell MLflow what runs could not tell it; what was told before is not told twice.
+
+        Args:
+            settle: carries out a decision that was deferred, given its run's id and what `defer` was given; says what
+                became of it.
+
+        Returns:
+            What was told, in words.
+
+        Raises:
+            TrackingAway: MLflow is still away.
+        """
+        said: list[str] = []
+        if not self.behind() or self._spool is None:
+            return said
+        spool = Spool(self._spool)
+        with spool.alone():
+            for folder in spool.waiting():
+                try:
+                    decided = [word for entry in spool.untold(folder) if (word := self._told_late(entry, settle))]
+                except TrackingAway:
+                    raise
+                except (TrackingError, StateError, ValueError, OSError) as error:
+                    self._note(f"what is kept in {folder} cannot be told to MLflow: {error}")
+                    continue
+                spool.forget(folder)
+                told = f"MLflow has been told what was kept in {folder.name} while it was away"
+                said.append("; ".join([told, *decided]))
+        return said
+
+    def _told_late(self, entry: Entry, settle: Callable[[str, Mapping[str, Any]], str]) -> str:
+        """Do what an entry says; what became of the decision, where it holds one."""
+        if entry["do"] == "written by":
+            return ""
+        run_id = self._begun(entry["ticket"])
+        if entry["do"] == "start":
+            if run_id is None:
+                self._begin(entry)
+            return ""
+        if run_id is None:
+            raise TrackingError(f"the run with the ticket {entry['ticket']} is not there any more")
+        if entry["do"] == "decide":
+            return settle(run_id, entry["settlement"])
+        if entry["do"] == "register":
+            self._registered_late(run_id, entry)
+        else:
+            self._connection.call("take what was kept", lambda client: tell(client, run_id, entry))
+        return ""
+
+    def _begun(self, ticket: str) -> str | None:
+        experiment = self._experiment()
+        return self._connection.call("look for a run", lambda client: begun(client, experiment, ticket))
+
+    def _begin(self, entry: Entry) -> str:
+        experiment = self._experiment()
+        parent = self._begun(entry["parent"]) if entry["parent"] else None
+        return self._connection.call("start a run", lambda client: begin(client, experiment, entry, parent))
+
+    def _registered_late(self, run_id: str, entry: Entry) -> None:
+        import pandas as pd
+
+        if self._registry.added(run_id, entry["digest"]) is None:
+            folder, *example = entry["files"]
+            given, forecast = map(pd.read_parquet, example)
+            self._registered(run_id, folder, (given, forecast), entry["metrics"])
+
+    def _registered(
+        self, run_id: str, folder: Path, example: tuple[pd.DataFrame, pd.DataFrame], metrics: Mapping[str, float]
+    ) -> ModelVersion:
         self._ledger.ensure()
-        version = self._registry.add(run.run_id, folder, example, getattr(run, "logged", {}))
+        version = self._registry.add(run_id, folder, example, metrics)
         self._registry.point("challenger", version.version)
         return version.model_copy(update={"aliases": ("challenger",)})
 
@@ -417,14 +537,15 @@ class MlflowStore:
 class _ParentRun(TrackedRun):
     """A run that tidies up after those before it when it begins."""
 
-    def __init__(self, store: MlflowStore, name: str, tags: Mapping[str, str]) -> None:
-        super().__init__(store._connection, store._experiment, name, tags=tags)  # noqa: SLF001 - two halves of one store
+    def __init__(self, store: MlflowStore, name: str, tags: Mapping[str, str], journal: Journal) -> None:
+        super().__init__(store._connection, store._experiment, name, tags=tags, journal=journal)  # noqa: SLF001 - two halves of one store
         self._tidy = store._tidy  # noqa: SLF001 - two halves of one store
 
     def __enter__(self) -> Self:
         """Start the run."""
         super().__enter__()
-        self._tidy()
+        if not self.waiting:
+            self._tidy()
         return self
 
 

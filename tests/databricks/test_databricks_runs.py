@@ -81,6 +81,35 @@ def test_retrain_and_predict_there_give_what_they_give_here(make_site, databrick
     assert "waiting" not in told.err
 
 
+@pytest.mark.parametrize("compute", [{"serverless": True}, {"cluster": CLUSTER}])
+def test_wheels_may_lie_under_a_workspace_path_and_the_run_installs_them_from_there(make_site, databricks, compute):
+    engine = {**ENGINE, "serverless": False, **compute, "wheels": "/Workspace/Shared/libraries"}
+    site = make_site().write(engine=engine)
+    assert site.cli("retrain").code == 0
+    assert site.cli("predict").code == 0
+    wheels = sorted((databricks.cluster.workspace / "Shared/libraries/forecastcore/wheels").rglob("*.whl"))
+    assert [wheel.name.split("-")[0] for wheel in wheels] == [
+        "forecastcore",
+        "forecastcore_baseline",
+        "forecastcore_files",
+    ]
+    assert len(databricks.asked("workspace/import")) == 3, "uploaded once"
+    assert not list(databricks.volumes.rglob("*.whl"))
+    (first, *_) = databricks.runs
+    sent = json.dumps(first.payload)
+    assert sent.count("/Workspace/Shared/libraries/forecastcore/wheels/") == 3
+
+
+def test_a_workspace_path_that_may_not_be_written_to_is_named_with_who_asked(away, databricks):
+    away.write(engine={**ENGINE, "wheels": "/Workspace/Shared/libraries"})
+    databricks.deny("workspace/mkdirs")
+    told = away.cli("--json", "retrain")
+    assert told.code == 1
+    words = told.document["error"]["message"]
+    assert "refused writing to /Workspace/Shared/libraries or /Volumes/main/fc/jobs as someone@example.com" in words
+    assert list(databricks.runs) == []
+
+
 @pytest.mark.slow
 def test_the_spark_session_of_the_runtime_gives_what_processes_give_here(make_site, databricks):
     databricks.bring_spark()

@@ -1,5 +1,6 @@
 """The fake workspace tells the truth: databricks-sdk itself drives it, and submitted wheels really run."""
 
+import base64
 import io
 import time
 
@@ -7,8 +8,8 @@ import pytest
 import requests
 from databricks.sdk import WorkspaceClient
 from databricks.sdk.core import Config
-from databricks.sdk.errors import DatabricksError, Unauthenticated
-from databricks.sdk.service import compute, jobs
+from databricks.sdk.errors import DatabricksError, ResourceDoesNotExist, Unauthenticated
+from databricks.sdk.service import compute, jobs, workspace
 
 from forecastcore.testing.databricks import Ended, make_wheel
 
@@ -218,6 +219,27 @@ def test_it_lets_nobody_in_without_a_credential_and_issues_tokens_to_a_principal
     databricks.expire_tokens()
     with pytest.raises(Unauthenticated):
         client.current_user.me()
+
+
+def test_a_file_is_imported_below_a_folder_that_is_there_once_and_no_larger_than_allowed(client):
+    place = "/Workspace/Shared/new/a.whl"
+
+    def bring(content, **how):
+        text = base64.b64encode(content).decode()
+        client.workspace.import_(place, content=text, format=workspace.ImportFormat.AUTO, **how)
+
+    with pytest.raises(ResourceDoesNotExist, match="parent folder"):
+        bring(b"one")
+    client.workspace.mkdirs("/Workspace/Shared/new")
+    bring(b"one")
+    assert client.workspace.get_status(place).path == place
+    with pytest.raises(DatabricksError, match="already exists"):
+        bring(b"two")
+    bring(b"two", overwrite=True)
+    with pytest.raises(DatabricksError, match="exceeded max limit"):
+        bring(bytes(10 * 1024 * 1024 + 1), overwrite=True)
+    with pytest.raises(DatabricksError, match="doesn't start"):
+        client.workspace.get_status("/Workspace/../../etc/passwd")
 
 
 def test_files_stay_inside_the_volumes(databricks):

@@ -1,10 +1,13 @@
 """What runs leave behind: each kind is found, told, put right once, and nothing that is well is taken for it."""
 
+import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -172,6 +175,49 @@ def test_a_hundred_runs_that_are_well_are_taken_for_no_orphan(away, caller, unti
     alive.stdin.close()
     alive.wait(10)
     alive.stdout.close()
+
+
+@pytest.mark.row(5)
+@pytest.mark.slow
+def test_a_run_whose_owner_on_another_machine_fell_silent_is_cancelled_within_two_minutes(
+    away, caller, monkeypatch, record_property
+):
+    """Looked for once a minute, as the deployment does, and first when it is a moment too early to suspect anything."""
+    caller.root, caller.workspace.runs.program = away.folder, lambda run: run.pause(300)
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(socket, "gethostname", lambda: "elsewhere")
+        boss = caller.boss(timeout="10min")
+        lost, well = caller.submit("lost", boss), caller.submit("well", boss)
+        sign_of_life(boss, lost)
+    said = time.time()
+    began, done = time.monotonic(), threading.Event()
+
+    def live_on():  # as slowly as one who polls once per sign of life does at most
+        place = caller.workspace.cluster.place(f"{well.folder}/owner.json")
+        while True:
+            life = {"host": "elsewhere", "pid": 1, "at": time.time(), "beat": 15.0}
+            part = place.with_suffix(".part")
+            part.write_text(json.dumps(life))
+            part.replace(place)
+            if done.wait(2.25 * 15.0):
+                return
+
+    owner = threading.Thread(target=live_on)
+    owner.start()
+    try:
+        found = []
+        for look in (26, 86):
+            time.sleep(max(0.0, began + look - time.monotonic()))
+            found += away.cli("--json", "reconcile", "--fix").document["orphans"]
+    finally:
+        done.set()
+        owner.join()
+    took = round(caller.workspace.runs.get(lost.run_id).ended - said, 1)
+    record_property("seconds", took)
+    sys.stderr.write(f"seconds from the last sign of life to the end of the run: {took}\n")
+    assert [one["run_id"] for one in found] == [lost.run_id]
+    assert [run.run_id for run in caller.workspace.live()] == [well.run_id]
+    assert took + 10 <= 120, "a worker takes some seconds to begin"
 
 
 @pytest.mark.row(19)

@@ -15,10 +15,30 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
-@dataclass(frozen=True)
+@dataclass
 class Server:
     home: Path
     environment: dict
+    process: subprocess.Popen | None = None
+
+    @property
+    def api(self):
+        return self.environment["PREFECT_API_URL"]
+
+    def start(self):
+        """Begin, or begin again on the same database and port, and wait until it answers."""
+        port = self.api.removesuffix("/api").rpartition(":")[2]
+        command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", port]
+        with (self.home / "server.log").open("a") as log:
+            self.process = subprocess.Popen(
+                command, env=self.environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+        until(lambda: answers(f"{self.api}/health"), 400, self.process)
+
+    def kill(self):
+        """As a machine that loses its power."""
+        self.process.kill()
+        self.process.wait()
 
     def client(self):
         from prefect.client.orchestration import get_client
@@ -83,11 +103,9 @@ def running(home, **environment):
         "PREFECT_RESULTS_PERSIST_BY_DEFAULT": "true",
         **environment,
     }
-    with (home / "server.log").open("w") as log:
-        command = [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)]
-        process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    server = Server(home, environment)
     try:
-        until(lambda: answers(f"{api}/health"), 180, process)
+        server.start()
         ours = {
             settings.PREFECT_API_URL: api,
             settings.PREFECT_HOME: home,
@@ -96,12 +114,12 @@ def running(home, **environment):
             settings.PREFECT_LOGGING_TO_API_ENABLED: False,
         }
         with settings.temporary_settings(ours):
-            yield Server(home, environment)
+            yield server
             from prefect.events.worker import EventsWorker
 
             EventsWorker.drain_all()
     finally:
-        end(process)
+        end(server.process)
 
 
 def free_port():

@@ -1,12 +1,7 @@
 """The same store against a real MLflow server, and what is left when the server goes."""
 
-import os
-import socket
-import subprocess
-import sys
 import threading
 import time
-import urllib.request
 from datetime import UTC, datetime
 
 import pytest
@@ -14,48 +9,13 @@ import pytest
 from forecastcore.errors import LedgerConflict, TrackingError
 from forecastcore.messages import LedgerEntry
 from forecastcore.tracking import open_store
+from tests.support import mlflow_server
 
 
 @pytest.fixture
 def server(tmp_path):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += [
-        "--backend-store-uri",
-        f"sqlite:///{tmp_path}/server.db",
-        "--artifacts-destination",
-        str(tmp_path / "art"),
-    ]
-    quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "1", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    with (tmp_path / "server.log").open("wb") as log:
-        # a session of its own, so that its workers end with it
-        process = subprocess.Popen(
-            command, env={**os.environ, **quiet}, stdout=log, stderr=log, cwd=tmp_path, start_new_session=True
-        )
-    try:
-        _wait(f"http://127.0.0.1:{port}/health", process)
-        yield process, f"http://127.0.0.1:{port}"
-    finally:
-        _end(process)
-
-
-def _wait(url, process):
-    for _ in range(240):
-        assert process.poll() is None
-        try:
-            with urllib.request.urlopen(url, timeout=2):
-                return
-        except OSError:
-            time.sleep(0.5)
-    raise AssertionError("the server did not start")
-
-
-def _end(process):
-    if process.poll() is None:
-        process.terminate()
-        process.wait(timeout=30)
+    with mlflow_server.running(tmp_path) as running:
+        yield running
 
 
 def entry(seq, version, by=""):
@@ -69,7 +29,7 @@ def entry(seq, version, by=""):
 @pytest.mark.slow
 def test_a_server_keeps_models_and_decisions_and_the_champion_outlives_it(server, tmp_path, pack, example, monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    process, uri = server
+    uri = server.uri
     stores = [open_store(project="vic-demand", uri=uri, experiment="vic", root=tmp_path) for _ in range(8)]
     store = stores[0]
     assert (store.versions(), store.resolve("champion"), store.ledger()) == ([], None, [])
@@ -105,7 +65,7 @@ def test_a_server_keeps_models_and_decisions_and_the_champion_outlives_it(server
     folder = store.fetch(champion)
     assert (folder / "state" / "level.json").read_text() == "3.0"
 
-    _end(process)
+    server.kill()
     later = open_store(project="vic-demand", uri=uri, experiment="vic", root=tmp_path)
     began = time.monotonic()
     assert later.fetch(later.resolve("champion")) == folder

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from forecastcore.engines.databricks.supervisor import Supervisor
     from forecastcore.engines.databricks.tickets import Ticket
 
-__all__ = ["fetch"]
+__all__ = ["fetch", "output_of"]
 
 _PATIENCE = 60.0
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
@@ -68,6 +68,23 @@ def _report(boss: Supervisor, ticket: Ticket, patience: float) -> RunReport | No
         return boss.asked(ask, patience)
     except Unavailable:
         return None
+
+
+def output_of(boss: Supervisor, number: int) -> tuple[float, str]:
+    """When a run began, in seconds since 1970, and what it has said; nothing where it has not yet.
+
+    Raises:
+        DatabricksRunError: the workspace does not say.
+    """
+    try:
+        state = boss.asked(lambda: boss.look(number), CANCELLING)
+        query = {"run_id": state.task_run_id}
+        said = boss.asked(lambda: boss.workspace.call("GET", f"{JOBS}/get-output", query=query), CANCELLING)
+    except Refused as error:
+        raise boss.workspace.explained(error, f"reading the output of run {number}") from error
+    except Unavailable as error:
+        raise boss.silent(error, "Try again later") from error
+    return state.started_at or 0.0, _ANSI.sub("", str(said.get("logs") or ""))
 
 
 def _cause(boss: Supervisor, state: State) -> str:

@@ -118,7 +118,7 @@ def payload(order: Order, settings: DatabricksEngine, libraries: Sequence[Librar
     volume = str(settings.volume)
     folder, limit = order.folder(volume), run_limit(settings)
     task = task_of(order.command, folder, home(volume, order.project), limit)
-    placed = placed_on(settings, task, places(libraries, volume), order.project, host)
+    placed = placed_on(settings, task, places(libraries, settings.wheels or volume), order.project, host)
     return {"run_name": order.name, "idempotency_token": token(order), "timeout_seconds": limit, **placed}
 
 

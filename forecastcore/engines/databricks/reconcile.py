@@ -22,7 +22,10 @@ if TYPE_CHECKING:
 __all__ = ["Orphan", "jobs_over", "mend", "orphans"]
 
 T = TypeVar("T")
-#: signs of life that may be missing before nobody is believed to wait
+#: signs of life after which a silent owner is listened for: one who is well is never silent for 2.25, and to hold a run
+#: for lost takes 2 and the 1.25 of listening
+_SILENT = 2
+#: and after which a run of which nobody ever said that he waits for it is nobody's
 _MISSED = 3
 _PATIENCE = 30.0
 
@@ -162,7 +165,7 @@ def _unwatched(boss: Supervisor, run: dict[str, Any]) -> _Suspicion | None:
         return _Suspicion(why=f"{who}, which waited for it, is no more")
     age, beat = time.time() - heard, float(life.get("beat") or BEAT)
     why = f"{who}, which waits for it, was last heard of {age:.0f} s ago"
-    return _Suspicion(why=why, heard=heard, beat=beat) if age > _MISSED * beat else None
+    return _Suspicion(why=why, heard=heard, beat=beat) if age > _SILENT * beat else None
 
 
 def _owner(boss: Supervisor, run: dict[str, Any]) -> dict[str, Any]:

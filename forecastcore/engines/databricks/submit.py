@@ -20,6 +20,7 @@ from forecastcore.engines.databricks.tickets import Ticket
 from forecastcore.engines.databricks.wheels import Wheel
 from forecastcore.engines.databricks.workspace import Queue, Refused, Unavailable
 from forecastcore.errors import DatabricksRunError
+from forecastcore.logbook import note
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -81,12 +82,13 @@ def submit(boss: Supervisor, key: str, request: RunRequest, libraries: Sequence[
 
 
 def _bring(boss: Supervisor, order: Order, request: RunRequest, wheels: Sequence[Wheel]) -> None:
-    """Put into the volume what the run needs and is not there yet."""
+    """Put into the volume, and the folder of wheels, what the run needs and is not there yet."""
     there, content = boss.workspace, json.dumps(request.to_json()).encode()
+    places = dict.fromkeys([boss.wheels, boss.volume] if wheels else [boss.volume])
 
     def bring_wheel(wheel: Wheel) -> None:
-        if not there.exists(f"{boss.volume}/{wheel.place}"):
-            there.write(f"{boss.volume}/{wheel.place}", wheel.content)
+        if not there.exists(f"{boss.wheels}/{wheel.place}"):
+            there.write(f"{boss.wheels}/{wheel.place}", wheel.content)
 
     try:
         for wheel in wheels:
@@ -94,7 +96,7 @@ def _bring(boss: Supervisor, order: Order, request: RunRequest, wheels: Sequence
         boss.asked(lambda: bring(there, boss.files, home(boss.volume, boss.project)))
         boss.asked(lambda: there.write(f"{order.folder(boss.volume)}/request.json", content))
     except Refused as error:
-        raise there.explained(error, f"writing to {boss.volume}") from error
+        raise there.explained(error, f"writing to {' or '.join(places)}") from error
     except Unavailable as error:
         raise boss.silent(error, "Nothing was submitted") from error
 
@@ -161,6 +163,7 @@ def _recognised(boss: Supervisor, ticket: Ticket, state: State) -> Ticket | None
     if nonce != ticket.nonce and state.over:
         boss.tickets.write(ticket.having(outcome="taken"))
         return None
+    note(job=str(ticket.run_id))
     url = state.url or f"{boss.workspace.host}/#job/{ticket.run_id}/run/{ticket.run_id}"
     return boss.tickets.write(ticket.having(url=url, nonce=nonce, folder=run_folder(boss.volume, nonce)))
 

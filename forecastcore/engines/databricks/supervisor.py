@@ -67,6 +67,11 @@ class Supervisor:
         """Where wheels, requests and reports are."""
         return str(self.settings.volume)
 
+    @property
+    def wheels(self) -> str:
+        """Where wheels are put: in the volume, or the folder that the settings name instead."""
+        return self.settings.wheels or self.volume
+
     def asked(self, ask: Callable[[], T], patience: float = PATIENCE, queue: Queue | None = None) -> T:
         """The answer, asked for until there is one; see `patient`.
 

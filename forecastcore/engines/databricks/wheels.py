@@ -50,7 +50,7 @@ class Wheel:
 
     @property
     def place(self) -> str:
-        """Where it is kept in a volume: by content, under its own name."""
+        """Where it is kept in a volume or a workspace folder: by content, under its own name."""
         return f"forecastcore/wheels/{self.digest[:16]}/{self.name}"
 
 
@@ -93,9 +93,9 @@ def libraries_of(used: Iterable[str], *, index: bool) -> list[Wheel] | list[Rele
     return [release_of(name) for name in _names(used)] if index else wheels_of(used)
 
 
-def places(libraries: Iterable[Library], volume: str) -> list[str]:
-    """Where a run finds each: a wheel in a volume, or a pinned version."""
-    return [one.pin if isinstance(one, Release) else f"{volume}/{one.place}" for one in libraries]
+def places(libraries: Iterable[Library], folder: str) -> list[str]:
+    """Where a run finds each: a wheel in a volume or a workspace folder, or a pinned version."""
+    return [one.pin if isinstance(one, Release) else f"{folder}/{one.place}" for one in libraries]
 
 
 def release_of(name: str) -> Release:

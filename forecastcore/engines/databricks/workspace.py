@@ -6,6 +6,7 @@ there is one place that waits: `patient`.
 
 from __future__ import annotations
 
+import base64
 import itertools
 import json
 import random
@@ -28,6 +29,7 @@ __all__ = ["Queue", "Refused", "Unavailable", "Workspace", "patient"]
 T = TypeVar("T")
 #: seconds that one request may take
 REQUEST = 30.0
+_WORKSPACE = "/api/2.0/workspace"
 _LONGEST = 30.0
 #: how often a host is tried before anything was submitted: what is wrong is told within seconds
 _FIRST = 3
@@ -298,13 +300,22 @@ class Workspace:
             raise _meant(cause) from error
 
     def write(self, path: str, content: bytes) -> None:
-        """Write a file of a volume, folders too."""
-        self.call("PUT", _file(path), query={"overwrite": "true"}, data=content)
+        """Write a file of a volume or below /Workspace, folders too."""
+        if not _of_workspace(path):
+            self.call("PUT", _file(path), query={"overwrite": "true"}, data=content)
+            return
+        self.call("POST", f"{_WORKSPACE}/mkdirs", body={"path": path.rpartition("/")[0]})
+        text = base64.b64encode(content).decode()
+        body = {"path": path, "content": text, "format": "AUTO", "overwrite": True}
+        self.call("POST", f"{_WORKSPACE}/import", body=body)
 
     def exists(self, path: str) -> bool:
-        """Whether a file of a volume is known to be there; where the answer is no answer, it has to be written."""
+        """Whether a file is known to be there; where the answer is no answer, it has to be written."""
         try:
-            self.call("HEAD", _file(path))
+            if _of_workspace(path):
+                self.call("GET", f"{_WORKSPACE}/get-status", query={"path": path})
+            else:
+                self.call("HEAD", _file(path))
         except (Refused, Unavailable):
             return False
         return True
@@ -330,6 +341,10 @@ class Workspace:
         words = f"Databricks: {self.host} refused {doing}{f' as {who}' if who else ''}: {error}"
         hint = hints.get(error.fault, f"Databricks calls it {error.code or 'an error'}")
         return DatabricksRunError(words, fault=error.fault, hint=hint, url=url or self.host, run_id=run_id)
+
+
+def _of_workspace(path: str) -> bool:
+    return path.startswith("/Workspace/")
 
 
 def _file(path: str) -> str:

@@ -53,6 +53,7 @@ class Cluster:
     Attributes:
         folder: environments, kept by the digest of their wheels.
         volumes: folder that stands for `/Volumes`.
+        workspace: folder that stands for `/Workspace`.
         environment: variables that tasks see beside those of this process.
         index: package index of jobs that name none: an address on this machine, or a folder of wheels.
     """
@@ -60,6 +61,7 @@ class Cluster:
     def __init__(self, folder: Path, volumes: Path) -> None:
         self.folder: Path = folder
         self.volumes: Path = volumes
+        self.workspace: Path = volumes.with_name("Workspace")
         self.environment: dict[str, str] = {}
         self.index: str | None = None
 
@@ -90,6 +92,8 @@ class Cluster:
 
     def place(self, path: str) -> Path:
         """Where a path of the workspace is on this machine."""
+        if path.startswith("/Workspace/"):
+            return self.workspace / path.removeprefix("/Workspace/")
         return self.volumes / path.removeprefix("/Volumes/") if path.startswith("/Volumes/") else Path(path)
 
     def _python(self, wheels: Sequence[Path], named: Sequence[str], index: str | None) -> Path:

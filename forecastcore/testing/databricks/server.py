@@ -36,6 +36,8 @@ _FILES = "/api/2.0/fs/files"
 _FOLDERS = "/api/2.0/fs/directories"
 _OPEN = ("/.well-known/", "/oidc/")
 _PAGE = 25
+#: bytes that one import may have
+_IMPORTED = 10 * 1024 * 1024
 
 
 @dataclass(kw_only=True)
@@ -222,6 +224,9 @@ class FakeWorkspace:
             "clusters/spark-versions": lambda _: {
                 "versions": [{"key": key, "name": key} for key in self.spark_versions]
             },
+            "workspace/get-status": self._status,
+            "workspace/import": self._import,
+            "workspace/mkdirs": self._mkdirs,
             "jobs/create": self._create,
             "jobs/delete": self._delete,
             "jobs/run-now": self._run_now,
@@ -285,6 +290,33 @@ class FakeWorkspace:
         first = int(request.query.get("page_token", 0))
         more = {"next_page_token": str(first + _PAGE)} if len(found) > first + _PAGE else {}
         return {"runs": [run.as_json(self.url) for run in found[first : first + _PAGE]], **more}
+
+    def _of_workspace(self, path: str) -> Path:
+        place = (self.cluster.workspace / path.removeprefix("/Workspace").lstrip("/")).resolve()
+        if not path.startswith("/") or not place.is_relative_to(self.cluster.workspace.resolve()):
+            raise ApiError(400, "INVALID_PARAMETER_VALUE", f"Path ({path}) doesn't start with '/'")
+        return place
+
+    def _status(self, request: Request) -> dict[str, Any]:
+        place = self._of_workspace(path := request.query["path"])
+        if not place.exists():
+            raise ApiError(404, "RESOURCE_DOES_NOT_EXIST", f"Path ({path}) doesn't exist.")
+        return {"path": path, "object_type": "DIRECTORY" if place.is_dir() else "FILE"}
+
+    def _mkdirs(self, request: Request) -> dict[str, Any]:
+        self._of_workspace(request.body["path"]).mkdir(parents=True, exist_ok=True)
+        return {}
+
+    def _import(self, request: Request) -> dict[str, Any]:
+        place, content = self._of_workspace(request.body["path"]), base64.b64decode(request.body["content"])
+        if len(content) > _IMPORTED:
+            raise ApiError(400, "MAX_NOTEBOOK_SIZE_EXCEEDED", f"content size exceeded max limit of {_IMPORTED} bytes")
+        if not place.parent.is_dir():
+            raise ApiError(404, "RESOURCE_DOES_NOT_EXIST", "The parent folder doesn't exist.")
+        if place.exists() and not request.body.get("overwrite"):
+            raise ApiError(400, "RESOURCE_ALREADY_EXISTS", f"Path ({request.body['path']}) already exists.")
+        place.write_bytes(content)
+        return {}
 
     def _file(self, request: Request) -> _Answer:
         folder = request.path.startswith(_FOLDERS)
