@@ -289,14 +289,20 @@ class Package:
         )
         return replace(self, fits=fits)
 
-    def series_of(self, folder: Path) -> dict[str, tuple[str, ...] | None]:
+    def series_of(self, folder: Path, only: Collection[str] | None = None) -> dict[str, tuple[str, ...] | None]:
         """The series that each part was learned for, by its name; None for a model of global scope, which takes any.
+
+        Args:
+            folder: as `seal` left it, or with some of the parts.
+            only: names of the parts that are there; default: all.
 
         Raises:
             StateError: the folder is not what was stored.
         """
-        files = state.open_verified(folder, self.digest, lambda name: name.endswith("/part.json"))
-        names = [name for model in self.manifest.models for name in model.parts]
+        every = [name for model in self.manifest.models for name in model.parts]
+        names = every if only is None else [name for name in every if name in only]
+        listed = {f"state/{name}/part.json" for name in names}
+        files = state.open_verified(folder, self.digest, listed.__contains__)
         about = {name: json.loads(files.read(f"state/{name}/part.json")) for name in names}
         return {name: None if a["ids"] is None else (*a["ids"], *a["failures"]) for name, a in about.items()}
 

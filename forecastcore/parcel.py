@@ -13,14 +13,16 @@ if TYPE_CHECKING:
 __all__ = ["unwrap", "wrap"]
 
 
-def wrap(folder: Path, only: Sequence[str] = ()) -> bytes:
+def wrap(folder: Path, only: Sequence[str] | None = None) -> bytes:
     """Files of a folder; equal files give equal bytes.
 
     Args:
         folder: what to wrap.
-        only: folders below it that are taken along, beside the files that lie in it; all where empty.
+        only: folders below it that are taken along, beside the files that lie in it; default: all.
     """
-    inside = [folder.glob("*"), *((folder / name).rglob("*") for name in only)] if only else [folder.rglob("*")]
+    inside = (
+        [folder.glob("*"), *((folder / name).rglob("*") for name in only)] if only is not None else [folder.rglob("*")]
+    )
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as parcel:  # stored, not deflated: arrays and Parquet files are compact already
         for path in sorted({path for paths in inside for path in paths if path.is_file()}):

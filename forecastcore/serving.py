@@ -43,10 +43,12 @@ class Stored:
     Attributes:
         package: its outline, or all of it.
         folder: where it lies.
+        there: the parts that lie there; None for all.
     """
 
     package: Package
     folder: Path
+    there: tuple[str, ...] | None = None
 
     @property
     def uses_covariates(self) -> bool:
@@ -62,7 +64,7 @@ class Stored:
         """Chunks of the panel, in its order, each with the names of the parts that it needs."""
         holders: dict[str, set[str]] = {}
         everyones = set()
-        for name, learned in self.package.series_of(self.folder).items():
+        for name, learned in self.package.series_of(self.folder, self.there).items():
             if learned is None:
                 everyones.add(name)
             for uid in learned or ():
