@@ -100,7 +100,7 @@ class Told(Message):
             digests=digests,
             reasons=_summed(self.reasons, other.reasons),
             worst=worst_first([*self.worst, *other.worst]),
-            notes=tuple(_noted([*self.notes, *other.notes])),
+            notes=_noted([*self.notes, *other.notes]),
             looks={scenario: seen + other.looks[scenario] for scenario, seen in self.looks.items()},
             lacking=self.lacking and other.lacking,
         )
@@ -142,7 +142,7 @@ def make(
         )
         rows = _marked(steps.run(f"forecast {scenario}", partial(work, watch)), future, asked.reason, needed=needed)
         futures[scenario], tables[scenario] = future, _table(project, history, future, rows, scenario, asked.version)
-        told = told.model_copy(update={"lacking": lacking, "notes": (*told.notes, *future.notes)})
+        told = told.model_copy(update={"lacking": lacking, "notes": _noted([*told.notes, *future.notes])})
     looks = steps.run("audit", lambda: _looks(project, history, asked.version, tables))
     past = digest_sum(history.panel)
     told = told.model_copy(
@@ -330,8 +330,8 @@ def _summed(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
     return {key: one.get(key, 0) + other.get(key, 0) for key in [*one, *(other.keys() - one.keys())]}
 
 
-def _noted(notes: Iterable[AssumptionNote]) -> Iterable[AssumptionNote]:
-    """Notes of the same covariate and assumption as one; of reasons the longest."""
+def _noted(notes: Sequence[AssumptionNote]) -> tuple[AssumptionNote, ...]:
+    """Notes of the same covariate and assumption as one, those of most rows first; of reasons the longest."""
     found: dict[tuple[str, str, str], AssumptionNote] = {}
     for one in notes:
         key = (one.scenario, one.covariate, one.assumption)
@@ -340,4 +340,10 @@ def _noted(notes: Iterable[AssumptionNote]) -> Iterable[AssumptionNote]:
             found[key] = one.model_copy(update=told)
         else:
             found[key] = one
-    return found.values()
+    scenarios = list(dict.fromkeys(one.scenario for one in notes))
+    covariates = list(dict.fromkeys(one.covariate for one in notes))
+
+    def rank(one: AssumptionNote) -> tuple[int, int, int, str]:
+        return scenarios.index(one.scenario), covariates.index(one.covariate), -one.rows, one.assumption
+
+    return tuple(sorted(found.values(), key=rank))

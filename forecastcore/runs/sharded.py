@@ -326,5 +326,6 @@ def _raise_faults(faults: Sequence[dict[str, Any] | None]) -> None:
         raise DataError(first["words"], hint=first["hint"])
     same = [fault for fault in found if fault["check"] == first["check"]]
     rows = sum(fault["rows"] for fault in same)
-    words = first["words"] if len(same) == 1 else f"{first['words']}; {rows} rows in all parts of the source"
+    count, _, rest = first["words"].partition(" ")
+    words = f"{rows} {rest}" if count == str(first["rows"]) else first["words"]
     raise QualityError(first["check"], words, rows=rows, examples=first["examples"], hint=first["hint"])
