@@ -174,7 +174,7 @@ def history(
     return replace(steps.run("check quality", check), notes=notes)
 
 
-def history_at(project: Project, rows: pa.Table, grid: TimeGrid, origin: pd.Timestamp) -> History | None:
+def history_at(project: Project, rows: pa.Table, grid: TimeGrid, origin: pd.Timestamp, where: str) -> History | None:
     """What `history` makes of all rows of some of the series, where grid and origin are known; see `frames.prepare_at`.
 
     Raises:
@@ -187,7 +187,7 @@ def history_at(project: Project, rows: pa.Table, grid: TimeGrid, origin: pd.Time
         grid=grid,
         origin=origin,
         horizon=project.config.horizon,
-        where=where(project, project.source()),
+        where=where,
     )
     return found and _with_generated(project, found)
 

@@ -127,7 +127,7 @@ def without_a_look(site):
 
 
 @pytest.mark.slow
-def test_what_needs_all_series_at_once_comes_to_the_driver_and_says_so(make_site, session, small_shards):
+def test_what_workers_cannot_do_comes_to_the_driver_and_says_so(make_site, session, small_shards, monkeypatch):
     site = make_site(
         covariates={"temp": {"assume": "w"}}, assumptions={"w": {"type": "persistence"}}, models=[{"type": "ridge"}]
     )
@@ -145,6 +145,9 @@ def test_what_needs_all_series_at_once_comes_to_the_driver_and_says_so(make_site
     site.write(report=None, source={"type": "csv", "path": "history.csv"})
     history.to_csv(site.folder / "history.csv", index=False)
     assert without_a_look(site) == "the source csv cannot be read in parts"
+    monkeypatch.setenv("ONLY_HERE", "history.parquet")
+    site.write(source={"type": "parquet", "path": "${env:ONLY_HERE}"})
+    assert without_a_look(site).startswith("a worker cannot read the source: ")
     site.write(
         source={"type": "parquet", "path": "history.parquet"},
         assumptions={"w": {"type": "chain", "links": ["v"]}, "v": {"type": "persistence"}},

@@ -102,7 +102,7 @@ def predict(
         asked = Asked(scenarios=scenarios, version=version, reason=served.reason)
         with _made(found, served.model, asked, kept, steps) as made:
             told = made.told
-            _hold_what_cannot_be_right(project, place.origin, told)
+            _audited(project, place.origin, told)
             vintages = [_vintage(project, place.origin, made, served, s, before.get(s)) for s in scenarios]
             published = [p for vintage in vintages for p in _delivered(project, vintage, steps)]
         report = PredictReport(
@@ -173,9 +173,11 @@ class _History:
         if self._why:
             return None
         look = partial(sharded.find, self.project, self._engine, source, self._as_of)
-        found = self._steps.run("load", look)
-        self._why = "" if found else "the source is read by another Spark session than the engine's"
-        return found
+        try:
+            return self._steps.run("load", look)
+        except sharded.BringHereError as error:
+            self._why = str(error)
+            return None
 
     @cached_property
     def here(self) -> History:
@@ -270,7 +272,7 @@ def _made(found: _History, model: Stored | LastSeason, asked: Asked, engine: Eng
         try:
             make_there = partial(found.there.made, model, asked)
             shards, told = steps.run(f"forecast {', '.join(asked.scenarios)}", make_there)
-        except sharded.SeesAllSeriesError as error:
+        except sharded.BringHereError as error:
             found.bring_here(str(error))
         else:
             return _Made(told=told, shards=shards)
@@ -435,7 +437,7 @@ def check_same_question(
         raise UsageError(f"version {version.version} {changed}", hint="run forecastcore retrain, or put the key back")
 
 
-def _hold_what_cannot_be_right(project: Project, origin: pd.Timestamp, told: Told) -> None:
+def _audited(project: Project, origin: pd.Timestamp, told: Told) -> None:
     """Hold the run if a vintage cannot be right.
 
     Raises:

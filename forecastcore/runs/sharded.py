@@ -20,7 +20,7 @@ import pandas as pd
 from forecastcore import runtime
 from forecastcore.engines.local import LocalEngine
 from forecastcore.engines.wire import stream_of
-from forecastcore.errors import DataError, QualityError
+from forecastcore.errors import DataError, ForecastCoreError, QualityError
 from forecastcore.frames import Extent, check_span, extent_of, placed
 from forecastcore.package import Package
 from forecastcore.parcel import wrap
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from forecastcore.project import Project
     from forecastcore.timegrid import TimeGrid
 
-__all__ = ["ROWS", "SeesAllSeriesError", "Sharded", "find", "why_not"]
+__all__ = ["ROWS", "BringHereError", "Sharded", "find", "why_not"]
 
 #: rows that are counted together when a source is cut
 _GRAIN = 1000
@@ -61,6 +61,7 @@ class Sharded:
         project: whose.
         spread: the source as workers have it.
         notes: what a reader of the forecasts should know of it.
+        where: it in words.
         grid: its grid.
         origin: of the forecast.
         rows: how many it has.
@@ -70,6 +71,7 @@ class Sharded:
     project: Project
     spread: Spread
     notes: tuple[str, ...]
+    where: str
     grid: TimeGrid
     origin: pd.Timestamp
     rows: int
@@ -83,15 +85,20 @@ class Sharded:
             asked: what is to be made.
 
         Raises:
-            SeesAllSeriesError: what is assumed for a series follows from others.
-        DataError: the quality check holds the run, or no series has what the source should know.
+            BringHereError: the rows of a series follow from other series too.
+            DataError: the quality check holds the run, or no series has what the source should know.
         """
         if isinstance(model, LastSeason):
-            raise SeesAllSeriesError("the last season serves, and how far it is off is learned from all series")
+            raise BringHereError("the last season serves, and how far it is off is learned from all series")
         engine = self.spread.engine
         cuts = _cuts(self.marks, self.rows, engine.tasks)
         files, needs = _parcels(model, cuts)
-        more = {"origin": self.origin.isoformat(), "digest": model.digest, "timeout": engine.timeout}
+        more: dict[str, Any] = {
+            "where": self.where,
+            "origin": self.origin.isoformat(),
+            "digest": model.digest,
+            "timeout": engine.timeout,
+        }
         request = json.dumps(request_of(self.project, self.grid, asked=asked.model_dump_json(), **more))
         work, column = partial(_make_shard, request), self.project.config.source.id
         shards = self.spread.shards(work, column=column, cuts=cuts, files=files, needs=needs)
@@ -106,7 +113,7 @@ class Sharded:
         _raise_faults([answer["fault"] for answer in answers])
         if (read := sum(answer["rows"] for answer in answers)) != self.rows:
             hint = "run again once nobody writes to it"
-            words = f"the source was changed while it was read: {self.rows} rows, then {read}"
+            words = f"{self.where} was changed while it was read: {self.rows} rows, then {read}"
             raise DataError(words, hint=hint)
         told = Told()
         for answer in answers:
@@ -117,8 +124,8 @@ class Sharded:
         return told
 
 
-class SeesAllSeriesError(Exception):
-    """What is assumed for a series follows from others, so that it cannot be made of some of them."""
+class BringHereError(Exception):
+    """Workers cannot do it: the history has to come to the driver, for the reason that is told."""
 
 
 def why_not(project: Project, source: Any) -> str:
@@ -150,8 +157,8 @@ def _odd_column(project: Project, source: Any) -> str:
     return "quality.ambiguous: infer looks at all rows" if naive and project.config.quality.ambiguous == "infer" else ""
 
 
-def find(project: Project, engine: Any, source: Any, as_of: str | datetime | None) -> Sharded | None:
-    """Look at the source on the cluster; None where it is another session's than the engine's.
+def find(project: Project, engine: Any, source: Any, as_of: str | datetime | None) -> Sharded:
+    """Look at the source on the cluster.
 
     Args:
         project: whose.
@@ -160,6 +167,7 @@ def find(project: Project, engine: Any, source: Any, as_of: str | datetime | Non
         as_of: the origin; default: the newest value.
 
     Raises:
+        BringHereError: workers cannot read it.
         MissingColumnsError: the source lacks a column.
         DataError: the quality check holds the run.
     """
@@ -173,14 +181,14 @@ def find(project: Project, engine: Any, source: Any, as_of: str | datetime | Non
     if callable(getattr(source, "frame", None)):
         spread = spread_frame(engine, source.frame(columns.wanted))
         if spread is None:
-            return None
+            raise BringHereError("the source is read by another Spark session than the engine's")
     else:
         parts = source.parts()
         if not parts:
             raise DataError(f"{where} has no rows")
         spread = spread_parts(engine, parts, partial(_read_part, project.recipe(), columns.wanted))
     until = runtime.instant(project, as_of)
-    look = partial(_look, project.recipe(), None if until is None else until.isoformat())
+    look = partial(_look, project.recipe(), where, None if until is None else until.isoformat())
     seen = [json.loads(answer) for answer in spread.look(look)]
     _raise_faults([one["fault"] for one in seen])
     extent, rows = Extent(), sum(one["rows"] for one in seen)
@@ -191,7 +199,9 @@ def find(project: Project, engine: Any, source: Any, as_of: str | datetime | Non
         raise DataError(f"{where} has no rows", hint="check source.path and that the export has finished")
     grid, origin = placed(extent, columns, project.config.frequency, until, where)
     marks = tuple(sorted((name, count) for one in seen for name, count in one["marks"]))
-    return Sharded(project=project, spread=spread, notes=notes, grid=grid, origin=origin, rows=rows, marks=marks)
+    return Sharded(
+        project=project, spread=spread, notes=notes, where=where, grid=grid, origin=origin, rows=rows, marks=marks
+    )
 
 
 def _cuts(marks: Sequence[tuple[str, int]], rows: int, tasks: int) -> list[str]:
@@ -228,22 +238,34 @@ def _parcels(stored: Stored, cuts: Sequence[str]) -> tuple[dict[str, bytes], lis
 
 
 def _read_part(recipe: str, columns: Sequence[str], part: str) -> Iterator[pa.RecordBatch]:
-    source: Any = project_of(recipe).source()
-    yield from source.read_part(part, columns)
+    """The rows of a part.
+
+    Raises:
+        BringHereError: it is out of this worker's reach, or spoilt: the driver sees which.
+    """
+    project = project_of(recipe)
+    try:
+        source: Any = project.source()
+        yield from source.read_part(part, columns)
+    except (ForecastCoreError, OSError) as error:
+        raise BringHereError(f"a worker cannot read the source: {error}") from error
 
 
-def _look(recipe: str, until: str | None, tables: Iterator[pa.Table]) -> bytes:
+def _look(recipe: str, where: str, until: str | None, tables: Iterator[pa.Table]) -> bytes:
     """How far some rows reach, and where their series lie; or what is wrong with them."""
     project = project_of(recipe)
-    columns, policy, where = runtime.columns(project), runtime.policy(project), runtime.where(project, project.source())
+    columns, policy = runtime.columns(project), runtime.policy(project)
     as_of = None if until is None else pd.Timestamp(until)
-    extent, rows, fault = Extent(), 0, None
+    extent, rows = Extent(), 0
     marks: list[tuple[str, int]] = []
+    fault: dict[str, Any] | None = None
     try:
         for table in tables:
             extent |= extent_of(table, columns=columns, policy=policy, as_of=as_of, where=where)
             rows += table.num_rows
             marks += _marks(table[columns.id])
+    except BringHereError as error:
+        fault = {"bring_here": str(error)}
     except DataError as error:
         fault = _fault(error)
     ends = [end and end.isoformat() for end in (extent.earliest, extent.first, extent.last)]
@@ -268,7 +290,8 @@ def _make_shard(request_text: str, table: pa.Table, folder: Path) -> Iterator[tu
     project = project_of(request["recipe"])
     asked, told, fault = Asked.model_validate_json(request["asked"]), Told(), None
     try:
-        history = runtime.history_at(project, table, grid_of(request), pd.Timestamp(request["origin"]))
+        grid, origin = grid_of(request), pd.Timestamp(request["origin"])
+        history = runtime.history_at(project, table, grid, origin, request["where"])
         if history is not None:
             _check_seen(project, history.panel)
             parts = tuple(path.name for path in (folder / "state").iterdir()) if (folder / "state").is_dir() else ()
@@ -278,8 +301,8 @@ def _make_shard(request_text: str, table: pa.Table, folder: Path) -> Iterator[tu
             for scenario, rows in tables.items():
                 for batch in rows.to_batches(max_chunksize=_MESSAGE):
                     yield ROWS + scenario, stream_of(rows.from_batches([batch]))
-    except SeesAllSeriesError as error:
-        fault = {"together": str(error)}
+    except BringHereError as error:
+        fault = {"bring_here": str(error)}
     except DataError as error:
         fault = _fault(error)
     answer = {"rows": table.num_rows, "told": told.model_dump(mode="json"), "fault": fault}
@@ -290,7 +313,7 @@ def _check_seen(project: Project, panel: pd.DataFrame) -> None:
     """A covariate that was never seen in a series is assumed from the other series.
 
     Raises:
-        SeesAllSeriesError: there is such a series.
+        BringHereError: there is such a series.
     """
     names = list(runtime.assumptions(project).guessed)
     if not names:
@@ -298,7 +321,7 @@ def _check_seen(project: Project, panel: pd.DataFrame) -> None:
     seen = panel[names].notna().groupby(panel["unique_id"].to_numpy(), sort=False).any()
     blind = seen[~seen.all(axis=1)]
     if len(blind):
-        raise SeesAllSeriesError(f"series {blind.index[0]!r} has never had a value of {names}")
+        raise BringHereError(f"series {blind.index[0]!r} has never had a value of {names}")
 
 
 def _fault(error: DataError) -> dict[str, Any]:
@@ -312,15 +335,15 @@ def _raise_faults(faults: Sequence[dict[str, Any] | None]) -> None:
     """Raise what holds the run: the fault found first, with how many rows in all have it.
 
     Raises:
-        SeesAllSeriesError: it is none, but what was asked cannot be answered by shards.
+        BringHereError: it is none, but workers cannot do what was asked.
         DataError: there is one.
     """
     found = [fault for fault in faults if fault]
     if not found:
         return
     for fault in found:
-        if "together" in fault:
-            raise SeesAllSeriesError(fault["together"])
+        if "bring_here" in fault:
+            raise BringHereError(fault["bring_here"])
     first = found[0]
     if first["check"] is None:
         raise DataError(first["words"], hint=first["hint"])
