@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import pandas as pd
 from pydantic import Field
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from forecastcore.ports import Engine, Steps
     from forecastcore.project import Project
 
-__all__ = ["Asked", "Told", "make", "run_key", "stamped", "table_schema"]
+__all__ = ["Asked", "Told", "Whole", "make", "run_key", "stamped", "table_schema"]
 
 #: names of series that are told
 _NAMES = 2000
@@ -55,6 +56,28 @@ class Asked(Message):
     scenarios: tuple[str, ...]
     version: ModelVersion
     reason: str = ""
+
+
+@dataclass(frozen=True)
+class Whole:
+    """The rows of all series, in this process; a context manager, as `Shards` are.
+
+    Attributes:
+        tables: by scenario.
+    """
+
+    tables: Mapping[str, pa.Table]
+
+    def __enter__(self) -> Self:
+        """Nothing: they are there."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing: they go with the last one who holds them."""
+
+    def table(self, scenario: str) -> pa.Table:
+        """The rows of a scenario."""
+        return self.tables[scenario]
 
 
 class Told(Message):

@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import logging
 import time
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from forecastcore import known, runtime
+from forecastcore.api import SparkSink
 from forecastcore.audit import AuditError, judged
 from forecastcore.errors import ForecastCoreError, SinkError, StateError, UsageError
 from forecastcore.messages import PredictReport, Publication, SeriesCount
@@ -27,7 +27,7 @@ from forecastcore.ports import Steps
 from forecastcore.runs import sharded
 from forecastcore.runs.delivered import made_before, only_tells, readable
 from forecastcore.runs.drawn import draw
-from forecastcore.runs.making import Asked, Told, make, run_key, stamped, table_schema
+from forecastcore.runs.making import Asked, Told, Whole, make, run_key, stamped, table_schema
 from forecastcore.runs.remote import anywhere
 from forecastcore.runs.shelves import retain
 from forecastcore.runs.standins import LastSeason, Lenient, Served, whoever_can
@@ -35,11 +35,12 @@ from forecastcore.serving import Stored
 from forecastcore.vintages import check_vintage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     import pyarrow as pa
 
     from forecastcore.api import Published, Source
+    from forecastcore.engines.spark.spread import Shards
     from forecastcore.frames import History
     from forecastcore.messages import ModelVersion
     from forecastcore.ports import Engine, ModelStore
@@ -100,16 +101,19 @@ def predict(
         _check_places(project)
         before = made_before(project, place.origin.to_pydatetime())
         asked = Asked(scenarios=scenarios, version=version, reason=served.reason)
-        with _made(found, served.model, asked, kept, steps) as made:
-            told = made.told
+        rows, told = _made(found, served.model, asked, kept, steps)
+        with rows:
             _audited(project, place.origin, told)
-            vintages = [_vintage(project, place.origin, made, served, s, before.get(s)) for s in scenarios]
+            keys = {
+                s: run_key(project, place.origin, s, version, served.model.digest, told.digests[s]) for s in scenarios
+            }
+            vintages = [_Vintage(s, keys[s], told.rows[s], _now_after(before.get(s)), rows) for s in scenarios]
             published = [p for vintage in vintages for p in _delivered(project, vintage, steps)]
         report = PredictReport(
             project=project.config.name,
             run_id=tracked.run_id,
             run_key=vintages[0].key,
-            run_keys={vintage.scenario: vintage.key for vintage in vintages},
+            run_keys=keys,
             issued_at=place.origin.to_pydatetime(),
             scenarios=tuple(scenarios),
             model=version.model,
@@ -186,10 +190,9 @@ class _History:
             _log.info("%s", self._told)
         return runtime.history(self.project, self._as_of, self._steps, source=self._source)
 
-    def bring_here(self, why: str) -> History:
-        """The history in this process after all."""
+    def bring_here(self, why: str) -> None:
+        """The history has to come to this process after all."""
         self._why = why
-        return self.here
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -203,95 +206,45 @@ class _History:
         return f"the history passes through the driver: {self._why}"
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Made:
-    """All rows of an origin, here or on the workers that made them; a context manager that lets them go.
-
-    Attributes:
-        told: what is known of them.
-        tables: the rows by scenario, where they are here.
-        shards: the rows, where they are not.
-    """
-
-    told: Told
-    tables: Mapping[str, pa.Table] = field(default_factory=dict)
-    shards: Any = None
-
-    def __enter__(self) -> Self:
-        """Nothing: they are there."""
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        """Let workers forget them."""
-        holding: AbstractContextManager[Any] = self.shards or nullcontext()
-        holding.__exit__(*exc)  # type: ignore[arg-type]  # as they came
-
-
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class _Vintage:
     """All rows of one origin and scenario, ready to be delivered."""
 
     scenario: str
     key: str
-    rows: int
+    count: int
     created_at: datetime
-    made: _Made
-    schema: pa.Schema
+    rows: Whole | Shards
 
     @cached_property
     def table(self) -> pa.Table:
         """The rows, here."""
-        shards = self.made.shards
-        rows = shards.table(sharded.ROWS + self.scenario) if shards else self.made.tables[self.scenario]
-        return self._finish(rows)
+        return stamped(self.rows.table(self.scenario), self.key, self.created_at)
 
-    def publish_to(self, sink: Any) -> Published:
+    def publish_to(self, sink: Any, schema: pa.Schema) -> Published:
         """Hand the rows to a sink; where Spark has them and can write them, none comes here."""
-        if self.made.shards and callable(getattr(sink, "publish_frame", None)):
-            frame = self.made.shards.frame(sharded.ROWS + self.scenario, self._checked, self.schema)
-            return sink.publish_frame(frame, self.rows, self.key)  # type: ignore[no-any-return]  # a plugin's
-        return sink.publish(self.table, self.key)  # type: ignore[no-any-return]  # a plugin's
-
-    @property
-    def _finish(self) -> Callable[[pa.Table], pa.Table]:
-        return partial(stamped, key=self.key, created_at=self.created_at)
-
-    @property
-    def _checked(self) -> Callable[[pa.Table], pa.Table]:
-        return partial(_stored_as, key=self.key, created_at=self.created_at)
+        if isinstance(self.rows, Whole) or not isinstance(sink, SparkSink):
+            return sink.publish(self.table, self.key)  # type: ignore[no-any-return]  # a plugin's
+        finish = partial(_as_stored, key=self.key, created_at=self.created_at)
+        return sink.publish_frame(self.rows.frame(self.scenario, finish, schema), self.count, self.key)
 
 
-def _stored_as(rows: pa.Table, key: str, created_at: datetime) -> pa.Table:
+def _as_stored(rows: pa.Table, key: str, created_at: datetime) -> pa.Table:
     """Rows as every sink stores them."""
     return check_vintage(stamped(rows, key, created_at), key)
 
 
-def _made(found: _History, model: Stored | LastSeason, asked: Asked, engine: Engine, steps: Steps) -> _Made:
-    """The rows of all scenarios, made where the history is."""
+def _made(
+    found: _History, model: Stored | LastSeason, asked: Asked, engine: Engine, steps: Steps
+) -> tuple[Whole | Shards, Told]:
+    """The rows of all scenarios, made where the history is, and what is told of them."""
     if found.there is not None:
         try:
-            make_there = partial(found.there.made, model, asked)
-            shards, told = steps.run(f"forecast {', '.join(asked.scenarios)}", make_there)
+            return steps.run(f"forecast {', '.join(asked.scenarios)}", partial(found.there.made, model, asked))
         except sharded.BringHereError as error:
             found.bring_here(str(error))
-        else:
-            return _Made(told=told, shards=shards)
     tables, told = make(found.project, found.here, model, asked, engine, steps)
-    return _Made(told=told, tables=tables)
-
-
-def _vintage(
-    project: Project, origin: pd.Timestamp, made: _Made, served: Served[Stored], scenario: str, before: datetime | None
-) -> _Vintage:
-    key = run_key(project, origin, scenario, served.version, served.model.digest, made.told.digests[scenario])
-    return _Vintage(
-        scenario=scenario,
-        key=key,
-        rows=made.told.rows[scenario],
-        created_at=_now_after(before),
-        made=made,
-        schema=table_schema(project.config.quantiles),
-    )
+    return Whole(tables), told
 
 
 def _served(project: Project, grid: TimeGrid, origin: pd.Timestamp, store: ModelStore, model: str) -> Served[Stored]:
@@ -456,21 +409,22 @@ def _publish(project: Project, vintage: _Vintage) -> list[Publication]:
     """
     sinks = project.sinks()
     places = [(label, sink) for label, sink in sinks if not only_tells(sink)]
+    schema = table_schema(project.config.quantiles)
     notices = [(label, sink) for label, sink in sinks if only_tells(sink)]
-    done = {label: _delivery(label, sink, vintage) for label, sink in places}
+    done = {label: _delivery(label, sink, vintage, schema) for label, sink in places}
     lost = [label for label, answer in done.items() if answer.error]
     for label, sink in notices:
         if lost:
             error = f"not told: the vintage did not arrive in {', '.join(lost)}"
             done[label] = Publication(sink=label, location=_place(sink), rows=0, already=False, error=error)
         else:
-            done[label] = _delivery(label, sink, vintage)
+            done[label] = _delivery(label, sink, vintage, schema)
     return [done[label] for label, _ in sinks]
 
 
-def _delivery(label: str, sink: Any, vintage: _Vintage) -> Publication:
+def _delivery(label: str, sink: Any, vintage: _Vintage, schema: pa.Schema) -> Publication:
     try:
-        got = vintage.publish_to(sink)
+        got = vintage.publish_to(sink, schema)
     except Exception as error:  # noqa: BLE001 - a plugin's own error; it is reported for its sink
         words = str(error) if isinstance(error, ForecastCoreError) else f"{type(error).__name__}: {error}"
         return Publication(sink=label, location=_place(sink), rows=0, already=False, error=words)

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from forecastcore.project import Project
     from forecastcore.timegrid import TimeGrid
 
-__all__ = ["ROWS", "BringHereError", "Sharded", "find", "why_not"]
+__all__ = ["BringHereError", "Sharded", "find", "why_not"]
 
 #: rows that are counted together when a source is cut
 _GRAIN = 1000
@@ -49,8 +49,6 @@ _GRAIN = 1000
 _SMALL = 20_000
 #: rows of a message
 _MESSAGE = 20_000
-#: before the scenario, what the rows of it are called
-ROWS = "rows "
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -286,6 +284,8 @@ def _marks(column: pa.ChunkedArray) -> list[tuple[str, int]]:
 
 def _make_shard(request_text: str, table: pa.Table, folder: Path) -> Iterator[tuple[str, bytes]]:
     """The rows of all scenarios for the series of a shard, and what is told of them; or what is wrong with them."""
+    from forecastcore.engines.spark.shards import TOLD
+
     request = json.loads(request_text)
     project = project_of(request["recipe"])
     asked, told, fault = Asked.model_validate_json(request["asked"]), Told(), None
@@ -300,13 +300,13 @@ def _make_shard(request_text: str, table: pa.Table, folder: Path) -> Iterator[tu
             tables, told = make(project, history, stored, asked, engine, Steps(), whole=False)
             for scenario, rows in tables.items():
                 for batch in rows.to_batches(max_chunksize=_MESSAGE):
-                    yield ROWS + scenario, stream_of(rows.from_batches([batch]))
+                    yield scenario, stream_of(rows.from_batches([batch]))
     except BringHereError as error:
         fault = {"bring_here": str(error)}
     except DataError as error:
         fault = _fault(error)
     answer = {"rows": table.num_rows, "told": told.model_dump(mode="json"), "fault": fault}
-    yield "told", json.dumps(answer).encode()
+    yield TOLD, json.dumps(answer).encode()
 
 
 def _check_seen(project: Project, panel: pd.DataFrame) -> None:

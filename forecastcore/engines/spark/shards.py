@@ -32,8 +32,8 @@ LOOKED = "data binary, error boolean"
 CUT = "slot int, place bigint, name string, data binary"
 #: what was made of a shard, of several kinds
 MADE = "shard int, place int, kind string, data binary"
-#: kinds that every shard may have
-TOLD, ERROR = "told", "error"
+#: kinds that every shard may have, beside those that are named otherwise
+TOLD, ERROR = "#told", "#error"
 #: rows that are handled together
 _ROWS = 100_000
 #: parts of the source's parts that are counted apart

@@ -17,6 +17,7 @@ from uuid import uuid4
 from forecastcore import __version__
 from forecastcore.engines.spark import shards as tasks
 from forecastcore.engines.spark.session import interrupt, mend, open_session, said, tagged
+from forecastcore.engines.spark.shards import ERROR, TOLD
 from forecastcore.engines.spark.slots import slots
 from forecastcore.engines.wire import error_of, table_of
 from forecastcore.errors import EngineError
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
     from forecastcore.engines.spark import SparkEngine
 
-__all__ = ["Shards", "Spread", "spread_frame", "spread_parts"]
+__all__ = ["TOLD", "Shards", "Spread", "spread_frame", "spread_parts"]
 
 T = TypeVar("T")
 
@@ -77,7 +78,7 @@ class Spread:
         """Work on all rows of some of the series at a time, in a task each.
 
         Args:
-            work: importable function of the rows and a folder of files; yields kinds and bytes, and of the kind `told`
+            work: importable function of the rows and a folder of files; yields kinds and bytes, and of the kind `TOLD`
                 what the driver is to know.
             column: names the series.
             cuts: ascending names of series: with each a shard begins, and one begins before the first.
@@ -96,10 +97,10 @@ class Spread:
         both = rows.unionByName(wanted.select(*rows.columns)).repartition(count, "slot")
         numbers = {key: shard for shard, key in enumerate(keys)}
         made = _kept(both.mapInArrow(partial(tasks.make, work, numbers, __version__), tasks.MADE))
-        answers = made.where(made.kind.isin(tasks.TOLD, tasks.ERROR)).select("shard", "kind", "data")
+        answers = made.where(made.kind.isin(TOLD, ERROR)).select("shard", "kind", "data")
         told = sorted(self.flown(answers.collect), key=lambda row: row.shard)
         for row in told:
-            if row.kind == tasks.ERROR:
+            if row.kind == ERROR:
                 raise error_of(bytes(row.data))
         return Shards(self, made, tuple(bytes(row.data) for row in told))
 
