@@ -172,11 +172,7 @@ class _History:
         """The history on the workers of a Spark cluster; None where it has to come here."""
         if self.project.config.engine.type != "spark":
             return None
-        source = self._source or self.project.source()
-        self._why = sharded.why_not(self.project, source) if self._source is None else "it is not the project's source"
-        if self._why:
-            return None
-        look = partial(sharded.find, self.project, self._engine, source, self._as_of)
+        look = partial(sharded.find, self.project, self._engine, self._as_of, self._source)
         try:
             return self._steps.run("load", look)
         except sharded.BringHereError as error:

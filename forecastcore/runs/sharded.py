@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from forecastcore import runtime
+from forecastcore.api import PartedSource, SparkSource
 from forecastcore.engines.local import LocalEngine
 from forecastcore.engines.wire import stream_of
 from forecastcore.errors import DataError, ForecastCoreError, QualityError
@@ -37,11 +38,12 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
+    from forecastcore.api import Source
     from forecastcore.engines.spark.spread import Shards, Spread
     from forecastcore.project import Project
     from forecastcore.timegrid import TimeGrid
 
-__all__ = ["BringHereError", "Sharded", "find", "why_not"]
+__all__ = ["BringHereError", "Sharded", "find"]
 
 #: rows that are counted together when a source is cut
 _GRAIN = 1000
@@ -103,16 +105,15 @@ class Sharded:
         try:
             return shards, self._told(shards)
         except BaseException:
-            shards.__exit__()
+            shards.let_go()
             raise
 
     def _told(self, shards: Shards) -> Told:
         answers = [json.loads(answer) for answer in shards.told]
         _raise_faults([answer["fault"] for answer in answers])
         if (read := sum(answer["rows"] for answer in answers)) != self.rows:
-            hint = "run again once nobody writes to it"
             words = f"{self.where} was changed while it was read: {self.rows} rows, then {read}"
-            raise DataError(words, hint=hint)
+            raise DataError(words, hint="run again once nobody writes to it")
         told = Told()
         for answer in answers:
             told += Told.model_validate(answer["told"])
@@ -126,10 +127,10 @@ class BringHereError(Exception):
     """Workers cannot do it: the history has to come to the driver, for the reason that is told."""
 
 
-def why_not(project: Project, source: Any) -> str:
+def _why_not(project: Project, source: Source) -> str:
     """Why a predict cannot leave its history on the cluster, in words; empty where it can."""
     config = project.config
-    if not any(callable(getattr(source, name, None)) for name in ("parts", "frame")):
+    if not isinstance(source, PartedSource | SparkSource):
         return f"the source {config.source.type} cannot be read in parts"
     if config.report is not None:
         return "report: draws a page of all series"
@@ -138,7 +139,7 @@ def why_not(project: Project, source: Any) -> str:
     return _odd_column(project, source)
 
 
-def _odd_column(project: Project, source: Any) -> str:
+def _odd_column(project: Project, source: Source) -> str:
     """Which column only shows in the whole of it what it means; empty where none."""
     import pyarrow.types as kinds
 
@@ -155,36 +156,26 @@ def _odd_column(project: Project, source: Any) -> str:
     return "quality.ambiguous: infer looks at all rows" if naive and project.config.quality.ambiguous == "infer" else ""
 
 
-def find(project: Project, engine: Any, source: Any, as_of: str | datetime | None) -> Sharded:
+def find(project: Project, engine: Any, as_of: str | datetime | None, other: Source | None = None) -> Sharded:
     """Look at the source on the cluster.
 
     Args:
         project: whose.
         engine: a Spark engine.
-        source: one that is read in parts, or by Spark.
         as_of: the origin; default: the newest value.
+        other: what is read from instead of the project's source.
 
     Raises:
-        BringHereError: workers cannot read it.
+        BringHereError: it cannot stay there.
         MissingColumnsError: the source lacks a column.
         DataError: the quality check holds the run.
     """
-    from forecastcore.engines.spark.spread import spread_frame, spread_parts
-
-    columns, where, notes = (
-        runtime.columns(project),
-        runtime.where(project, source),
-        runtime.check_columns(project, source),
-    )
-    if callable(getattr(source, "frame", None)):
-        spread = spread_frame(engine, source.frame(columns.wanted))
-        if spread is None:
-            raise BringHereError("the source is read by another Spark session than the engine's")
-    else:
-        parts = source.parts()
-        if not parts:
-            raise DataError(f"{where} has no rows")
-        spread = spread_parts(engine, parts, partial(_read_part, project.recipe(), columns.wanted))
+    source = project.source()
+    why = "it is not read from the project's source" if other is not None else _why_not(project, source)
+    if why:
+        raise BringHereError(why)
+    columns, where = runtime.columns(project), runtime.where(project, source)
+    notes, spread = runtime.check_columns(project, source), _spread(project, engine, source)
     until = runtime.instant(project, as_of)
     look = partial(_look, project.recipe(), where, None if until is None else until.isoformat())
     seen = [json.loads(answer) for answer in spread.look(look)]
@@ -200,6 +191,23 @@ def find(project: Project, engine: Any, source: Any, as_of: str | datetime | Non
     return Sharded(
         project=project, spread=spread, notes=notes, where=where, grid=grid, origin=origin, rows=rows, marks=marks
     )
+
+
+def _spread(project: Project, engine: Any, source: Any) -> Spread:
+    """The source as workers have it.
+
+    Raises:
+        BringHereError: it is another Spark session's.
+    """
+    from forecastcore.engines.spark.spread import spread_frame, spread_parts
+
+    wanted = runtime.columns(project).wanted
+    if isinstance(source, PartedSource):
+        return spread_parts(engine, source.parts(), partial(_read_part, project.recipe(), wanted))
+    spread = spread_frame(engine, source.frame(wanted))
+    if spread is None:
+        raise BringHereError("the source is read by another Spark session than the engine's")
+    return spread
 
 
 def _cuts(marks: Sequence[tuple[str, int]], rows: int, tasks: int) -> list[str]:

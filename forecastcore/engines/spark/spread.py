@@ -146,6 +146,10 @@ class Shards:
         return self
 
     def __exit__(self, *_: object) -> None:
+        """Let workers forget it."""
+        self.let_go()
+
+    def let_go(self) -> None:
         """Let workers forget it; that of a session that has ended is gone."""
         with suppress(Exception):  # what is told by then is worth more
             self.made.unpersist()
@@ -187,7 +191,7 @@ def spread_parts(engine: SparkEngine, parts: Sequence[str], read: Callable[[str]
         EngineError: no session can be had.
     """
     spark = open_session(engine.master, engine.remote, engine.conf)
-    count = min(len(parts), engine.tasks)
+    count = max(1, min(len(parts), engine.tasks))
     keys = slots(spark, count)
     numbered = [(keys[number % count], number, part) for number, part in enumerate(parts)]
     rows = spark.createDataFrame(numbered, "slot int, number bigint, part string").repartition(count, "slot")
