@@ -44,7 +44,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-__all__ = ["Fit", "Manifest", "MemberStamp", "Package", "PluginStamp", "pack_part"]
+#: the files that `Package.outline` reads
+OUTLINE = frozenset({"model.json", "conformal.npz", "blend.npz"})
+
+__all__ = ["OUTLINE", "Fit", "Manifest", "MemberStamp", "Package", "PluginStamp", "pack_part"]
 
 
 class PluginStamp(Message):
@@ -269,7 +272,7 @@ class Package:
         """Read a packed model without its learned parameters; arguments and errors are those of `load`."""
         from forecastcore.host import Host
 
-        files = state.open_verified(folder, digest, lambda name: "/" not in name)
+        files = state.open_verified(folder, digest, OUTLINE.__contains__)
         manifest = _parsed("model.json", Manifest.model_validate_json, files)
         host = host or Host.discover()
         fits = tuple(Fit(_offer(model.model, model.plugin, host), ()) for model in manifest.models)

@@ -99,7 +99,7 @@ def assert_same(table, other):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("model", ["autoregression", "ridge"])
-def test_the_rows_reasons_and_keys_are_those_of_this_machine(make_site, session, small_shards, model, caplog):
+def test_the_rows_reasons_and_keys_are_those_of_this_machine(make_site, session, small_shards, model):
     site = hard_site(make_site, model)
     here, table = site.predict(scenarios=("base", "heat")), site.table()
     there = on_spark(site).predict(scenarios=("base", "heat"))
@@ -221,6 +221,43 @@ def test_a_spark_connect_server_gives_the_rows_and_keys_of_this_machine(connect_
     assert (there["notes"], there["run_key"]) == ([], here.run_key)
     site.write(engine={"type": "local", "workers": 0})
     assert_same(site.table(), table)
+
+
+DEADLY = """
+import os
+from dataclasses import dataclass
+
+import numpy as np
+
+from forecastcore.api import ModelSpec, hookimpl, per_series
+
+
+@per_series
+@dataclass(frozen=True)
+class Deadly:
+    def fit_series(self, series, task):
+        return {"level": float(np.median(series.y))}
+
+    def predict_series(self, params, series, future, task):
+        if series.unique_id == "b" and os.path.exists("FLAG"):
+            os._exit(3)
+        return np.full(len(future.ds), params["level"])
+
+
+@hookimpl
+def forecastcore_models():
+    yield ModelSpec(name="deadly", summary="ends its process on one series", factory=Deadly)
+"""
+
+
+@pytest.mark.slow
+def test_a_series_that_ends_its_process_costs_that_series_only(make_site, session, small_shards, tmp_path):
+    site = make_site().plugin(DEADLY.replace("FLAG", str(tmp_path / "flag"))).write(models=[{"type": "deadly"}])
+    site.retrain()
+    (tmp_path / "flag").touch()
+    told = on_spark(site, audit={"max_degraded": 1.0}).predict()
+    assert (told.notes, told.reasons) == ((), {"worker-died": 1})
+    assert told.series.model_dump() == {"total": 3, "ok": 2, "degraded": 1, "failed": 0}
 
 
 SLOW = """

@@ -23,16 +23,17 @@ from forecastcore.engines.local import LocalEngine
 from forecastcore.engines.wire import stream_of
 from forecastcore.errors import DataError, ForecastCoreError, QualityError
 from forecastcore.frames import Extent, check_span, extent_of, placed
-from forecastcore.package import Package
-from forecastcore.parcel import wrap
+from forecastcore.package import OUTLINE, Package
+from forecastcore.parcel import wrap, wrap_files
 from forecastcore.ports import Steps
 from forecastcore.runs.making import Asked, Told, make
 from forecastcore.runs.standins import LastSeason
 from forecastcore.serving import SERVED_POINTS, Stored
+from forecastcore.state.digests import LISTING
 from forecastcore.units import grid_of, project_of, request_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
     from pathlib import Path
 
@@ -92,7 +93,7 @@ class Sharded:
             raise BringHereError("the last season serves, and how far it is off is learned from all series")
         engine = self.spread.engine
         cuts = _cuts(self.marks, self.rows, engine.tasks)
-        files, needs = _parcels(model, cuts)
+        spans = _spans(model)
         more: dict[str, Any] = {
             "where": self.where,
             "origin": self.origin.isoformat(),
@@ -101,7 +102,9 @@ class Sharded:
         }
         request = json.dumps(request_of(self.project, self.grid, asked=asked.model_dump_json(), **more))
         work, column = partial(_make_shard, request), self.project.config.source.id
-        shards = self.spread.shards(work, column=column, cuts=cuts, files=files, needs=needs)
+        shards = self.spread.shards(
+            work, column=column, cuts=cuts, files=_parcels(model, spans), needs=_needs(spans, cuts)
+        )
         try:
             return shards, self._told(shards)
         except BaseException:
@@ -221,14 +224,22 @@ def _cuts(marks: Sequence[tuple[str, int]], rows: int, tasks: int) -> list[str]:
     return sorted({names[place] for place in wanted if place < len(names)} - {names[0]})
 
 
-def _parcels(stored: Stored, cuts: Sequence[str]) -> tuple[dict[str, bytes], list[list[str]]]:
-    """The model's files as parcels, and which of them each shard needs: parts of series between its names."""
-    spans = {
-        name: None if series is None else (min(series, default=""), max(series, default=""))
-        for name, series in stored.package.series_of(stored.folder).items()
-    }
-    files = {".": wrap(stored.folder, ())}
-    files |= {f"state/{name}": wrap(stored.folder / "state" / name) for name in spans}
+def _spans(stored: Stored) -> dict[str, tuple[str, str] | None]:
+    """The first and the last series of each part of the model; None where it takes any."""
+    series_of = stored.package.series_of(stored.folder)
+    return {n: None if ids is None else (min(ids), max(ids)) for n, ids in series_of.items() if ids is None or ids}
+
+
+def _parcels(stored: Stored, parts: Iterable[str]) -> Iterator[tuple[str, bytes]]:
+    """The model's files, one parcel at a time, each with the folder that it fills."""
+    outline = [path for path in sorted(stored.folder.iterdir()) if path.name in {*OUTLINE, LISTING}]
+    yield ".", wrap_files(stored.folder, outline, dense=True)
+    for name in parts:
+        yield f"state/{name}", wrap(stored.folder / "state" / name, dense=True)
+
+
+def _needs(spans: Mapping[str, tuple[str, str] | None], cuts: Sequence[str]) -> list[list[str]]:
+    """Which parcels each shard needs: parts of series between its names."""
     needs = []
     for begin, end in pairwise([None, *cuts, None]):
         mine = [
@@ -237,7 +248,7 @@ def _parcels(stored: Stored, cuts: Sequence[str]) -> tuple[dict[str, bytes], lis
             if span is None or ((end is None or span[0] < end) and (begin is None or begin <= span[1]))
         ]
         needs.append([".", *mine])
-    return files, needs
+    return needs
 
 
 # -- what workers do

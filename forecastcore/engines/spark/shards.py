@@ -184,6 +184,6 @@ def _batch(ddl: str, **columns: list[Any]) -> pa.RecordBatch:
     return pa.RecordBatch.from_pydict(columns, schema=schema)
 
 
-def parcels(files: Mapping[str, bytes]) -> list[tuple[str, int, bytes]]:
+def parcels(files: Iterable[tuple[str, bytes]]) -> Iterator[tuple[str, int, bytes]]:
     """Parcels as rows: the folder that each fills, and its parts in order."""
-    return [(name, place, part) for name, data in files.items() for place, part in enumerate(parts_of(data))]
+    return ((name, place, part) for name, data in files for place, part in enumerate(parts_of(data)))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from uuid import uuid4
 
@@ -23,7 +23,7 @@ from forecastcore.engines.wire import error_of, table_of
 from forecastcore.errors import EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
     import pyarrow as pa
@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 __all__ = ["TOLD", "Shards", "Spread", "spread_frame", "spread_parts"]
 
 T = TypeVar("T")
+#: a part of a parcel
+_PARCEL = "name string, place bigint, data binary"
+#: bytes of parcels that are sent together
+_SENT = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -72,7 +76,7 @@ class Spread:
         *,
         column: str,
         cuts: Sequence[str],
-        files: Mapping[str, bytes],
+        files: Iterable[tuple[str, bytes]],
         needs: Sequence[Sequence[str]],
     ) -> Shards:
         """Work on all rows of some of the series at a time, in a task each.
@@ -82,7 +86,7 @@ class Spread:
                 what the driver is to know.
             column: names the series.
             cuts: ascending names of series: with each a shard begins, and one begins before the first.
-            files: parcels by the folder that they fill.
+            files: parcels with the folder that each fills; few of them are held at a time.
             needs: for each shard the parcels that it needs.
 
         Raises:
@@ -91,7 +95,7 @@ class Spread:
         spark, count = self.rows.sparkSession, len(cuts) + 1
         keys = self.flown(lambda: slots(spark, count))
         rows = self.rows.mapInArrow(partial(tasks.cut, self.read, column, tuple(cuts), tuple(keys)), tasks.CUT)
-        parts = spark.createDataFrame(tasks.parcels(files), "name string, place bigint, data binary")
+        parts = reduce(type(rows).unionByName, _sent(spark, tasks.parcels(files)))
         asked = [(keys[shard], name) for shard, names in enumerate(needs) for name in names]
         wanted = spark.createDataFrame(asked, "slot int, name string").join(parts, "name")
         both = rows.unionByName(wanted.select(*rows.columns)).repartition(count, "slot")
@@ -202,6 +206,18 @@ def spread_frame(engine: SparkEngine, frame: Any) -> Spread | None:
     """A source that Spark reads; None where it is another session's than the engine's."""
     spark: SparkSession = open_session(engine.master, engine.remote, engine.conf)
     return Spread(engine, frame) if frame.sparkSession is spark else None
+
+
+def _sent(spark: SparkSession, parcels: Iterable[tuple[str, int, bytes]]) -> Iterator[DataFrame]:
+    """Parts of parcels as Spark's, some megabytes at a time."""
+    held: list[tuple[str, int, bytes]] = []
+    for parcel in parcels:
+        held.append(parcel)
+        if sum(len(data) for *_, data in held) > _SENT:
+            yield spark.createDataFrame(held, _PARCEL)
+            held = []
+    if held:
+        yield spark.createDataFrame(held, _PARCEL)
 
 
 def _kept(frame: DataFrame) -> DataFrame:
