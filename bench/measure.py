@@ -30,13 +30,14 @@ class Row:
 
     Attributes:
         what: what was done, and against what.
-        ours, against: seconds, medians of the runs; `against` is None where there is nothing to compare with.
+        ours, against: medians of the runs; `against` is None where there is nothing to compare with.
         ratio: median of the runs' ratios, or whatever else the reach is about.
         reach: what is wanted of the ratio.
         reached: whether it was.
         runs: how many turns.
         command: how to do it again.
         spread: least and greatest ratio of the runs.
+        unit: of `ours` and `against`.
     """
 
     what: str
@@ -48,6 +49,7 @@ class Row:
     runs: int
     command: str
     spread: tuple[float, float] | None = None
+    unit: str = "s"
 
 
 def seconds(work: Callable[[], Any]) -> float:
@@ -111,12 +113,11 @@ def show(rows: Iterable[Row]) -> list[Row]:
     print(line.format(*COLUMNS), flush=True)
     shown = []
     for row in rows:
-        against = "" if row.against is None else f"{row.against:.2f} s"
+        ours = f"{row.ours:.2f} {row.unit}"
+        against = "" if row.against is None else f"{row.against:.2f} {row.unit}"
         reach = row.reach + ("" if row.reached else " NO")
-        print(
-            line.format(row.what, f"{row.ours:.2f} s", against, f"{row.ratio:.2f}", reach, row.runs, row.command),
-            flush=True,
-        )
+        told = (row.what, ours, against, f"{row.ratio:.2f}", reach, row.runs, row.command)
+        print(line.format(*told), flush=True)
         shown.append(row)
     return shown
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, runtime_check
 import pluggy
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     import numpy as np
@@ -32,12 +32,15 @@ __all__ = [
     "FittedPerSeries",
     "Model",
     "ModelSpec",
+    "PartedSource",
     "Published",
     "Series",
     "Sink",
     "SinkSpec",
     "Source",
     "SourceSpec",
+    "SparkSink",
+    "SparkSource",
     "Task",
     "hookimpl",
     "per_series",
@@ -224,6 +227,44 @@ class Source(Protocol):
         ...
 
 
+@runtime_checkable
+class PartedSource(Source, Protocol):
+    """A source that several processes can read a part of each, such as the workers of a Spark cluster."""
+
+    def parts(self) -> Sequence[str]:
+        """Texts that name parts, in order; put together they are what `read` gives now, whatever is added later."""
+        ...
+
+    def read_part(self, part: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """The named columns of a part, their types as `read` has them.
+
+        It is asked of another object, made of the same parameters in another process.
+        """
+        ...
+
+
+@runtime_checkable
+class SparkSource(Source, Protocol):
+    """A source that Spark reads itself."""
+
+    def frame(self, columns: Sequence[str]) -> Any:
+        """The named columns as a Spark `DataFrame`, nothing read yet."""
+        ...
+
+
+@runtime_checkable
+class SparkSink(Sink, Protocol):
+    """A sink that Spark writes to itself, so that no row passes through the driver."""
+
+    def publish_frame(self, vintage: Any, rows: int, run_key: str) -> Published:
+        """What `publish` does, of a Spark `DataFrame` of as many rows, each as `vintages.check_vintage` leaves it.
+
+        Raises:
+            SinkError: nothing of this vintage is visible.
+        """
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Example:
     """How to try a plugin that needs parameters; the conformance suite asks for it.
@@ -287,11 +328,14 @@ class AssumptionSpec(_Spec):
         wraps: it stands on others: on the one that its parameter `of` names, or on the list `links`, of names or of
             objects with the attributes `of` and `max_age`; of each value the first of them that can say is handed on.
         models: it lets a model forecast, by `task.forecast`; its parameter `model` says which: `{type: ets, …}`.
+        by_series: what it says of a series follows from the series' own past and the calendar, where it has been seen,
+            and asks nothing outside; so workers of a cluster may ask it, each of some of the series.
     """
 
     generates: bool = False
     wraps: bool = False
     models: bool = False
+    by_series: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,11 +2,14 @@
 
 Pure: a vintage and a few numbers about each series' past in, findings out. What cannot be right is told with the rows
 that show it; nothing is repaired. Write, audit, publish is the order of Netflix' and Iceberg's pipelines too.
+
+Series are looked at by themselves (`look`), all at once or some of them at a time, by whoever has them; what was found
+is put together and judged as a whole (`judged`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float64]
     Ints = npt.NDArray[np.intp]
 
-__all__ = ["AuditError", "Expected", "Finding", "audit", "past_of"]
+__all__ = ["AuditError", "Expected", "Finding", "Look", "audit", "judged", "look", "past_of"]
 
 _SHOWN = 3
 _ENOUGH = 10
@@ -35,6 +38,8 @@ _BELOW_ZERO = 0.1
 #: how far outside the levels that history has had
 _BEYOND = 2.0
 _REPEATS = 0.8
+#: checks of a table's shape
+_SHAPES = frozenset({"duplicate", "missing-series", "unknown-series", "horizon", "instant", "origin"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,15 +48,61 @@ class Finding:
 
     Attributes:
         check: its name, such as `level`.
-        message: what is wrong, in words.
+        words: what is wrong; a count goes before them where there is one.
         rows: how many rows show it.
         examples: the first of them, in words.
+        count: of what the words say.
     """
 
     check: str
-    message: str
+    words: str
     rows: int
     examples: tuple[str, ...] = ()
+    count: int | None = None
+
+    @property
+    def message(self) -> str:
+        """What is wrong, in words."""
+        return self.words if self.count is None else f"{self.count} {self.words}"
+
+    def __add__(self, other: Finding) -> Finding:
+        """What the same check found among other series too."""
+        return replace(
+            self,
+            rows=self.rows + other.rows,
+            examples=(*self.examples, *other.examples)[:_SHOWN],
+            count=(self.count or 0) + (other.count or 0),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """What one look at some series of a vintage found; looks at others add to it.
+
+    Attributes:
+        series: how many were looked at.
+        findings: what cannot be right of them by themselves, at most one of a check.
+        unserved: how many series the model did not serve, or broke on, which is right as long as it is few.
+    """
+
+    series: int = 0
+    findings: tuple[Finding, ...] = ()
+    unserved: tuple[Finding, ...] = ()
+
+    def __add__(self, other: Look) -> Look:
+        """Of the series of both."""
+        return Look(
+            series=self.series + other.series,
+            findings=_together(*self.findings, *other.findings),
+            unserved=_together(*self.unserved, *other.unserved),
+        )
+
+
+def _together(*findings: Finding) -> tuple[Finding, ...]:
+    found: dict[str, Finding] = {}
+    for one in findings:
+        found[one.check] = found[one.check] + one if one.check in found else one
+    return tuple(found.values())
 
 
 class AuditError(DataError):
@@ -153,15 +204,37 @@ def audit(
         limits: of the project file.
         now: UTC.
     """
-    shape = list(_shape(vintage, expected))
+    return judged(look(vintage, past, expected, limits), expected.origin, len(expected.instants), limits, now=now)
+
+
+def look(vintage: pd.DataFrame, past: pd.DataFrame, expected: Expected, limits: AuditConfig) -> Look:
+    """What can be seen of some series of a vintage without the others; arguments are those of `audit`."""
+    shape = tuple(_shape(vintage, expected))
     if shape:  # the numbers of a table of the wrong shape say little
+        return Look(series=len(expected.ids), findings=shape)
+    found = [*_numbers(vintage, expected, limits), *_against_past(vintage, past, expected, limits)]
+    return Look(series=len(expected.ids), findings=tuple(found), unserved=tuple(_unserved(vintage)))
+
+
+def judged(seen: Look, origin: pd.Timestamp, horizon: int, limits: AuditConfig, *, now: pd.Timestamp) -> list[Finding]:
+    """Everything about a vintage that cannot be right.
+
+    Args:
+        seen: looks at all of its series.
+        origin: UTC.
+        horizon: steps.
+        limits: of the project file.
+        now: UTC.
+    """
+    shape = [finding for finding in seen.findings if finding.check in _SHAPES]
+    if shape:
         return shape
-    found = [*_numbers(vintage, expected, limits), *_served(vintage, limits), *_age(expected, limits, now)]
-    return [*found, *_against_past(vintage, past, expected, limits)]
+    return [*seen.findings, *_shares(seen, limits), *_age(seen.series * horizon, origin, limits, now)]
 
 
-def _finding(check: str, message: str, rows: pd.DataFrame) -> Finding:
-    return Finding(check=check, message=message, rows=len(rows), examples=tuple(map(_words, _records(rows))))
+def _finding(check: str, words: str, rows: pd.DataFrame) -> Finding:
+    examples = tuple(map(_words, _records(rows)))
+    return Finding(check=check, words=words, rows=len(rows), count=len(rows), examples=examples)
 
 
 def _records(rows: pd.DataFrame) -> list[dict[str, object]]:
@@ -178,17 +251,16 @@ def _shape(vintage: pd.DataFrame, expected: Expected) -> Iterator[Finding]:
     key = vintage[["unique_id", "step", "ds"]].assign(forecast=vintage["forecast"])
     twice = vintage.duplicated(["unique_id", "step"]) | vintage.duplicated(["unique_id", "ds"])
     if twice.any():
-        yield _finding("duplicate", f"{int(twice.sum())} rows stand there twice", key[twice])
+        yield _finding("duplicate", "rows stand there twice", key[twice])
     there = set(vintage["unique_id"])
     lost = [uid for uid in expected.ids if uid not in there]
     if lost:
-        words = f"{len(lost)} of {len(expected.ids)} series are missing: {', '.join(map(repr, lost[:_SHOWN]))}"
-        yield Finding(check="missing-series", message=words, rows=len(lost))
+        names = tuple(f"series {uid!r}" for uid in lost[:_SHOWN])
+        words = "series of the source are missing"
+        yield Finding(check="missing-series", words=words, rows=len(lost), count=len(lost), examples=names)
     strange = ~vintage["unique_id"].isin(list(expected.ids))
     if strange.any():
-        yield _finding(
-            "unknown-series", f"{int(strange.sum())} rows are of series that the source has not", key[strange]
-        )
+        yield _finding("unknown-series", "rows are of series that the source has not", key[strange])
     horizon = len(expected.instants)
     steps = vintage["step"].to_numpy()
     inside = (steps >= 1) & (steps <= horizon)
@@ -197,18 +269,19 @@ def _shape(vintage: pd.DataFrame, expected: Expected) -> Iterator[Finding]:
     if len(short):
         yield Finding(
             check="horizon",
-            message=f"{len(short)} series have fewer than {horizon} steps",
+            words=f"series have fewer than {horizon} steps",
+            count=len(short),
             rows=int((horizon - short).sum()),
             examples=tuple(f"series {uid!r} has {count}" for uid, count in short.head(_SHOWN).items()),
         )
     wanted = expected.instants.take(np.clip(steps, 1, horizon) - 1)
     off = ~inside | (vintage["ds"].to_numpy(dtype="datetime64[ns]") != wanted.to_numpy(dtype="datetime64[ns]"))
     if off.any():
-        words = f"{int(off.sum())} rows are not of the instant of their step: a wrong time zone or grid"
+        words = "rows are not of the instant of their step: a wrong time zone or grid"
         yield _finding("instant", words, key.assign(expected=wanted)[off])
     elsewhere = (vintage["issued_at"] != expected.origin).to_numpy()
     if elsewhere.any():
-        words = f"{int(elsewhere.sum())} rows are issued at another moment than {expected.origin}"
+        words = f"rows are issued at another moment than {expected.origin}"
         yield _finding("origin", words, key.assign(issued_at=vintage["issued_at"])[elsewhere])
 
 
@@ -220,50 +293,46 @@ def _numbers(vintage: pd.DataFrame, expected: Expected, limits: AuditConfig) -> 
     owed = (vintage["status"] != "failed").to_numpy()
     empty, endless = np.any(np.isnan(values), axis=1) & owed, np.any(np.isinf(values), axis=1)
     if empty.any():
-        yield _finding(
-            "null",
-            f"{int(empty.sum())} rows lack a number and are not marked failed",
-            shown[pd.Series(empty, shown.index)],
-        )
+        yield _finding("null", "rows lack a number and are not marked failed", shown[pd.Series(empty, shown.index)])
     if endless.any():
-        yield _finding("infinite", f"{int(endless.sum())} rows are infinite", shown[pd.Series(endless, shown.index)])
+        yield _finding("infinite", "rows are infinite", shown[pd.Series(endless, shown.index)])
     crossed = np.any(np.diff(values[:, 1:], axis=1) < 0, axis=1)
     if crossed.any():
-        yield _finding(
-            "quantiles", f"{int(crossed.sum())} rows have quantiles that cross", shown[pd.Series(crossed, shown.index)]
-        )
+        yield _finding("quantiles", "rows have quantiles that cross", shown[pd.Series(crossed, shown.index)])
     for name, bound, sign in (("minimum", limits.minimum, 1.0), ("maximum", limits.maximum, -1.0)):
         if bound is not None:
             beyond = np.any(sign * values < sign * bound, axis=1)
             if beyond.any():
-                yield _finding(
-                    name, f"{int(beyond.sum())} rows go beyond {name} {bound:g}", shown[pd.Series(beyond, shown.index)]
-                )
+                yield _finding(name, f"rows go beyond {name} {bound:g}", shown[pd.Series(beyond, shown.index)])
 
 
-def _served(vintage: pd.DataFrame, limits: AuditConfig) -> Iterator[Finding]:
-    """Did the model make enough of it?"""
-    first = vintage.drop_duplicates("unique_id")
-    by_series = vintage.assign(bad=vintage["status"] != "ok").groupby("unique_id")["bad"].any()
+def _unserved(vintage: pd.DataFrame) -> Iterator[Finding]:
+    """Which series did the model break on, and which did it not make at all?"""
+    first = vintage.drop_duplicates("unique_id")[["unique_id", "step", "ds", "status", "reason"]]
     broken = vintage["reason"].fillna("").str.startswith("model-error")
-    shares = {
-        "broken": (
-            vintage.assign(bad=broken).groupby("unique_id")["bad"].any(),
-            limits.max_broken,
-            "the model broke on",
-        ),
-        "degraded": (by_series, limits.max_degraded, "a fallback served, or nobody,"),
+    for check, bad in (("broken", broken), ("degraded", vintage["status"] != "ok")):
+        rows = first[first["unique_id"].isin(vintage.loc[bad, "unique_id"])]
+        if len(rows):
+            yield _finding(check, "series", rows)
+
+
+def _shares(seen: Look, limits: AuditConfig) -> Iterator[Finding]:
+    """Did the model make enough of it?"""
+    rules = {
+        "broken": (limits.max_broken, "the model broke on"),
+        "degraded": (limits.max_degraded, "a fallback served, or nobody,"),
     }
-    for check, (bad, limit, words) in shares.items():
-        if len(bad) and bad.mean() > limit:
-            rows = first[first["unique_id"].isin(bad.index[bad])][["unique_id", "step", "ds", "status", "reason"]]
-            yield _finding(check, f"{words} {int(bad.sum())} of {len(bad)} series; at most {limit:.0%} may be", rows)
+    for one in seen.unserved:
+        limit, words = rules[one.check]
+        if one.rows / seen.series > limit:
+            told = f"{words} {one.count} of {seen.series} series; at most {limit:.0%} may be"
+            yield replace(one, words=told, count=None)
 
 
-def _age(expected: Expected, limits: AuditConfig, now: pd.Timestamp) -> Iterator[Finding]:
-    if limits.max_age is not None and now - expected.origin > pd.Timedelta(limits.max_age):
-        words = f"the newest data is of {expected.origin}, older than {limits.max_age}"
-        yield Finding(check="stale", message=words, rows=len(expected.ids) * len(expected.instants))
+def _age(rows: int, origin: pd.Timestamp, limits: AuditConfig, now: pd.Timestamp) -> Iterator[Finding]:
+    if limits.max_age is not None and now - origin > pd.Timedelta(limits.max_age):
+        words = f"the newest data is of {origin}, older than {limits.max_age}"
+        yield Finding(check="stale", words=words, rows=rows)
 
 
 def _against_past(
@@ -297,4 +366,4 @@ def _series(check: str, words: str, made: pd.DataFrame, both: pd.DataFrame, bad:
     first = rows.drop_duplicates("unique_id")[["unique_id", "step", "ds", "forecast"]]
     told = first.assign(**{"recent level": both["recent"].reindex(first["unique_id"]).to_numpy()})
     examples = tuple(map(_words, _records(told)))
-    yield Finding(check=check, message=f"{int(bad.sum())} series are {words}", rows=len(rows), examples=examples)
+    yield Finding(check=check, words=f"series are {words}", rows=len(rows), count=int(bad.sum()), examples=examples)

@@ -148,6 +148,7 @@ class QualityError(DataError):
 
     Attributes:
         check: the policy's key under `quality:`, or the check's own name.
+        words: what is wrong, without them.
         rows: how many rows fail it.
         examples: the first of them, in words.
     """
@@ -160,6 +161,7 @@ class QualityError(DataError):
         shown = "".join(f"\n    {example}" for example in examples)
         super().__init__(f"{check}: {message}{shown}", hint=hint)
         self.check = check
+        self.words = message
         self.rows = rows
         self.examples: tuple[str, ...] = tuple(examples)
 

@@ -19,12 +19,27 @@ from forecastcore.errors import DataError, MissingColumnsError, QualityError
 from forecastcore.timegrid import TimeGrid
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     import numpy.typing as npt
     import pyarrow as pa
 
-__all__ = ["Columns", "History", "Policy", "data_digest", "offsets", "on_the_grid", "prepare", "to_panel_arrow"]
+__all__ = [
+    "Columns",
+    "Extent",
+    "History",
+    "Policy",
+    "check_span",
+    "data_digest",
+    "digest_sum",
+    "extent_of",
+    "offsets",
+    "on_the_grid",
+    "placed",
+    "prepare",
+    "prepare_at",
+    "to_panel_arrow",
+]
 
 #: what an instant may be of; nanoseconds reach from 1677 to 2262, and a grid goes beyond its newest value
 _YEARS = (1700, 2200)
@@ -71,6 +86,32 @@ class Policy:
     duplicates: str = "error"
     ambiguous: str = "error"
     nonexistent: str = "error"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extent:
+    """How far some rows of a source reach; extents of all of them, put together, say where the grid stands and ends.
+
+    Attributes:
+        earliest: the first instant of any row.
+        first: the first instant that is not later than what is asked for.
+        last: the last of these at which a series has a value.
+        finite: there is a number among these.
+    """
+
+    earliest: pd.Timestamp | None = None
+    first: pd.Timestamp | None = None
+    last: pd.Timestamp | None = None
+    finite: bool = False
+
+    def __or__(self, other: Extent) -> Extent:
+        """Of the rows of both."""
+        return Extent(
+            earliest=min((t for t in (self.earliest, other.earliest) if t is not None), default=None),
+            first=min((t for t in (self.first, other.first) if t is not None), default=None),
+            last=max((t for t in (self.last, other.last) if t is not None), default=None),
+            finite=self.finite or other.finite,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -405,20 +446,83 @@ def prepare(
     if missing:
         raise MissingColumnsError(missing, table.column_names, where)
     frame = _read_frame(table, columns, policy, where)
-    counts: dict[str, int] = {}
-    limit = as_of if as_of is not None else frame.loc[frame["y"].notna(), "ds"].max()
-    past = frame[frame["ds"] <= limit] if limit is not pd.NaT else frame
-    if past.empty:
-        raise DataError(f"{where} has no rows at or before {limit}", hint=f"it starts at {frame['ds'].min()}")
-    if not np.isfinite(past["y"].to_numpy()).any():
+    grid, origin = placed(_extent(frame, as_of), columns, frequency, as_of, where)
+    return _laid_out(frame, columns, policy, grid, origin, horizon)
+
+
+def extent_of(
+    table: pa.Table, *, columns: Columns, policy: Policy, as_of: pd.Timestamp | None = None, where: str = "the source"
+) -> Extent:
+    """How far some of the source's rows reach; arguments and errors are those of `prepare`."""
+    return _extent(_read_frame(table, columns, policy, where), as_of) if table.num_rows else Extent()
+
+
+def placed(
+    extent: Extent, columns: Columns, frequency: str, as_of: pd.Timestamp | None, where: str
+) -> tuple[TimeGrid, pd.Timestamp]:
+    """The grid of a source, and the origin; for arguments and errors see `prepare`.
+
+    Args:
+        extent: of all rows.
+        columns: see there.
+        frequency: see there.
+        as_of: see there.
+        where: see there.
+    """
+    if extent.first is None:
+        raise DataError(f"{where} has no rows at or before {as_of}", hint=f"it starts at {extent.earliest}")
+    if not extent.finite or extent.last is None:
         raise DataError(
             f"column {columns.target!r} of {where} has no value"
-            + (f" at or before {limit}" if as_of is not None else ""),
+            + (f" at or before {as_of}" if as_of is not None else ""),
             hint="check source.target and that the export has finished",
         )
-    grid = TimeGrid(frequency, columns.timezone).anchored_at(past["ds"].min())
-    origin = grid.floor(past["ds"].max() if as_of is None else limit)
-    past = past[past["ds"] <= origin]
+    grid = TimeGrid(frequency, columns.timezone).anchored_at(extent.first)
+    return grid, grid.floor(extent.last if as_of is None else as_of)
+
+
+def prepare_at(
+    table: pa.Table,
+    *,
+    columns: Columns,
+    policy: Policy,
+    grid: TimeGrid,
+    origin: pd.Timestamp,
+    horizon: int,
+    where: str = "the source",
+) -> History | None:
+    """What `prepare` makes of some series of a source, all rows of each, whose grid and origin are known.
+
+    Args:
+        table: at least one row.
+        columns: see there.
+        policy: see there.
+        grid: as `placed` gives it for all series.
+        origin: the same.
+        horizon: see there.
+        where: see there.
+
+    Returns:
+        None where no row stands at or before the origin.
+    """
+    frame = _read_frame(table, columns, policy, where)
+    if not (frame["ds"] <= origin).any():
+        return None
+    return _laid_out(frame, columns, policy, grid, origin, horizon)
+
+
+def _extent(frame: pd.DataFrame, as_of: pd.Timestamp | None) -> Extent:
+    rows = frame if as_of is None else frame[frame["ds"] <= as_of]
+    ends = [frame["ds"].min(), rows["ds"].min(), rows.loc[rows["y"].notna(), "ds"].max()]
+    earliest, first, last = (None if pd.isna(end) else end for end in ends)
+    return Extent(earliest=earliest, first=first, last=last, finite=bool(np.isfinite(rows["y"].to_numpy()).any()))
+
+
+def _laid_out(
+    frame: pd.DataFrame, columns: Columns, policy: Policy, grid: TimeGrid, origin: pd.Timestamp, horizon: int
+) -> History:
+    counts: dict[str, int] = {}
+    past = frame[frame["ds"] <= origin]
     _check_clock(past, policy, columns.timezone, counts)
     values = ["unique_id", "ds", "y", *columns.observed, *columns.known]
     past = past[values].sort_values(["unique_id", "ds"], kind="stable")
@@ -451,20 +555,35 @@ def prepare(
 
 
 def _check_span(frame: pd.DataFrame, grid: TimeGrid, origin: pd.Timestamp) -> None:
-    """A single row of long ago would make a grid that no memory holds."""
     starts = offsets(frame)
     begins = frame["ds"].iloc[starts[:-1]].reset_index(drop=True)
     step = grid.shift(origin, 1) - origin
     cells = (origin - begins).to_numpy() / step.to_timedelta64()
-    if cells.sum() < _ROOMY or cells.sum() < _SPARSE * len(frame):
-        return
     emptiest = np.argsort(np.diff(starts) - cells, kind="stable")[:_SHOWN]
     ids = frame["unique_id"].iloc[starts[:-1]].to_numpy()
+    told = [f"unique_id={ids[n]} begins at {begins[n]} and has {np.diff(starts)[n]} rows" for n in emptiest]
+    check_span(cells.sum(), len(frame), grid.frequency, told)
+
+
+def check_span(cells: float, rows: int, frequency: str, examples: Sequence[str] = ()) -> None:
+    """A single row of long ago would make a grid that no memory holds.
+
+    Args:
+        cells: instants from each series' first row to the origin.
+        rows: that are there.
+        frequency: of the grid.
+        examples: the emptiest series, in words.
+
+    Raises:
+        QualityError: there are far more cells than rows.
+    """
+    if cells < _ROOMY or cells < _SPARSE * rows:
+        return
     raise QualityError(
         "times",
-        f"{len(frame)} rows would be spread over {cells.sum():.2g} instants of {grid.frequency}",
-        rows=len(frame),
-        examples=[f"unique_id={ids[n]} begins at {begins[n]} and has {np.diff(starts)[n]} rows" for n in emptiest],
+        f"{rows} rows would be spread over {cells:.2g} instants of {frequency}",
+        rows=rows,
+        examples=examples,
         hint="a wrong year in a first row, or a frequency that is too fine, is the usual cause",
     )
 
@@ -485,19 +604,36 @@ def on_the_grid(frame: pd.DataFrame, grid: TimeGrid, origin: pd.Timestamp) -> pd
 
 
 def data_digest(*frames: pd.DataFrame) -> str:
-    """SHA-256 of frames' names, keys and values; the same rows give the same digest in any process."""
-    digest = hashlib.sha256()
-    for frame in frames:
-        digest.update("\x1f".join(frame.columns).encode())
-        for column in frame.columns:
-            values = frame[column]
-            if values.dtype == object:
-                digest.update(pd.util.hash_array(values.to_numpy(), categorize=True).tobytes())
-            else:
-                digest.update(
-                    np.ascontiguousarray(values.to_numpy(dtype="datetime64[ns]" if column == "ds" else float)).tobytes()
-                )
-    return digest.hexdigest()
+    """Digest of frames' column names, keys and values; the same rows give the same one in any process.
+
+    Args:
+        frames: of series, each sorted by `unique_id`.
+    """
+    return f"{digest_sum(*frames):064x}"
+
+
+def digest_sum(*frames: pd.DataFrame) -> int:
+    """`data_digest` as a number: those of some series and of the others add up to that of all, modulo 2 ** 256.
+
+    So it does not matter which worker has read which series.
+    """
+    return sum(map(_series_digests, frames)) % 2**256
+
+
+def _series_digests(frame: pd.DataFrame) -> int:
+    """The sum of SHA-256 of each series' rows."""
+    names = [column for column in frame.columns if column != "unique_id"]
+    columns = []
+    for name in names:
+        kind = "datetime64[ns]" if name == "ds" else float
+        columns.append(np.ascontiguousarray(frame[name].to_numpy(dtype=kind)).view(np.uint8).data)
+    ids, head, total = frame["unique_id"].to_numpy(), "\x1f".join(frame.columns).encode(), 0
+    for a, b in pairwise(offsets(frame).tolist()):
+        digest = hashlib.sha256(head + b"\x1e" + str(ids[a]).encode() + b"\x1e")
+        for column in columns:
+            digest.update(column[8 * a : 8 * b])
+        total += int.from_bytes(digest.digest(), "big")
+    return total
 
 
 def to_panel_arrow(panel: pd.DataFrame) -> pa.Table:

@@ -45,7 +45,10 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-__all__ = ["Fit", "Manifest", "MemberStamp", "Package", "PluginStamp", "pack_part"]
+#: the files that `Package.outline` reads
+OUTLINE = frozenset({"model.json", "conformal.npz", "blend.npz"})
+
+__all__ = ["OUTLINE", "Fit", "Manifest", "MemberStamp", "Package", "PluginStamp", "pack_part"]
 
 
 class PluginStamp(Message):
@@ -274,7 +277,7 @@ class Package:
         """Read a packed model without its learned parameters; arguments and errors are those of `load`."""
         from forecastcore.host import Host
 
-        files = state.open_verified(folder, digest, lambda name: "/" not in name)
+        files = state.open_verified(folder, digest, OUTLINE.__contains__)
         manifest = _parsed("model.json", Manifest.model_validate_json, files)
         host = host or Host.discover()
         fits = tuple(Fit(_offer(model.model, model.plugin, host), ()) for model in manifest.models)
@@ -294,14 +297,20 @@ class Package:
         )
         return replace(self, fits=fits)
 
-    def series_of(self, folder: Path) -> dict[str, Part]:
+    def series_of(self, folder: Path, only: Collection[str] | None = None) -> dict[str, Part]:
         """Which series each part takes, by its name; nothing of what was learned.
+
+        Args:
+            folder: as `seal` left it, or with some of the parts.
+            only: names of the parts that are there; default: all.
 
         Raises:
             StateError: the folder is not what was stored.
         """
-        files = state.open_verified(folder, self.digest, lambda name: name.endswith("/part.json"))
-        names = [name for model in self.manifest.models for name in model.parts]
+        every = [name for model in self.manifest.models for name in model.parts]
+        names = every if only is None else [name for name in every if name in only]
+        listed = {f"state/{name}/part.json" for name in names}
+        files = state.open_verified(folder, self.digest, listed.__contains__)
         about = {name: json.loads(files.read(f"state/{name}/part.json")) for name in names}
         return {name: _reach(said) for name, said in about.items()}
 

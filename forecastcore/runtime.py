@@ -17,7 +17,7 @@ from forecastcore import __version__, issued
 from forecastcore.api import Task
 from forecastcore.assumptions import Assumptions, Covariate, Forecaster, Future, Made, blank_future
 from forecastcore.errors import DataError, MissingColumnsError, UsageError
-from forecastcore.frames import Columns, History, Policy, prepare
+from forecastcore.frames import Columns, History, Policy, prepare, prepare_at
 from forecastcore.issued import Issued
 from forecastcore.ports import Steps
 from forecastcore.timegrid import seasons_of
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from datetime import datetime
     from pathlib import Path
+
+    import pyarrow as pa
 
     from forecastcore.api import AssumptionSpec, Source
     from forecastcore.engines.kept import KeptAnswers
@@ -42,15 +44,19 @@ __all__ = [
     "archive_stamps",
     "asked_at",
     "assumptions",
+    "check_columns",
+    "columns",
     "engine",
     "engine_here",
     "future",
     "glance",
     "history",
+    "history_at",
     "instant",
     "keeping",
     "kept",
     "look_only",
+    "policy",
     "side_by_side",
     "store",
     "task",
@@ -58,6 +64,7 @@ __all__ = [
     "unknown_ahead",
     "unused_by",
     "used_offers",
+    "where",
 ]
 
 A = TypeVar("A")
@@ -148,51 +155,88 @@ def history(
         MissingColumnsError: the source lacks a column.
         DataError: the quality check holds the run.
     """
-    steps = steps or Steps()
-    config, assumed = project.config, assumptions(project)
-    observed = tuple(c.name for c in assumed.covariates if c.assume and c.name not in assumed.generated)
-    known = tuple(c.name for c in assumed.covariates if not c.assume)
-    source_config = config.source
-    columns = Columns(
-        id=source_config.id,
-        time=source_config.time,
-        target=source_config.target,
-        timezone=source_config.timezone,
-        observed=observed,
-        known=known,
-    )
-    source = source or project.source()
-    where = f"source {source_config.type}" + (f" {path}" if (path := getattr(source, "path", None)) else "")
-    there = source.schema().names
-    missing = [name for name in columns.wanted if name not in there]
-    if missing:
-        raise MissingColumnsError(missing, there, where)
-    rules, until = config.quality, instant(project, as_of)
-    policy = Policy(
-        gaps=rules.gaps, duplicates=rules.duplicates, ambiguous=rules.ambiguous, nonexistent=rules.nonexistent
-    )
+    steps, source = steps or Steps(), source or project.source()
+    config, wanted, notes = project.config, columns(project), check_columns(project, source)
 
-    def check() -> tuple[History, pd.DataFrame]:
+    def check() -> History:
         found = prepare(
             rows,
-            columns=columns,
-            policy=policy,
+            columns=wanted,
+            policy=policy(project),
             frequency=config.frequency,
             horizon=config.horizon,
-            as_of=until,
-            where=where,
+            as_of=instant(project, as_of),
+            where=where(project, source),
         )
-        return found, assumed.with_generated(found.panel, task(project, found.grid, found.origin))
+        return _with_generated(project, found)
 
-    rows = steps.run("load", lambda: source.read(columns.wanted))
-    found, panel = steps.run("check quality", check)
-    replaced = [name for name in assumed.generated if name in there]
-    notes = (
-        (f"{', '.join(replaced)}: made by the assumption; the source's column of that name is not used",)
-        if replaced
-        else ()
+    rows = steps.run("load", lambda: source.read(wanted.wanted))
+    return replace(steps.run("check quality", check), notes=notes)
+
+
+def history_at(project: Project, rows: pa.Table, grid: TimeGrid, origin: pd.Timestamp, where: str) -> History | None:
+    """What `history` makes of all rows of some of the series, where grid and origin are known; see `frames.prepare_at`.
+
+    Raises:
+        DataError: the quality check holds the run.
+    """
+    found = prepare_at(
+        rows,
+        columns=columns(project),
+        policy=policy(project),
+        grid=grid,
+        origin=origin,
+        horizon=project.config.horizon,
+        where=where,
     )
-    return replace(found, panel=panel, notes=notes)
+    return found and _with_generated(project, found)
+
+
+def _with_generated(project: Project, found: History) -> History:
+    """The history with what assumptions generate of it."""
+    asked = task(project, found.grid, found.origin)
+    return replace(found, panel=assumptions(project).with_generated(found.panel, asked))
+
+
+def columns(project: Project) -> Columns:
+    """What a project reads of its source."""
+    source, assumed = project.config.source, assumptions(project)
+    return Columns(
+        id=source.id,
+        time=source.time,
+        target=source.target,
+        timezone=source.timezone,
+        observed=tuple(c.name for c in assumed.covariates if c.assume and c.name not in assumed.generated),
+        known=tuple(c.name for c in assumed.covariates if not c.assume),
+    )
+
+
+def where(project: Project, source: Source) -> str:
+    """A source in words."""
+    return f"source {project.config.source.type}" + (f" {path}" if (path := getattr(source, "path", None)) else "")
+
+
+def check_columns(project: Project, source: Source) -> tuple[str, ...]:
+    """See that a source has all that is read of it, and say what of it is not used.
+
+    Raises:
+        MissingColumnsError: the source lacks a column.
+    """
+    there = source.schema().names
+    missing = [name for name in columns(project).wanted if name not in there]
+    if missing:
+        raise MissingColumnsError(missing, there, where(project, source))
+    replaced = ", ".join(name for name in assumptions(project).generated if name in there)
+    note = f"{replaced}: made by the assumption; the source's column of that name is not used"
+    return (note,) if replaced else ()
+
+
+def policy(project: Project) -> Policy:
+    """What the quality check does with each fault."""
+    rules = project.config.quality
+    return Policy(
+        gaps=rules.gaps, duplicates=rules.duplicates, ambiguous=rules.ambiguous, nonexistent=rules.nonexistent
+    )
 
 
 def future(project: Project, found: History, scenario: str = "base", *, insist: bool = True) -> Future:

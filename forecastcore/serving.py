@@ -43,10 +43,12 @@ class Stored:
     Attributes:
         package: its outline, or all of it.
         folder: where it lies.
+        there: the parts that lie there; None for all.
     """
 
     package: Package
     folder: Path
+    there: tuple[str, ...] | None = None
 
     @property
     def uses_covariates(self) -> bool:
@@ -60,7 +62,7 @@ class Stored:
 
     def units(self, panel: pd.DataFrame, request: Mapping[str, Any]) -> list[Unit]:
         """Chunks of the panel, in its order, each with the names of the parts that it needs."""
-        parts_of = self.package.series_of(self.folder)
+        parts_of = self.package.series_of(self.folder, self.there)
         wide = {name: part for name, part in parts_of.items() if part.ids is None}
         holders: dict[str, set[str]] = {}
         for name, part in parts_of.items():

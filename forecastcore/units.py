@@ -33,7 +33,9 @@ __all__ = [
     "backtest_unit",
     "chunks",
     "fit_unit",
+    "grid_of",
     "package_unit",
+    "project_of",
     "request_of",
     "serve_unit",
 ]
@@ -70,21 +72,23 @@ class _Setup:
 
 
 def _setup(recipe: str) -> _Setup:
-    project = _project(recipe)
+    project = project_of(recipe)
     return _Setup(project, _assumptions(recipe, runtime.archive_stamps(project)))
 
 
 @lru_cache(maxsize=8)
-def _project(recipe: str) -> Project:
+def project_of(recipe: str) -> Project:
+    """The project of a recipe, made once for a process."""
     return Project.from_recipe(recipe)
 
 
 @lru_cache(maxsize=8)
 def _assumptions(recipe: str, stamps: tuple[int, ...]) -> Assumptions:  # noqa: ARG001 - a changed archive is another key
-    return runtime.assumptions(_project(recipe))
+    return runtime.assumptions(project_of(recipe))
 
 
-def _grid_of(request: Mapping[str, Any]) -> TimeGrid:
+def grid_of(request: Mapping[str, Any]) -> TimeGrid:
+    """The grid of a request."""
     return TimeGrid(request["frequency"], request["timezone"], pd.Timedelta(request["phase_ns"], "ns"))
 
 
@@ -143,7 +147,7 @@ def backtest_unit(panel: pd.DataFrame, request_text: str) -> pd.DataFrame:
     request = json.loads(request_text)
     setup = _setup(request["recipe"])
     candidate = Candidate(**request["candidate"])
-    grid = _grid_of(request)
+    grid = grid_of(request)
     started = time.perf_counter()
     stored = _fit_at(setup, candidate, panel, grid, request) if "fitted_at" in request else None
     blocks = []
@@ -180,7 +184,7 @@ def _fold(
     origin: pd.Timestamp,
     request: Mapping[str, Any],
 ) -> pd.DataFrame:
-    project, assumptions, grid = setup.project, setup.assumptions, _grid_of(request)
+    project, assumptions, grid = setup.project, setup.assumptions, grid_of(request)
     task = runtime.task(project, grid, origin, request["threads"])
     offer = project.host.offer("model", candidate.type)
     future = blank_future(list(past["unique_id"].unique()), grid, origin, task.horizon)
@@ -212,7 +216,7 @@ def assumption_unit(panel: pd.DataFrame, request_text: str) -> pd.DataFrame:
         (assumed minus actual) and of its absolute value.
     """
     request = json.loads(request_text)
-    setup, grid = _setup(request["recipe"]), _grid_of(request)
+    setup, grid = _setup(request["recipe"]), grid_of(request)
     assumed = setup.assumptions.only(setup.assumptions.guessed)
     blocks = []
     for _, text in request["origins"]:
@@ -237,7 +241,7 @@ def fit_unit(panel: pd.DataFrame, request_text: str) -> bytes:
     setup = _setup(request["recipe"])
     candidate = Candidate(**request["candidate"])
     origin = pd.Timestamp(request["origin"])
-    part = fit_part(setup.project, setup.assumptions, candidate, panel, _grid_of(request), origin, request)
+    part = fit_part(setup.project, setup.assumptions, candidate, panel, grid_of(request), origin, request)
     return pack_part(part)
 
 
@@ -250,7 +254,7 @@ def package_unit(panel: pd.DataFrame, request_text: str) -> pd.DataFrame:
         `fold, unique_id, step, forecast, q10 …` and the rest of what `Package.forecast` gives.
     """
     request = json.loads(request_text)
-    setup, grid = _setup(request["recipe"]), _grid_of(request)
+    setup, grid = _setup(request["recipe"]), grid_of(request)
     package = _package(request)
     blocks = []
     for number, text in request["origins"]:
@@ -298,4 +302,4 @@ def _stored(recipe: str, folder: str, digest: str, parts: tuple[str, ...]) -> Pa
 
 @lru_cache(maxsize=2)
 def _outline(recipe: str, folder: str, digest: str) -> Package:
-    return Package.outline(Path(folder), _project(recipe).host, digest)
+    return Package.outline(Path(folder), project_of(recipe).host, digest)

@@ -243,7 +243,7 @@ def test_a_model_that_turns_bad_after_training_is_held_and_the_vintage_before_is
 @pytest.mark.slow
 def test_each_planted_defect_holds_a_run_and_none_of_fifty_clean_ones_is_held(make_site, monkeypatch):
     """In whole runs, through the command line: what was published before is served, row for row."""
-    import forecastcore.runs.predict as module
+    import forecastcore.runs.making as module
 
     site = make_site(history(waves(31)), horizon=HORIZON, quantiles=[0.1, 0.9], models=[{"type": "ridge"}])
     site.retrain()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -19,6 +18,9 @@ from forecastcore.engines.spark import SparkEngine
 from forecastcore.errors import EngineError
 from forecastcore.ports import Unit
 from forecastcore.testing import sample_history
+from tests.support.spark import cluster, connect_server
+
+__all__ = ["cluster", "connect_server"]
 
 PANEL = sample_history(series=5, rows=30, covariates=("temp",))
 ENGINE = {"type": "spark", "master": "local[2,4]", "conf": {"spark.driver.memory": "1g"}}
@@ -255,56 +257,6 @@ def test_retrain_and_predict_on_spark_are_those_of_this_machine(engine, make_sit
     assert_same(found[0][1], found[1][1])
 
 
-def answers(port):
-    with socket.socket() as call:
-        return call.connect_ex(("127.0.0.1", port)) == 0
-
-
-def started(command, port, log, **options):
-    """A process of Spark's that answers at a port."""
-    with log.open("wb") as kept:
-        server = subprocess.Popen(command, stdout=kept, stderr=kept, **options)
-    deadline = time.monotonic() + 120
-    while not answers(port):
-        if server.poll() is not None or time.monotonic() > deadline:
-            server.kill()
-            pytest.fail(log.read_text()[-2000:])
-        time.sleep(0.5)
-    return server
-
-
-def free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
-
-
-@pytest.fixture
-def connect_server(tmp_path):
-    """A Spark Connect server of its own, which ends with the test; its address."""
-    import pyspark
-
-    home = Path(pyspark.__file__).parent
-    port = free_port()
-    conf = {
-        "spark.connect.grpc.binding.address": "127.0.0.1",
-        "spark.connect.grpc.binding.port": port,
-        "spark.driver.bindAddress": "127.0.0.1",
-        "spark.driver.host": "127.0.0.1",
-        "spark.ui.enabled": "false",
-    }
-    words = [f"--conf={key}={value}" for key, value in conf.items()]
-    main = "org.apache.spark.sql.connect.service.SparkConnectServer"
-    command = [home / "bin" / "spark-submit", "--master=local[2,4]", "--driver-memory=1g", "--class", main, *words]
-    env = {**os.environ, "SPARK_HOME": str(home), "PYSPARK_PYTHON": sys.executable, "SPARK_LOCAL_IP": "127.0.0.1"}
-    server = started([*command, "spark-internal"], port, tmp_path / "server.log", env=env, cwd=tmp_path)
-    try:
-        yield f"sc://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait(60)
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_spark_connect_server_gives_the_forecasts_of_this_machine(connect_server, make_site):
@@ -356,37 +308,11 @@ if __name__ == "__main__":
 """
 
 
-@pytest.fixture
-def cluster(tmp_path):
-    """A standalone cluster with room for two executors, which ends with the test; its address."""
-    import pyspark
-
-    home = Path(pyspark.__file__).parent
-    env = {**os.environ, "SPARK_HOME": str(home), "SPARK_LOCAL_IP": "127.0.0.1", "SPARK_DAEMON_MEMORY": "512m"}
-    env["PYTHONPATH"] = str(tmp_path)
-    options = {"env": env, "cwd": tmp_path}
-    main, work, page = free_port(), free_port(), free_port()
-    run, at = [home / "bin" / "spark-class"], ["--host", "127.0.0.1"]
-    deploy = "org.apache.spark.deploy"
-    servers = []
-    try:
-        command = [*run, f"{deploy}.master.Master", *at, "--port", str(main), "--webui-port", str(page)]
-        servers.append(started(command, main, tmp_path / "master.log", **options))
-        size = ["--cores", "2", "--memory", "3g", "--work-dir", tmp_path / "work", "--webui-port", str(free_port())]
-        command = [*run, f"{deploy}.worker.Worker", *at, "--port", str(work), *size, f"spark://127.0.0.1:{main}"]
-        servers.append(started(command, work, tmp_path / "worker.log", **options))
-        yield f"spark://127.0.0.1:{main}"
-    finally:
-        for server in reversed(servers):
-            server.terminate()
-            server.wait(60)
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_a_killed_executor_neither_fails_the_run_nor_doubles_a_row(cluster, tmp_path):
     (tmp_path / "lost.py").write_text(LOST)
-    command = [sys.executable, "lost.py", cluster, str(tmp_path / "mark")]
+    command = [sys.executable, "lost.py", cluster.address, str(tmp_path / "mark")]
     env = {**os.environ, "PYTHONPATH": str(tmp_path), "SPARK_LOCAL_IP": "127.0.0.1"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=env)
     assert done.returncode == 0, done.stderr[-3000:]

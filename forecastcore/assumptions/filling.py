@@ -107,6 +107,11 @@ class Assumptions:
         """Covariates whose future is truly assumed: neither known to the source nor generated."""
         return tuple(c.name for c in self.covariates if c.assume and c.name not in self.generated)
 
+    @property
+    def asked_together(self) -> tuple[str, ...]:
+        """Assumptions, in any scenario, whose answer for some of the series may not be the one for all of them."""
+        return tuple(name for made in self.made.values() for name, one in made.items() if not one.spec.by_series)
+
     def only(self, names: Sequence[str]) -> Assumptions:
         """The same for some of the covariates."""
         return replace(self, covariates=tuple(c for c in self.covariates if c.name in set(names)))

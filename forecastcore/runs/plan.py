@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from forecastcore import guard, runtime
 from forecastcore.backtest import fold_origins
 from forecastcore.errors import UsageError
+from forecastcore.frames import digest_sum
 from forecastcore.package import Package
 from forecastcore.runs import remote
 from forecastcore.runs.predict import check_same_question, known_scenarios, run_key
@@ -98,11 +99,12 @@ def plan_predict(
         if version is None:
             raise UsageError(f"there is no {model} model", hint="forecastcore models list; retrain makes the first")
         package = Package.load(store.examine(version, Path(scratch)), project.host)
-        check_same_question(project, history, package, version)
+        check_same_question(project, history.grid, history.origin, package, version)
         keys = {}
         for scenario in scenarios:
             future = runtime.future(project, history, scenario, insist=package.uses_covariates)
-            keys[scenario] = run_key(project, history, future, scenario, version, package.digest)
+            data = digest_sum(history.panel, future.frame)
+            keys[scenario] = run_key(project, history.origin, scenario, version, package.digest, data)
     return {
         "reads": _reads(project, history),
         "fits": {"candidates": [], "total": 0, "then": "stored parameters are applied, nothing is estimated"},

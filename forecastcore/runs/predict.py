@@ -2,49 +2,52 @@
 
 latest history as context → assumptions for the unknown future → stored parameters applied, nothing re-estimated →
 audited table → sinks.
+
+Where the history is on a Spark cluster it stays there: `sharded` has the workers do what is between reading and sinks.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from forecastcore import known, runtime
-from forecastcore.api import quantile_column
-from forecastcore.audit import AuditError, Expected, audit, past_of
+from forecastcore.api import SparkSink
+from forecastcore.audit import AuditError, judged
 from forecastcore.errors import ForecastCoreError, SinkError, StateError, UsageError
-from forecastcore.frames import data_digest
 from forecastcore.logbook import note
-from forecastcore.messages import PredictReport, Publication, SeriesCount, WorstSeries
+from forecastcore.messages import PredictReport, Publication, SeriesCount
 from forecastcore.package import Package
 from forecastcore.ports import Steps
+from forecastcore.runs import sharded
 from forecastcore.runs.deferred import catch_up
 from forecastcore.runs.delivered import made_before, only_tells, readable
 from forecastcore.runs.drawn import draw, show
-from forecastcore.runs.leaderboard import worst_first
+from forecastcore.runs.making import Asked, Told, Whole, make, run_key, stamped, table_schema
 from forecastcore.runs.remote import anywhere
 from forecastcore.runs.shelves import retain
-from forecastcore.runs.standins import LastSeason, Lenient, Served, marked, whoever_can
-from forecastcore.serving import Stored, serve
+from forecastcore.runs.standins import LastSeason, Lenient, Served, whoever_can
+from forecastcore.serving import Stored
+from forecastcore.vintages import check_vintage
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     import pyarrow as pa
 
-    from forecastcore.api import Source
-    from forecastcore.assumptions import Future
+    from forecastcore.api import Published, Source
+    from forecastcore.engines.spark.spread import Shards
     from forecastcore.frames import History
-    from forecastcore.messages import AssumptionNote, ModelVersion
+    from forecastcore.messages import ModelVersion
     from forecastcore.ports import Engine, ModelStore
     from forecastcore.project import Project
+    from forecastcore.timegrid import TimeGrid
 
 #: different reasons that are told
 _REASONS = 20
@@ -89,55 +92,59 @@ def predict(
     scenarios = known_scenarios(project, scenarios)
     runtime.instant(project, as_of)  # a moment that is none is told first
     engine, store = runtime.engine(project, soon=True), runtime.store(project)
-    history = runtime.history(project, as_of, steps, source=source)
+    found = _History(project, engine, as_of, steps, source)
+    place = found.there or found.here
     caught_up = catch_up(project, store)
-    served = steps.run("load model", lambda: _served(project, history, store, model))
-    version, run = served.version, f"predict {history.origin:%Y-%m-%d %H:%M}"
+    served = steps.run("load model", lambda: _served(project, place.grid, place.origin, store, model))
+    version, run = served.version, f"predict {place.origin:%Y-%m-%d %H:%M}"
     with (
         runtime.keeping(project, engine) as kept,
         Lenient(store.run(run, tags={"forecastcore.command": "predict"}, lasting=True)) as tracked,
     ):
         note(mlflow=tracked.run_id)
         _check_places(project)
-        before = made_before(project, history.origin.to_pydatetime())
-        vintages = [
-            _vintage(project, history, served, scenario, kept, steps, before.get(scenario)) for scenario in scenarios
-        ]
-        steps.run("audit", lambda: _audited(project, history, version, vintages))
-        published = [p for vintage in vintages for p in _delivered(project, vintage, steps)]
-        series = _count([vintage.table for vintage in vintages])
+        before = made_before(project, place.origin.to_pydatetime())
+        asked = Asked(scenarios=scenarios, version=version, reason=served.reason)
+        rows, told = _made(found, served.model, asked, kept, steps)
+        with rows:
+            _audited(project, place.origin, told)
+            keys = {
+                s: run_key(project, place.origin, s, version, served.model.digest, told.digests[s]) for s in scenarios
+            }
+            vintages = [_Vintage(s, keys[s], told.rows[s], _now_after(before.get(s)), rows) for s in scenarios]
+            published = [p for vintage in vintages for p in _delivered(project, vintage, steps)]
         report = PredictReport(
             project=project.config.name,
             run_id=tracked.run_id,
             run_key=vintages[0].key,
-            run_keys={vintage.scenario: vintage.key for vintage in vintages},
-            issued_at=history.origin.to_pydatetime(),
+            run_keys=keys,
+            issued_at=place.origin.to_pydatetime(),
             scenarios=tuple(scenarios),
             model=version.model,
             model_version=version.version,
-            rows=sum(len(vintage.table) for vintage in vintages),
-            series=series,
-            alerts=_alerts(series, project.config.audit.alert_degraded),
-            reasons=_reasons([vintage.table for vintage in vintages]),
-            worst=_worst([vintage.table for vintage in vintages], served.model),
-            assumptions=tuple(note for vintage in vintages for note in vintage.notes),
+            rows=sum(told.rows.values()),
+            series=told.series,
+            alerts=_alerts(told.series, project.config.audit.alert_degraded),
+            reasons=_most_frequent(told.reasons),
+            worst=told.worst,
+            assumptions=told.notes,
             published=tuple(published),
-            quality=dict(history.counts),
-            notes=(*caught_up, *history.notes, *filter(None, [served.told, tracked.note]), *kept.remarks),
+            quality=told.counts,
+            notes=(*caught_up, *found.notes, *filter(None, [served.told, tracked.note]), *kept.remarks),
             seconds=time.perf_counter() - started,
         )
         _track(tracked, report)
         if project.config.report is not None:
             page, tables = project.root / project.config.report, [vintage.table for vintage in vintages]
-            told = report
-            if steps.run("draw the page", lambda: draw(page, project, history, tables, version, store, told)):
+            draft = report
+            if steps.run("draw the page", lambda: draw(page, project, found.here, tables, version, store, draft)):
                 report = report.model_copy(update={"page": str(page)})
                 tracked.file(page)
                 show(page, project, published)
     retain(project)
     known.remember(
         project.path,
-        series=map(str, history.ids),
+        series=told.names,
         runs=(report.run_key[:8], report.run_id),
         versions=(version.version,),
         scenarios=("base", *project.config.scenarios),
@@ -148,72 +155,122 @@ def predict(
     return report
 
 
-@dataclass(frozen=True, kw_only=True)
+class _History:
+    """A project's history: here, or where it is, where the engine can work on it there.
+
+    Args:
+        project: whose.
+        engine: where the work is done.
+        as_of: see `predict`.
+        steps: how to run and watch the stages.
+        source: see `predict`.
+    """
+
+    def __init__(
+        self, project: Project, engine: Engine, as_of: str | datetime | None, steps: Steps, source: Source | None
+    ) -> None:
+        self.project, self._engine, self._as_of, self._steps, self._source = project, engine, as_of, steps, source
+        self._why = ""
+
+    @cached_property
+    def there(self) -> sharded.Sharded | None:
+        """The history on the workers of a Spark cluster; None where it has to come here."""
+        if self.project.config.engine.type != "spark":
+            return None
+        look = partial(sharded.find, self.project, self._engine, self._as_of, self._source)
+        try:
+            return self._steps.run("load", look)
+        except sharded.BringHereError as error:
+            self._why = str(error)
+            return None
+
+    @cached_property
+    def here(self) -> History:
+        """The history in this process."""
+        if self._why:
+            _log.info("%s", self._told)
+        return runtime.history(self.project, self._as_of, self._steps, source=self._source)
+
+    def bring_here(self, why: str) -> None:
+        """The history has to come to this process after all."""
+        self._why = why
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of the report should know of it."""
+        if not self._why:
+            return self.there.notes if self.there else self.here.notes
+        return (*self.here.notes, self._told)
+
+    @property
+    def _told(self) -> str:
+        return f"the history passes through the driver: {self._why}"
+
+
+@dataclass(frozen=True)
 class _Vintage:
     """All rows of one origin and scenario, ready to be delivered."""
 
     scenario: str
     key: str
-    table: pa.Table
-    notes: tuple[AssumptionNote, ...]
+    count: int
+    created_at: datetime
+    rows: Whole | Shards
+
+    @cached_property
+    def table(self) -> pa.Table:
+        """The rows, here."""
+        return stamped(self.rows.table(self.scenario), self.key, self.created_at)
+
+    def publish_to(self, sink: Any, schema: pa.Schema) -> Published:
+        """Hand the rows to a sink; where Spark has them and can write them, none comes here."""
+        if isinstance(self.rows, Whole) or not isinstance(sink, SparkSink):
+            return sink.publish(self.table, self.key)  # type: ignore[no-any-return]  # a plugin's
+        finish = partial(_as_stored, key=self.key, created_at=self.created_at)
+        return sink.publish_frame(self.rows.frame(self.scenario, finish, schema), self.count, self.key)
 
 
-def _served(project: Project, history: History, store: ModelStore, model: str) -> Served[Stored]:
+def _as_stored(rows: pa.Table, key: str, created_at: datetime) -> pa.Table:
+    """Rows as every sink stores them."""
+    return check_vintage(stamped(rows, key, created_at), key)
+
+
+def _made(
+    found: _History, model: Stored | LastSeason, asked: Asked, engine: Engine, steps: Steps
+) -> tuple[Whole | Shards, Told]:
+    """The rows of all scenarios, made where the history is, and what is told of them."""
+    if found.there is not None:
+        try:
+            return steps.run(f"forecast {', '.join(asked.scenarios)}", partial(found.there.made, model, asked))
+        except sharded.BringHereError as error:
+            found.bring_here(str(error))
+    tables, told = make(found.project, found.here, model, asked, engine, steps)
+    return Whole(tables), told
+
+
+def _served(project: Project, grid: TimeGrid, origin: pd.Timestamp, store: ModelStore, model: str) -> Served[Stored]:
     """The model that was asked for; where the champion was and cannot be loaded, whoever can stand in for it."""
 
     def load(version: ModelVersion) -> Stored:
         folder = store.fetch(version)
         package = Package.outline(folder, project.host, version.digest or None)
-        check_same_question(project, history, package, version)
+        check_same_question(project, grid, origin, package, version)
         return Stored(package, folder)
 
     if model == "champion":
-        return whoever_can(project, history, store, lambda: _chosen(store, model), load)
+        return whoever_can(project, grid, store, lambda: _chosen(store, model), load)
     version = _chosen(store, model)
     _check_known(store, version)
     return Served(version, load(version))
 
 
-def _vintage(
-    project: Project,
-    history: History,
-    served: Served[Stored],
-    scenario: str,
-    engine: Engine,
-    steps: Steps,
-    before: datetime | None,
-) -> _Vintage:
-    model, version, name = served.model, served.version, f"forecast {scenario}"
-    needed = model.uses_covariates
-    future = steps.run(f"assume {scenario}", lambda: runtime.future(project, history, scenario, insist=needed))
-
-    def told(done: int, total: int) -> None:
-        steps.progress(name, done, total)
-
-    def work() -> pd.DataFrame:
-        if isinstance(model, LastSeason):
-            return model.forecast(history.panel, future.frame, history.origin)
-        return serve(project, model, history, future.frame, engine, told)
-
-    rows = steps.run(name, work)
-    key = run_key(project, history, future, scenario, version, model.digest)
-    rows = marked(rows, served.reason)
-    if needed:
-        carried = (rows["status"] == "ok").to_numpy() & (future.reasons != "")
-        rows.loc[carried, "status"] = "degraded"
-        rows.loc[carried, "reason"] = future.reasons[carried]
-    rows = rows.assign(created_at=_now_after(before))
-    table = _table(project, history, future, rows, scenario, version, key)
-    return _Vintage(scenario=scenario, key=key, table=table, notes=future.notes)
-
-
-def _now_after(before: datetime | None) -> pd.Timestamp:
+def _now_after(before: datetime | None) -> datetime:
     """Now; where another machine's clock was ahead, just after the vintage of the same origin that it made.
 
     Of two vintages of one origin the one made last is the latest, and it is this one.
     """
     now = datetime.now(UTC)
-    return pd.Timestamp(now if before is None else max(now, before + timedelta(microseconds=1)))
+    return now if before is None else max(now, before + timedelta(microseconds=1))
 
 
 def _check_places(project: Project) -> None:
@@ -241,7 +298,7 @@ def _check_places(project: Project) -> None:
 
 
 def _delivered(project: Project, vintage: _Vintage, steps: Steps) -> list[Publication]:
-    return steps.run(f"publish {vintage.scenario}", lambda: _publish(project, vintage.table, vintage.key))
+    return steps.run(f"publish {vintage.scenario}", lambda: _publish(project, vintage))
 
 
 def forecasts(
@@ -325,121 +382,50 @@ def _check_known(store: ModelStore, version: ModelVersion) -> None:
         )
 
 
-def check_same_question(project: Project, history: History, package: Package, version: ModelVersion) -> None:
+def check_same_question(
+    project: Project, grid: TimeGrid, origin: pd.Timestamp, package: Package, version: ModelVersion
+) -> None:
     """A model answers the question it was trained for; a project file changed since needs a retrain."""
-    changed = package.manifest.differs(runtime.task(project, history.grid, history.origin), history.grid)
+    changed = package.manifest.differs(runtime.task(project, grid, origin), grid)
     if changed:
         raise UsageError(f"version {version.version} {changed}", hint="run forecastcore retrain, or put the key back")
 
 
-def run_key(
-    project: Project, history: History, future: Future, scenario: str, version: ModelVersion, digest: str
-) -> str:
-    """The identity of a vintage: the same project, origin, scenario, settings, data and model give the same key."""
-    parts = {
-        "project": project.config.name,
-        "origin": history.origin.isoformat(),
-        "scenario": scenario,
-        "config": project.digest(),
-        "data": data_digest(history.panel, future.frame),
-        "model": [version.version, digest],
-    }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
-
-
-def table_schema(quantiles: Sequence[float]) -> pa.Schema:
-    """The forecast table's columns and types (CONTRACT §3)."""
-    import pyarrow as pa
-
-    text, number, moment = pa.string(), pa.float64(), pa.timestamp("us", tz="UTC")
-    return pa.schema(
-        [
-            ("project", text),
-            ("unique_id", text),
-            ("scenario", text),
-            ("issued_at", moment),
-            ("ds", moment),
-            ("step", pa.int32()),
-            ("forecast", number),
-            *((quantile_column(q), number) for q in quantiles),
-            ("model", text),
-            ("model_version", text),
-            ("status", text),
-            ("reason", text),
-            ("assumed_by", text),
-            ("run_key", text),
-            ("created_at", moment),
-        ]
-    )
-
-
-def _table(
-    project: Project,
-    history: History,
-    future: Future,
-    rows: pd.DataFrame,
-    scenario: str,
-    version: ModelVersion,
-    key: str,
-) -> pa.Table:
-    import pyarrow as pa
-
-    rows = rows.assign(
-        project=project.config.name,
-        scenario=scenario,
-        issued_at=history.origin,
-        model_version=version.version,
-        assumed_by=future.assumed_by,
-        run_key=key,
-    )
-    schema = table_schema(project.config.quantiles)
-    return pa.Table.from_pandas(rows[schema.names], schema=schema, preserve_index=False)
-
-
-def _audited(project: Project, history: History, version: ModelVersion, vintages: Sequence[_Vintage]) -> None:
+def _audited(project: Project, origin: pd.Timestamp, told: Told) -> None:
     """Hold the run if a vintage cannot be right.
 
     Raises:
         AuditError: with the rows that show it; nothing was published.
     """
-    config, season = project.config, runtime.task(project, history.grid, history.origin).season
-    past = past_of(history.panel, config.horizon, season)
-    expected = Expected(
-        ids=history.ids,
-        origin=history.origin,
-        instants=history.grid.ahead(history.origin, config.horizon),
-        quantiles=[quantile_column(q) for q in config.quantiles],
-        season=season,
-        skilled=(version.metrics.get("skill") or 0.0) > 0,
-    )
-    now = pd.Timestamp(datetime.now(UTC))
-    found = [f for v in vintages for f in audit(v.table.to_pandas(), past, expected, config.audit, now=now)]
+    limits, now = project.config.audit, pd.Timestamp(datetime.now(UTC))
+    found = [f for seen in told.looks.values() for f in judged(seen, origin, project.config.horizon, limits, now=now)]
     if found:
         raise AuditError(found)
 
 
-def _publish(project: Project, table: pa.Table, key: str) -> list[Publication]:
+def _publish(project: Project, vintage: _Vintage) -> list[Publication]:
     """Deliver to every sink; one that fails does not keep the others from it.
 
     A sink that only tells of a vintage comes last, and not where a place of the vintage failed.
     """
     sinks = project.sinks()
     places = [(label, sink) for label, sink in sinks if not only_tells(sink)]
+    schema = table_schema(project.config.quantiles)
     notices = [(label, sink) for label, sink in sinks if only_tells(sink)]
-    done = {label: _delivery(label, sink, table, key) for label, sink in places}
+    done = {label: _delivery(label, sink, vintage, schema) for label, sink in places}
     lost = [label for label, answer in done.items() if answer.error]
     for label, sink in notices:
         if lost:
             error = f"not told: the vintage did not arrive in {', '.join(lost)}"
             done[label] = Publication(sink=label, location=_place(sink), rows=0, already=False, error=error)
         else:
-            done[label] = _delivery(label, sink, table, key)
+            done[label] = _delivery(label, sink, vintage, schema)
     return [done[label] for label, _ in sinks]
 
 
-def _delivery(label: str, sink: Any, table: pa.Table, key: str) -> Publication:
+def _delivery(label: str, sink: Any, vintage: _Vintage, schema: pa.Schema) -> Publication:
     try:
-        got = sink.publish(table, key)
+        got = vintage.publish_to(sink, schema)
     except Exception as error:  # noqa: BLE001 - a plugin's own error; it is reported for its sink
         words = str(error) if isinstance(error, ForecastCoreError) else f"{type(error).__name__}: {error}"
         return Publication(sink=label, location=_place(sink), rows=0, already=False, error=words)
@@ -448,15 +434,6 @@ def _delivery(label: str, sink: Any, table: pa.Table, key: str) -> Publication:
 
 def _place(sink: Any) -> str:
     return str(getattr(sink, "path", ""))
-
-
-def _count(tables: Sequence[pa.Table]) -> SeriesCount:
-    """Series by their worst status in any scenario."""
-    rows = pd.concat([table.select(["unique_id", "status"]).to_pandas() for table in tables])
-    bad = {status: set(rows.loc[rows["status"] == status, "unique_id"]) for status in ("degraded", "failed")}
-    total, failed = rows["unique_id"].nunique(), len(bad["failed"])
-    degraded = len(bad["degraded"] - bad["failed"])
-    return SeriesCount(total=total, ok=total - degraded - failed, degraded=degraded, failed=failed)
 
 
 def _alerts(series: SeriesCount, limit: float) -> tuple[str, ...]:
@@ -469,25 +446,8 @@ def _alerts(series: SeriesCount, limit: float) -> tuple[str, ...]:
     return (words,)
 
 
-def _reasons(tables: Sequence[pa.Table]) -> dict[str, int]:
-    """Series that are not ok by why, the most frequent first."""
-    rows = pd.concat([table.select(["unique_id", "status", "reason"]).to_pandas() for table in tables])
-    bad = rows[rows["status"] != "ok"].drop_duplicates(["unique_id", "reason"])
-    counts = bad["reason"].value_counts().head(_REASONS)
-    return {str(reason): int(count) for reason, count in counts.items()}
-
-
-def _worst(tables: Sequence[pa.Table], model: Stored | LastSeason) -> tuple[WorstSeries, ...]:
-    """Series that are not ok, with their error in the backtest where it is known; then the model's worst."""
-    promised = () if isinstance(model, LastSeason) else model.package.manifest.worst
-    known = {one.unique_id: one for one in promised}
-    rows = pd.concat([table.select(["unique_id", "status", "reason"]).to_pandas() for table in tables])
-    bad = rows[rows["status"] != "ok"].drop_duplicates("unique_id")
-    reasons = dict(zip(bad["unique_id"], bad["reason"], strict=True))
-    now = [known.get(uid, WorstSeries(unique_id=uid)).model_copy(update={"reason": r}) for uid, r in reasons.items()]
-    here = set(rows["unique_id"])
-    rest = [one.model_copy(update={"reason": ""}) for one in promised if one.unique_id in here - reasons.keys()]
-    return worst_first([*now, *rest])
+def _most_frequent(reasons: Mapping[str, int]) -> dict[str, int]:
+    return dict(sorted(reasons.items(), key=lambda one: (-one[1], one[0]))[:_REASONS])
 
 
 def _track(tracked: Lenient, report: PredictReport) -> None:

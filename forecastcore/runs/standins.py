@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
     import pandas as pd
 
-    from forecastcore.frames import History
     from forecastcore.ports import ModelStore
     from forecastcore.project import Project
+    from forecastcore.timegrid import TimeGrid
 
 __all__ = ["UNAVAILABLE", "LastSeason", "Lenient", "Served", "marked", "whoever_can"]
 
@@ -65,14 +65,14 @@ class LastSeason:
     """The last season again for every series, as the fallback of a series makes it."""
 
     project: Project
-    history: History
+    grid: TimeGrid
     reason: str
     digest: str = ""
     uses_covariates: bool = False
 
     def forecast(self, context: pd.DataFrame, future: pd.DataFrame, origin: pd.Timestamp) -> pd.DataFrame:
         """The rows of `future`, none of them ok; see `Package.forecast`."""
-        task = runtime.task(self.project, self.history.grid, origin)
+        task = runtime.task(self.project, self.grid, origin)
         rows, levels = len(future), len(task.quantiles)
         nothing = guard.Answer(
             np.full(rows, np.nan),
@@ -86,7 +86,7 @@ class LastSeason:
 
 def whoever_can(
     project: Project,
-    history: History,
+    grid: TimeGrid,
     store: ModelStore,
     champion: Callable[[], ModelVersion],
     load: Callable[[ModelVersion], M],
@@ -95,7 +95,7 @@ def whoever_can(
 
     Args:
         project: whose.
-        history: checked history.
+        grid: of the history.
         store: where the versions are.
         champion: looks it up.
         load: makes a version ready to forecast.
@@ -122,7 +122,7 @@ def whoever_can(
             continue
         return Served(version, loaded, _reason(reasons), "; ".join(dict.fromkeys(mends)))
     nobody = ModelVersion(version="none", model="seasonal-naive", created_at=datetime.now(UTC))
-    stand_in = LastSeason(project, history, _reason(reasons))
+    stand_in = LastSeason(project, grid, _reason(reasons))
     return Served(nobody, stand_in, stand_in.reason, "; ".join(dict.fromkeys(mends)))
 
 

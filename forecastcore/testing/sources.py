@@ -15,6 +15,7 @@ import pandas as pd
 import pyarrow as pa
 
 from forecastcore import parameters
+from forecastcore.api import PartedSource
 from forecastcore.errors import ForecastCoreError
 from forecastcore.testing.child import Report, run_child, write_job
 from forecastcore.testing.manners import PROBES as MANNERS
@@ -287,6 +288,18 @@ def it_reads_twice_the_same(trial: SourceTrial) -> str | None:
 
 
 @probe()
+def parts_are_the_whole(trial: SourceTrial) -> str | None:
+    """Parts that other objects read, put together in order, are what the source gives."""
+    source, names = trial.make(), sample_table().column_names
+    if not isinstance(source, PartedSource):
+        raise Skip("it is not read in parts")
+    parts = source.parts()
+    batches = [batch for part in parts for batch in trial.make().read_part(part, names)]
+    must(pa.Table.from_batches(batches).equals(source.read(names)), "its parts give other rows or types")
+    return f"{len(parts)} parts"
+
+
+@probe()
 def reading_changes_nothing(trial: SourceTrial) -> str | None:
     """Reading leaves the source as it was, byte for byte."""
     before = _digests(trial.folder)
@@ -386,6 +399,7 @@ PROBES: tuple[Any, ...] = (
     a_table_of_one_row,
     a_table_without_rows,
     it_reads_twice_the_same,
+    parts_are_the_whole,
     reading_changes_nothing,
     a_source_that_is_gone_is_named,
     a_damaged_source_is_named,

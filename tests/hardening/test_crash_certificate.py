@@ -35,6 +35,7 @@ HORIZON, SERIES = 12, 3
 SECRETS = {"HOOK_SECRET": "cnry-hook/signing+key=of@hook", "HOOK_TOKEN": "cnry-token-of-the-hook-address"}
 
 RETRAIN, PREDICT = "forecastcore.runs.retrain", "forecastcore.runs.predict"
+MAKING = "forecastcore.runs.making"
 RUN, REGISTRY = "forecastcore.tracking.store:_ParentRun", "forecastcore.tracking.registry"
 CLAIMED, POINT = "forecastcore.tracking.ledger:Ledger._claimed", f"{REGISTRY}:Registry.point"
 PUBLISH, BACKFILLED = f"{PREDICT}:_publish", "forecastcore.runs.backfill:predict"
@@ -64,7 +65,7 @@ POINTS = {
         "model loaded": f"{PREDICT}:_served:after:1",
         "MLflow run begun": f"{RUN}.__enter__:after:1",
         "first piece of work kept": "forecastcore.engines.kept:KeptAnswers._keep:after:1",
-        "rows made": f"{PREDICT}:serve:after:1",
+        "rows made": f"{MAKING}:serve:after:1",
         "audited": f"{PREDICT}:_audited:after:1",
         "before the first sink": f"{PUBLISH}:before:1",
         "first of the sinks delivered": f"{PREDICT}:_delivery:after:1",
@@ -81,7 +82,7 @@ POINTS = {
         "before a vintage": f"{BACKFILLED}:before:{{n}}",
         "model loaded": f"{PREDICT}:_served:after:{{n}}",
         "MLflow run begun": f"{RUN}.__enter__:after:{{n}}",
-        "rows made": f"{PREDICT}:serve:after:{{n}}",
+        "rows made": f"{MAKING}:serve:after:{{n}}",
         "audited": f"{PREDICT}:_audited:after:{{n}}",
         "before the first sink": f"{PUBLISH}:before:{{n}}",
         "first of the sinks delivered": f"{PUBLISH}:before:{{n}} > {PREDICT}:_delivery:after:1",
@@ -449,7 +450,7 @@ ON_SPARK = {
         "ledger's entry written": POINTS["retrain"]["ledger's entry written"],
     },
     "predict": {
-        "first piece of work kept": POINTS["predict"]["first piece of work kept"],
+        "shards made": "forecastcore.runs.sharded:Sharded.made:after:1",
         "before the first sink": POINTS["predict"]["before the first sink"],
         "all delivered": POINTS["predict"]["all delivered"],
     },

@@ -23,6 +23,7 @@ from uuid import uuid4
 
 from forecastcore import __version__
 from forecastcore.engines.spark.session import check_session, interrupt, mend, open_session, said, tagged
+from forecastcore.engines.spark.slots import slots
 from forecastcore.engines.spark.waves import Wave, waves
 from forecastcore.engines.spark.worker import ANSWER, serve
 from forecastcore.engines.wire import answer_of, error_of
@@ -40,8 +41,6 @@ __all__ = ["SparkEngine", "check_session"]
 
 T = TypeVar("T")
 
-#: found keys, by their number; the hash is part of what Spark promises of its tables, so they hold for any session
-_SLOTS: dict[int, list[int]] = {}
 #: waves under way: while one waits for its last unit the next uses the other cores
 _FLYING = 2
 
@@ -97,13 +96,13 @@ def _fly(spark: SparkSession, worker: Callable[..., Any], tag: str, wave: Wave) 
 
     try:
         tagged(spark, tag)
-        slots = _slots(spark, len(wave.orders))
+        keys = slots(spark, len(wave.orders))
         asked: list[tuple[int, str | None, str | None]] = []
-        for slot, (unit, order) in zip(slots, wave.orders.items(), strict=True):
+        for slot, (unit, order) in zip(keys, wave.orders.items(), strict=True):
             asked += [(slot, None, order), *((slot, piece, None) for piece in wave.needs[unit])]
         needs = spark.createDataFrame(asked, "slot int, piece string, request string")
         pieces = spark.createDataFrame([*wave.pieces.items()], "piece string, data binary")
-        tasks = needs.repartition(len(slots), "slot").join(sql.broadcast(pieces), "piece", "left")
+        tasks = needs.repartition(len(keys), "slot").join(sql.broadcast(pieces), "piece", "left")
         rows = tasks.select("data", "piece", "request").mapInArrow(worker, ANSWER).collect()
     except Exception as error:
         raise EngineError(f"Spark gave up: {said(error)}", hint=mend(str(error))) from error
@@ -115,19 +114,3 @@ def _fly(spark: SparkSession, worker: Callable[..., Any], tag: str, wave: Wave) 
     if missing := wave.orders.keys() - found.keys():
         raise EngineError(f"Spark gave no answer to {len(missing)} of {len(wave.orders)} units")
     return [(unit, answer_of(b"".join(parts))) for unit, parts in found.items()]
-
-
-def _slots(spark: SparkSession, count: int) -> list[int]:
-    """Keys that Spark's own hash sends to as many different partitions, so that each unit has a task to itself."""
-    if count in _SLOTS:
-        return _SLOTS[count]
-    rows = (
-        spark.range(32 * count)
-        .selectExpr("cast(id as int) as key", f"pmod(hash(cast(id as int)), {count}) as place")
-        .groupBy("place")
-        .agg({"key": "min"})
-        .collect()
-    )
-    keys = [int(row[1]) for row in rows]
-    _SLOTS[count] = keys + [-n for n in range(1, count - len(keys) + 1)]
-    return _SLOTS[count]

@@ -97,6 +97,6 @@ def _cuts(starts: Sequence[int], edges: Sequence[int]) -> list[int]:
 
 @lru_cache(maxsize=1)
 def _parcel(folder: Path, reads: tuple[str, ...]) -> dict[str, bytes]:
-    data = wrap(folder, reads)
+    data = wrap(folder, reads or None)
     digest = hashlib.sha256(data).hexdigest()
     return {f"files {digest} {n}": part for n, part in enumerate(parts_of(data))}

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-__all__ = ["ANSWER", "serve"]
+__all__ = ["ANSWER", "check_same", "serve"]
 
 #: a part of an answer, or of what is told of an error
 ANSWER = "unit int, place int, error boolean, data binary"
@@ -47,7 +47,7 @@ def serve(
                 orders.append(json.loads(request))
     for order in orders:
         try:
-            _check_same(version)
+            check_same(version)
             answer = bytes_of(_done(work, timeout, order, pieces))
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the driver's to raise
             yield from _rows(order["unit"], error_bytes(error), failed=True)
@@ -55,7 +55,12 @@ def serve(
             yield from _rows(order["unit"], answer, failed=False)
 
 
-def _check_same(version: str) -> None:
+def check_same(version: str) -> None:
+    """See that this worker has the driver's forecastcore.
+
+    Raises:
+        EngineError: it has another version.
+    """
     if version != __version__:
         raise EngineError(
             f"forecastcore {__version__} is installed there, {version} on the driver",

@@ -43,10 +43,17 @@ __all__ = [
 def forecastcore_assumptions() -> Iterable[AssumptionSpec]:
     """Offer `climatology`, `persistence`, `analogue`, `model`, `archive`, `table`, `shift`, `scale` and `chain`."""
     yield AssumptionSpec(
-        name="climatology", summary="what is usual at this time of the year and of the day", factory=Climatology
+        name="climatology",
+        summary="what is usual at this time of the year and of the day",
+        factory=Climatology,
+        by_series=True,
     )
-    yield AssumptionSpec(name="persistence", summary="what was last is what will be", factory=Persistence)
-    yield AssumptionSpec(name="analogue", summary="what followed the most similar days", factory=Analogue)
+    yield AssumptionSpec(
+        name="persistence", summary="what was last is what will be", factory=Persistence, by_series=True
+    )
+    yield AssumptionSpec(
+        name="analogue", summary="what followed the most similar days", factory=Analogue, by_series=True
+    )
     yield AssumptionSpec(
         name="model", summary="what any installed model forecasts", factory=Model, example=model_example, models=True
     )
@@ -57,10 +64,20 @@ def forecastcore_assumptions() -> Iterable[AssumptionSpec]:
         example=archive_example,
     )
     yield AssumptionSpec(
-        name="shift", summary="another assumption plus a constant", factory=Shift, example=shift_example, wraps=True
+        name="shift",
+        summary="another assumption plus a constant",
+        factory=Shift,
+        example=shift_example,
+        wraps=True,
+        by_series=True,
     )
     yield AssumptionSpec(
-        name="scale", summary="another assumption times a constant", factory=Scale, example=scale_example, wraps=True
+        name="scale",
+        summary="another assumption times a constant",
+        factory=Scale,
+        example=scale_example,
+        wraps=True,
+        by_series=True,
     )
     yield AssumptionSpec(name="table", summary="values from a file kept by hand", factory=Table, example=table_example)
     yield AssumptionSpec(

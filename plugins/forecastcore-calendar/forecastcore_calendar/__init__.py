@@ -28,4 +28,5 @@ def forecastcore_assumptions() -> Iterable[AssumptionSpec]:
         factory=Holidays,
         example=_example,
         generates=True,
+        by_series=True,
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import json
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from forecastcore.errors import DataError
 from forecastcore_delta.location import locate
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from deltalake import DeltaTable
 
@@ -70,11 +71,39 @@ class DeltaSource:
             raise DataError(f"{self._where} has no rows")
         return table.cast(_plain(table.schema))
 
+    def parts(self) -> list[str]:
+        """The version that is read, with each of its files; one part where its files are not all that counts."""
+        delta = self._table()
+        version = delta.version()
+        if not _is_plain(delta):
+            return [json.dumps([version, None])]
+        return [json.dumps([version, part.path]) for part in delta.to_pyarrow_dataset().get_fragments()]
+
+    def read_part(self, part: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """A file's columns, as `read` has them.
+
+        Raises:
+            DataError: as `read`.
+        """
+        version, path = json.loads(part)
+        if path is None:
+            yield from replace(self, version=version, as_of=None).read(columns).to_batches()
+            return
+        dataset = self._table(version).to_pyarrow_dataset()
+        wanted = _plain(pa.schema([dataset.schema.field(name) for name in columns]))
+        file = next(fragment for fragment in dataset.get_fragments() if fragment.path == path)
+        try:
+            for batch in file.to_batches(dataset.schema, columns=list(columns)):
+                yield from pa.Table.from_batches([batch]).cast(wanted).to_batches()
+        except (OSError, pa.ArrowException) as error:
+            raise DataError(f"{self._where} cannot be read: {error}") from error
+
     @property
     def _where(self) -> str:
         return str(self.path.absolute() if isinstance(self.path, Path) else self.path)
 
-    def _table(self) -> DeltaTable:
+    def _table(self, version: int | None = None) -> DeltaTable:
+        """The table in a version; default: in that of the parameters."""
         from deltalake.exceptions import DeltaError
 
         try:
@@ -84,13 +113,14 @@ class DeltaSource:
             raise DataError(f"{self._where} has a log that cannot be read: {error}"[:500]) from error
         if delta is None:
             raise DataError(f"{self._where} is not a Delta table", hint="it needs a folder _delta_log")
+        version = self.version if version is None else version
         try:
-            if self.version is not None:
-                return place.table(self.version)
+            if version is not None:
+                return place.table(version)
             if self.as_of is not None:
                 _load_as_of(delta, self.as_of)
         except (DeltaError, OSError, OverflowError) as error:
-            wanted = f"version {self.version}" if self.version is not None else f"state of {self.as_of}"
+            wanted = f"version {version}" if version is not None else f"state of {self.as_of}"
             raise DataError(f"{self._where} has no {wanted}", hint=_versions(place.table())) from error
         return delta
 
@@ -113,10 +143,14 @@ def _versions(delta: DeltaTable) -> str:
 
 
 def _read(delta: DeltaTable, columns: list[str]) -> pa.Table:
-    if delta.protocol().min_reader_version > 1:
-        # deletion vectors or column mapping: the dataset refuses the one and reads nulls for the other
+    if not _is_plain(delta):
         return pa.table(delta.scan(columns=columns))
     return delta.to_pyarrow_dataset().to_table(columns=columns)
+
+
+def _is_plain(delta: DeltaTable) -> bool:
+    """Without deletion vectors or column mapping: the dataset refuses the one and reads nulls for the other."""
+    return delta.protocol().min_reader_version <= 1
 
 
 def _plain(schema: pa.Schema) -> pa.Schema:

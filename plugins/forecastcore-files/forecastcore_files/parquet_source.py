@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
-from pathlib import Path  # noqa: TC003 - the host reads the annotation
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -13,7 +14,7 @@ from forecastcore.errors import DataError
 from forecastcore_files.paths import find
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import pyarrow.dataset as pads
 
@@ -54,6 +55,32 @@ class ParquetSource:
         if not table.num_rows:
             raise DataError(f"{self.path.absolute()} has no rows")
         return table.cast(pa.schema([pa.field(field.name, _decoded(field.type)) for field in table.schema]))
+
+    def parts(self) -> list[str]:
+        """Row groups of the files, each with its file's size."""
+        told = []
+        for fragment in self._dataset().get_fragments():
+            size = Path(fragment.path).stat().st_size
+            told += [json.dumps([fragment.path, size, group.id]) for group in fragment.row_groups]
+        return told
+
+    def read_part(self, part: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """A row group's columns, as `read` has them.
+
+        Raises:
+            DataError: the file is another one by now, or cannot be read.
+        """
+        path, size, group = json.loads(part)
+        dataset = self._dataset()
+        wanted = pa.schema([pa.field(name, _decoded(dataset.schema.field(name).type)) for name in columns])
+        fragment = next((f for f in dataset.get_fragments() if f.path == path), None)
+        if fragment is None or Path(path).stat().st_size != size:
+            raise DataError(f"{path} was changed while it was read", hint="run again once nobody writes to it")
+        try:
+            for batch in fragment.subset(row_group_ids=[group]).to_batches(dataset.schema, columns=list(columns)):
+                yield from pa.Table.from_batches([batch]).cast(wanted).to_batches()
+        except (OSError, pa.ArrowException) as error:
+            raise DataError(f"{path} cannot be read: {error}") from error
 
     def _dataset(self) -> pads.Dataset:
         import pyarrow.dataset as pads  # brings pandas with it

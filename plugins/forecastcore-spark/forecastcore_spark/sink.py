@@ -17,7 +17,7 @@ from forecastcore.vintages import REF_COLUMNS, VintageRef, check_run_key, check_
 from forecastcore_spark.catalog import arrow, check_name, open_session, quoted, said
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import pyarrow as pa
     from pyspark.sql import DataFrame, SparkSession
@@ -57,12 +57,23 @@ class DeltaTableSink:
             SinkError: the table has other columns, or Spark failed; run again, and it is written or found.
         """
         table = check_vintage(vintage, run_key)
+        return self._publish(lambda spark: spark.createDataFrame(table), table.num_rows, run_key)
+
+    def publish_frame(self, vintage: DataFrame, rows: int, run_key: str) -> Published:
+        """Append a vintage that Spark holds in one transaction, once; no row of it comes to the driver.
+
+        Raises:
+            SinkError: as `publish`, or the session is not the one that holds the vintage.
+        """
+        return self._publish(lambda _: vintage, rows, check_run_key(run_key))
+
+    def _publish(self, vintage: Callable[[SparkSession], DataFrame], rows: int, run_key: str) -> Published:
         try:
             spark = self._spark()
             gone = run_key in self._withdrawn(spark)
             there = 0 if gone else self._count(spark, run_key)
             if not there and not gone:
-                self._append(spark, table, run_key)
+                self._append(spark, vintage(spark), rows, run_key)
             self._show_latest(spark)
         except ForecastCoreError:
             raise
@@ -70,7 +81,7 @@ class DeltaTableSink:
             words = f"cannot publish to {self._where}: {said(error)}"
             raise SinkError(words, hint="run again: a vintage that is there is not written twice") from error
         already = gone or bool(there)
-        return Published(location=self._where, rows=there if already else table.num_rows, already=already)
+        return Published(location=self._where, rows=there if already else rows, already=already)
 
     def read(self, issued_at: datetime | None = None) -> pa.Table:
         """All vintages, or those of one origin (UTC); an empty table where there are none.
@@ -159,23 +170,22 @@ class DeltaTableSink:
             return 0
         return int(spark.table(quoted(self.table)).where(sql.col("run_key") == run_key).count())
 
-    def _append(self, spark: SparkSession, table: pa.Table, run_key: str) -> None:
-        frame: DataFrame = spark.createDataFrame(table)
+    def _append(self, spark: SparkSession, frame: DataFrame, rows: int, run_key: str) -> None:
         name = quoted(self.table)
         if not spark.catalog.tableExists(name):
             frame.limit(0).write.format(self.format).mode("ignore").saveAsTable(name)
         columns = spark.table(name).columns
-        if unknown := [column for column in table.column_names if column not in columns]:
+        if unknown := [column for column in frame.columns if column not in columns]:
             raise SinkError(
                 f"{self._where} has no column {', '.join(unknown)}",
                 hint="add it with ALTER TABLE … ADD COLUMN, or name another table",
             )
-        there = set(table.column_names)
+        there = set(frame.columns)
         wanted = [c if c in there else f"CAST(NULL AS DOUBLE) AS {quoted([c])}" for c in columns]
         writer = frame.selectExpr(*wanted).write.format(self.format).mode("append")
         writer.option("txnAppId", run_key).option("txnVersion", 1).saveAsTable(name)
-        if (arrived := self._count(spark, run_key)) != table.num_rows:
-            raise SinkError(f"{arrived} of {table.num_rows} rows are in {self._where}", hint="look at its history")
+        if (arrived := self._count(spark, run_key)) != rows:
+            raise SinkError(f"{arrived} of {rows} rows are in {self._where}", hint="look at its history")
 
     def _show_latest(self, spark: SparkSession) -> None:
         name = self.table.split(".")

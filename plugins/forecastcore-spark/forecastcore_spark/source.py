@@ -55,14 +55,26 @@ class SparkTableSource:
             raise DataError(f"{self._where} has no rows")
         return table
 
+    def frame(self, columns: Sequence[str]) -> DataFrame:
+        """The named columns, nothing read yet.
+
+        Raises:
+            DataError: as `schema`.
+        """
+        try:
+            return self._frame().select(*(quoted([name]) for name in columns))
+        except ForecastCoreError:
+            raise
+        except Exception as error:
+            raise DataError(f"{self._where} cannot be read: {said(error)}") from error
+
     @property
     def _where(self) -> str:
         return f"spark-table {self.table}"
 
     def _asked(self, columns: Sequence[str], rows: int | None = None) -> pa.Table:
         try:
-            frame = self._frame()
-            chosen = frame.select(*(quoted([name]) for name in columns)) if columns else frame
+            chosen = self.frame(columns) if columns else self._frame()
             return arrow(chosen if rows is None else chosen.limit(rows))
         except ForecastCoreError:
             raise
