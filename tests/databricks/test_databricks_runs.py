@@ -87,8 +87,8 @@ def test_wheels_may_lie_under_a_workspace_path_and_the_run_installs_them_from_th
     site = make_site().write(engine=engine)
     assert site.cli("retrain").code == 0
     assert site.cli("predict").code == 0
-    wheels = sorted((databricks.cluster.workspace / "Shared/libraries/forecastcore/wheels").rglob("*.whl"))
-    assert [wheel.name.split("-")[0] for wheel in wheels] == [
+    wheels = (databricks.cluster.workspace / "Shared/libraries/forecastcore/wheels").rglob("*.whl")
+    assert sorted(wheel.name.split("-")[0] for wheel in wheels) == [
         "forecastcore",
         "forecastcore_baseline",
         "forecastcore_files",
