@@ -165,9 +165,13 @@ def _importable(resolver: Resolver) -> str | None:
     return f"{module}:{name}" if found is resolver and module != "__main__" else None
 
 
-def _imported(name: str) -> Resolver:
+def _imported(name: str) -> Resolver | None:
+    """The resolver of a name; None where its module is not to be had, as on a worker of a cluster."""
     module, _, function = name.partition(":")
-    resolver: Resolver = getattr(importlib.import_module(module), function)
+    try:
+        resolver: Resolver = getattr(importlib.import_module(module), function)
+    except ModuleNotFoundError:
+        return None
     return resolver
 
 
@@ -275,7 +279,7 @@ class Project:
     def recipe(self) -> str:
         """JSON from which `from_recipe` makes the same project in another process; it holds no secret.
 
-        Resolvers travel by name, so they must be functions of a module; others are missing there.
+        Resolvers travel by name, so they must be functions of a module that is there too; others are missing there.
         """
         return json.dumps(self._recipe, sort_keys=True)
 
@@ -284,7 +288,7 @@ class Project:
         """The project of a recipe, as its file and its plugins' files were when the recipe was written."""
         r = json.loads(recipe)
         reading = configuration.read(r["path"], r["overrides"], text=r["text"])
-        resolvers = {kind: _imported(name) for kind, name in r["resolvers"].items()}
+        resolvers = {kind: read for kind, name in r["resolvers"].items() if (read := _imported(name))}
         return cls._checked(reading, r["overrides"], r["plugins"], resolvers, r["texts"])
 
     @staticmethod

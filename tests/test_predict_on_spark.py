@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,10 +18,12 @@ from forecastcore.audit import AuditError
 from forecastcore.errors import QualityError
 from forecastcore.runs import sharded
 from tests.conftest import small_history
+from tests.support import prefect_server
 from tests.support.spark import cluster, connect_server
 
 __all__ = ["cluster", "connect_server"]
 
+ROOT = Path(__file__).parents[1]
 ENGINE = {"type": "spark", "master": "local[2,4]", "conf": {"spark.driver.memory": "1g"}}
 SINKS = [{"type": "parquet", "path": "there/forecasts"}]
 
@@ -107,6 +110,22 @@ def test_the_rows_reasons_and_keys_are_those_of_this_machine(make_site, session,
     assert {"degraded", "failed", "ok"} == set(table["status"])
     assert facts(there) == facts(here)
     assert there.quality == here.quality
+    assert_same(site.table(), table)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_flow_of_prefect_forecasts_on_spark_what_the_command_does_here(make_site, tmp_path):
+    """What a flow lets read secrets is not to be had on a worker; nobody there asks for it."""
+    site = hard_site(make_site, "ridge")
+    site.predict()
+    table = site.table()
+    on_spark(site)
+    with prefect_server.running(tmp_path) as server:
+        words = [sys.executable, ROOT / "flows" / "predict.py", "--project", site.folder / "forecast.yaml"]
+        with (tmp_path / "said.log").open("w") as said:
+            done = subprocess.run(words, env=server.environment, stdout=said, stderr=said, timeout=400, check=False)
+    assert done.returncode in {0, 3}, (tmp_path / "said.log").read_text()[-2000:]
     assert_same(site.table(), table)
 
 

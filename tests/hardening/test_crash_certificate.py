@@ -221,17 +221,18 @@ def nursery():
 
 @dataclass
 class Scene:
-    """A project whose state can be put back, for each case to begin alike."""
+    """A project whose state and settings can be put back, for each case to begin alike."""
 
     site: object
     kept: Path
     cache: Path
+    settings: dict
 
     def again(self, **settings):
         shutil.rmtree(self.site.folder)
         shutil.copytree(self.kept, self.site.folder, symlinks=True)
         shutil.rmtree(self.cache, ignore_errors=True)
-        return self.site.write(**settings)
+        return self.site.write(**{**dict.fromkeys(self.site.settings), **self.settings, **settings})
 
 
 @pytest.fixture(scope="module")
@@ -252,7 +253,7 @@ def scene(tmp_path_factory, site_of, empty_store):
         site.retrain("models=[{type: seasonal-naive}]", promote=False)
         site.write(models=[{"type": "naive"}, {"type": "seasonal-naive"}])
         shutil.copytree(folder, root / "kept", symlinks=True)
-        yield Scene(site, root / "kept", cache)
+        yield Scene(site, root / "kept", cache, dict(site.settings))
 
 
 BROKEN = "tests.hardening.test_crash_certificate:broken"
