@@ -44,6 +44,7 @@ models rollback
 models
 explain
 failures
+logs
 diff
 backfill
 monitor: 3

@@ -375,7 +375,7 @@ def _watch(commands: Any) -> None:
         commands,
         "logs",
         "what a run logged: here, as a flow run of Prefect and as a run on Databricks, in one order",
-        ("logs", "logs 4f0c --follow", "--json logs latest"),
+        ("logs", "logs latest --follow", "--json logs"),
     )
     logs.add_argument(
         "run",
