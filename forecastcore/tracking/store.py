@@ -133,18 +133,7 @@ class MlflowStore:
         return Spool(self._spool).waiting() if self._spool else []
 
     def catch_up(self, settle: Callable[[str, Mapping[str, Any]], str]) -> list[str]:
-        """Tell MLflow what runs could not tell it; what was told before is not told twice.
-
-        Args:
-            settle: carries out a decision that was deferred, given its run's id and what `defer` was given; says what
-                became of it.
-
-        Returns:
-            What was told, in words.
-
-        Raises:
-            TrackingAway: MLflow is still away.
-        """
+        """See `ports.ModelStore.catch_up`."""
         said: list[str] = []
         if not self.behind() or self._spool is None:
             return said
