@@ -15,6 +15,7 @@ from uuid import UUID
 
 os.environ.setdefault("DO_NOT_TRACK", "1")  # Prefect reads it when it is imported
 
+from flow_watch import Watch
 from prefect import get_run_logger, task
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
 from prefect.cache_policies import NO_CACHE
@@ -28,8 +29,9 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import StateType
 from prefect.context import FlowRunContext
+from prefect.exceptions import TerminationSignal
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
-from prefect.states import Completed, Failed
+from prefect.states import Cancelled, Completed, Failed
 from pydantic import SecretBytes, SecretStr
 from pydantic.types import Secret
 
@@ -73,7 +75,7 @@ ALONE: Final[dict[Any, Any]] = {
     "server.analytics_enabled": False,
 }
 #: What a script exits with, by the name of the final state; the same numbers as the command line's.
-EXIT_CODES: Final = {"Completed": 0, "Degraded": 3, "Held": 4}
+EXIT_CODES: Final = {"Completed": 0, "Degraded": 3, "Held": 4, "Cancelled": 130}
 #: Exit code of an error that is the data's: the run is held, nothing was written.
 _HELD = 4
 #: Labels of a flow run that name its machine and its process there.
@@ -181,7 +183,8 @@ def truthfully(work: Callable[[], State[Any]]) -> State[Any]:
     Returns:
         That state, or `Failed`, or `Held` (of type failed, so that automations see it) where the data held the run; or
         `Skipped` (of type completed) where a later run of the same schedule is due already, so that after an outage
-        one run catches up, not one for each that was missed.
+        one run catches up, not one for each that was missed; or `Cancelled` where the server wanted that, and nobody
+        but the run itself has heard.
     """
     context = FlowRunContext.get()
     run = context.flow_run if context else None
@@ -190,10 +193,14 @@ def truthfully(work: Callable[[], State[Any]]) -> State[Any]:
     if (later := _successor(run)) is not None:
         words = f"the run due at {later:%Y-%m-%d %H:%M} UTC does what this one was to do: nothing was read or written"
         return Completed(name="Skipped", message=words)
-    names = {"flow_run": str(run.id)} if run else {}
+    names, watch = {"flow_run": str(run.id)} if run else {}, Watch(run)
     try:
-        with part_of(**names):
+        with part_of(**names), watch:
             return work()
+    except TerminationSignal:
+        if not watch.struck:
+            raise  # of somebody who sees to the state himself
+        return Cancelled(message="cancelled on the server: what was under way here and on a cluster was ended")
     except ForecastCoreError as error:
         return Failed(name="Held" if error.exit_code == _HELD else "Failed", message=_cause(error), data=error)
     except Exception as error:  # noqa: BLE001 - a plugin's or a fault of ours; the state has to say so
@@ -257,7 +264,7 @@ def run_script(flow: Flow[Any, Any], parameters: Mapping[str, Any]) -> int:
         parameters: its parameters; those that are None keep their default.
 
     Returns:
-        The exit code: 0 completed, 1 failed, 3 degraded, 4 held.
+        The exit code: 0 completed, 1 failed, 3 degraded, 4 held, 130 cancelled.
     """
     run: Any = flow
     with temporary_settings(set_defaults=ALONE):

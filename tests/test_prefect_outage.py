@@ -22,6 +22,8 @@ OUTAGES = int(os.environ.get("FORECASTCORE_ROUNDS", "1"))
 RUNS = int(os.environ.get("FORECASTCORE_RUNS", "2"))
 #: seconds that the server is away for, and in which it then has to know how all of them stand
 AWAY, CONVERGED = 60, 120
+#: seconds in which a run on Databricks has to be cancelled whose flow run is
+CANCELLED = 15
 ENGINE = {"type": "databricks", "serverless": True, "volume": "/Volumes/main/fc/jobs", "poll": "1s", "timeout": "15min"}
 REPORT = {"schema": "forecastcore/run-report/1", "command": "predict", "engine": "local", "python": "3", "version": "0"}
 GATED = """
@@ -128,6 +130,19 @@ class Gate:
         self.databricks.cluster.place(run.parameters[3]).write_text(said)
 
 
+def absence(scene, holders, meanwhile=lambda: None):
+    """The server dies and comes back; how long it was away, and when it was back."""
+    scene.server.kill()
+    down = time.monotonic()
+    meanwhile()
+    time.sleep(AWAY)
+    scene.server.start()
+    back = time.monotonic()
+    for flow_run in holders:
+        scene.renew(flow_run)
+    return back - down, back
+
+
 def one_outage(scene, worker, databricks, sites):
     """Kill the server in the midst of commits and of waits; flow runs, and seconds until it knew how all have ended."""
     there, away = sites[:RUNS], sites[RUNS:]
@@ -140,22 +155,14 @@ def one_outage(scene, worker, databricks, sites):
     watched = list(databricks.runs)[before:]
     support.until(lambda: all(run.reads > 1 for run in watched), 60, worker)
 
-    scene.server.kill()
-    down = time.monotonic()
-    for site in there:
-        (site.folder / "open").touch()
-    time.sleep(AWAY)
+    away_for, back = absence(scene, waiting, lambda: [(site.folder / "open").touch() for site in there])
     reads = [run.reads for run in watched]
-    scene.server.start()
-    back = time.monotonic()
-    for flow_run in waiting:
-        scene.renew(flow_run)
     support.until(lambda: all(run.reads > read for run, read in zip(watched, reads, strict=True)), 60, worker)
     gate.opened.set()
     runs = [*committing, *waiting]
     support.until(lambda: all(scene.state(one).is_final() for one in runs), CONVERGED + 60, worker)
     took = round(time.monotonic() - back, 1)
-    sys.stderr.write(f"away for {back - down:.0f} s; all known to have ended {took} s after it was back\n")
+    sys.stderr.write(f"away for {away_for:.0f} s; all known to have ended {took} s after it was back\n")
     return runs, took
 
 
@@ -183,3 +190,53 @@ def test_a_server_that_is_away_for_a_minute_loses_no_run_and_none_is_submitted_a
     again = scene.begin(sites[0])
     support.until(lambda: scene.state(again).is_final(), 120, worker)
     assert "published before" in scene.state(again).message
+
+
+@pytest.mark.row(5, 15)
+@pytest.mark.timeout(3600)
+def test_a_run_that_is_cancelled_after_the_server_was_away_ends_itself(
+    server, worker, databricks, make_site, tmp_path, record_property
+):
+    scene, took = Scene(server), []
+    record_property("trials", (RUNS + 1) * OUTAGES)
+    databricks.runs.program = lambda run: (run.enter("RUNNING"), run.pause(600))
+    for outage in range(1, OUTAGES + 1):
+        local, *away = [make_site().plugin(GATED) for _ in range(RUNS + 1)]
+        local.retrain()
+        here = scene.begin(local.write(sinks=[{"type": "gated", "path": "out/forecasts"}]))
+        waiting = [scene.begin(site.write(engine=ENGINE)) for site in away]
+        support.until((local.folder / "at-the-gate").exists, 240, worker)
+        support.until(lambda outage=outage: len(databricks.runs) == RUNS * outage, 240, worker)
+        watched = list(databricks.runs)[-RUNS:]
+        support.until(lambda watched=watched: all(run.reads > 1 for run in watched), 60, worker)
+        absence(scene, [here, *waiting])
+        support.until(lambda outage=outage: deaf(tmp_path) >= (RUNS + 1) * outage, 120, worker)
+        assert len(databricks.live()) == RUNS
+
+        asked, everyone = time.time(), [here, *waiting]
+        for flow_run in everyone:
+            server.cancel(flow_run)
+        support.until(lambda runs=everyone: all(scene.state(one).is_final() for one in runs), 60, worker)
+        assert [scene.state(one).name for one in everyone] == ["Cancelled"] * len(everyone)
+        assert [run.result for run in watched] == ["CANCELED"] * RUNS
+        took += [round(run.ended - asked, 1) for run in watched]
+        sys.stderr.write(f"{took[-RUNS:]} s from cancelling to the end of the run on Databricks\n")
+        assert statuses(local) == ["KILLED"]
+        assert not list(local.folder.glob("out/forecasts/**/*.parquet"))
+    record_property("seconds", json.dumps(took))
+    assert max(took) <= CANCELLED
+    support.until(lambda: scene.slots() == 0, 30)
+
+
+def deaf(folder):
+    """Of how many runs Prefect's own worker has said that it no longer hears whether they are cancelled."""
+    return (folder / "worker.log").read_text().count("Cancellation polling task failed")
+
+
+def statuses(site):
+    """How the MLflow runs of predicts have ended."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{site.folder}/mlflow.db")
+    runs = client.search_runs([one.experiment_id for one in client.search_experiments()])
+    return [run.info.status for run in runs if run.info.run_name.startswith("predict")]

@@ -80,17 +80,9 @@ class Scene:
         support.until(lambda: self.flow_run(flow_run).labels.get("forecastcore.process"), 60)
         return int(self.flow_run(flow_run).labels["forecastcore.process"].partition("/")[0])
 
-    def cancel_by_api(self, flow_run):
-        """What the button of Prefect's page does."""
-        import requests
-
-        url = f"{self.server.environment['PREFECT_API_URL']}/flow_runs/{flow_run}/set_state"
-        answer = requests.post(url, json={"state": {"type": "CANCELLING", "name": "Cancelling"}}, timeout=30)
-        assert answer.json()["status"] == "ACCEPT", answer.text
-
     def end(self, flow_run, run):
         """Cancel a flow run, and see it end: one that is left holds the place of its deployment."""
-        self.cancel_by_api(flow_run)
+        self.server.cancel(flow_run)
         support.until(lambda: not run.live and self.state(flow_run).is_final(), 90, self.worker)
 
     def close(self):
@@ -111,7 +103,7 @@ def scene(server, make_site, databricks):
 @pytest.mark.row(5, trials=3)
 def test_a_flow_run_that_is_cancelled_cancels_the_run_on_databricks(scene, record_property, capsys):
     ways = {
-        "page": scene.cancel_by_api,
+        "page": scene.server.cancel,
         "command line": lambda flow_run: scene.server.prefect("flow-run", "cancel", str(flow_run)),
         "SIGTERM": lambda flow_run: os.kill(scene.process(flow_run), signal.SIGTERM),
     }
@@ -178,7 +170,7 @@ def test_where_worker_and_flow_process_are_dead_the_reaper_ends_all_that_they_le
         os.kill(pid, signal.SIGKILL)
     scene.worker.wait()
     support.until(lambda: gone(labels["forecastcore.host"], labels["forecastcore.process"]), 20)
-    scene.cancel_by_api(flow_run)  # nobody is there who could do it
+    scene.server.cancel(flow_run)  # nobody is there who could do it
     started = time.monotonic()
     scene.start_worker()
     reaper = scene.ask("reconcile", fix=True)

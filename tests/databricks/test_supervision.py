@@ -380,6 +380,22 @@ def test_a_signal_to_the_caller_cancels_the_run(caller, forks, until, trials):
 
 
 @pytest.mark.row(5)
+def test_a_second_signal_does_not_break_off_what_the_first_has_begun(caller, forks, until):
+    caller.workspace.runs.program = caller.program(60)
+    cancel = caller.workspace.latency("runs/cancel", 1.0)
+    child = forks.begin(caller.root)
+    forks.go()
+    run = until(lambda: len(caller.workspace.runs) and caller.workspace.runs.newest)
+    until(lambda: run.reads > 1)
+    os.kill(child, signal.SIGTERM)
+    until(lambda: cancel.struck)
+    os.kill(child, signal.SIGTERM)
+    assert run.done.wait(15)
+    assert (forks.ended(), run.result) == (130, "CANCELED")
+    assert [ticket.outcome for ticket in caller.boss().tickets.all()] == ["cancelled"]
+
+
+@pytest.mark.row(5)
 @pytest.mark.parametrize("point", ["before", "after"])
 def test_an_interrupt_while_nobody_knows_whether_it_was_submitted_cancels_too(caller, monkeypatch, point):
     caller.workspace.runs.program = caller.program(60)

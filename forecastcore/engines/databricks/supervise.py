@@ -57,7 +57,8 @@ def supervise(
     except DatabricksRunError:
         raise  # where contact is lost the ticket stays open: the same command finds the run again
     except BaseException:
-        _let_go(boss, key)
+        with _undisturbed():
+            _let_go(boss, key)
         raise
 
 
@@ -77,6 +78,22 @@ def _let_go(boss: Supervisor, key: str) -> None:
         boss.cancel(ticket.having(run_id=number), "cancelled")
     else:
         boss.tickets.write(ticket.having(outcome="cancelled"))
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """A second request to end must not break off what the first has begun: it changes nothing.
+
+    Ctrl-C still does, for whoever does not want to wait.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # no signal comes here
+        return
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before if before is not None else signal.SIG_DFL)
 
 
 @contextlib.contextmanager
