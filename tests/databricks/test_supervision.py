@@ -295,6 +295,22 @@ def test_a_total_outage_is_waited_out(caller):
 
 
 @pytest.mark.row(7)
+def test_a_report_that_cannot_be_fetched_is_no_report_that_is_missing(caller, monkeypatch):
+    caller.workspace.runs.program = caller.program()
+    boss = caller.boss()
+    ticket = caller.submit(boss=boss)
+    state = wait(boss, ticket, Steps())
+    caller.workspace.fault("GET .*report.json", 503)
+    with monkeypatch.context() as hasty:
+        hasty.setattr("forecastcore.engines.databricks.supervisor.Supervisor.asked.__defaults__", (0.3, None))
+        with pytest.raises(DatabricksRunError, match="does not answer") as told:
+            fetch(boss, ticket, state)
+    assert "run the same command again to fetch its report" in told.value.hint
+    caller.workspace.faults.clear()
+    assert caller.run() == ticket.run_id
+
+
+@pytest.mark.row(7)
 def test_retry_after_is_obeyed(caller):
     caller.workspace.runs.program = caller.program(0.2)
     for pattern in ("runs/submit", "runs/get$"):

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["fetch", "output_of"]
 
-_PATIENCE = 60.0
+#: answers that may say that a run that failed has left no report, before it is believed
+_FEW = 3
 _ANSI = re.compile(r"\x1b\[[0-9;]*m")
 _LONGEST = 1000
 
@@ -29,9 +30,9 @@ def fetch(boss: Supervisor, ticket: Ticket, state: State) -> RunReport:
     """What a run that is over has to say; its ticket is closed.
 
     Raises:
-        DatabricksRunError: it failed, or there is no report.
+        DatabricksRunError: it failed, there is no report, or nobody answers; then the ticket stays open.
     """
-    found = _report(boss, ticket, _PATIENCE if state.good else 4 * boss.pause)
+    found = _report(boss, ticket, DOUBTS if state.good else _FEW)
     if found is not None and found.failure is not None:
         boss.tickets.write(ticket.having(outcome="failed"))
         told = boss.error(ticket, found.failure.message, "failed", found.failure.hint)
@@ -51,23 +52,23 @@ def fetch(boss: Supervisor, ticket: Ticket, state: State) -> RunReport:
     return found
 
 
-def _report(boss: Supervisor, ticket: Ticket, patience: float) -> RunReport | None:
-    doubts = itertools.count(1)
+def _report(boss: Supervisor, ticket: Ticket, doubts: int) -> RunReport | None:
+    """The report; None where so many answers say that there is none, or not all of it. Silence says nothing."""
+    doubted = itertools.count(1)
 
     def ask() -> RunReport | None:
         try:
             return RunReport.model_validate_json(boss.workspace.read(f"{ticket.folder}/report.json"))
-        except ValidationError as error:
-            raise Unavailable(f"it is not whole: {error.error_count()} faults") from error
-        except Refused as error:
-            if next(doubts) >= DOUBTS:
+        except (ValidationError, Refused) as error:
+            if next(doubted) >= doubts:
                 return None
-            raise Unavailable(str(error)) from error
+            raise Unavailable("there is no report yet, or not all of it") from error
 
     try:
-        return boss.asked(ask, patience)
-    except Unavailable:
-        return None
+        return boss.asked(ask)
+    except Unavailable as error:
+        hint = "The run is over: run the same command again to fetch its report"
+        raise boss.silent(error, hint, ticket.url) from error
 
 
 def output_of(boss: Supervisor, number: int) -> tuple[float, str]:

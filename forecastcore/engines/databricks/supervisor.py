@@ -30,8 +30,8 @@ JOBS = "/api/2.2/jobs/runs"
 DOUBTS = 5
 #: seconds between two signs of life of the one who waits
 BEAT = 15.0
-#: seconds that a question is asked again for, and that a cancelled run may take to end
-PATIENCE, CANCELLING = 600.0, 30.0
+#: seconds that a question is asked again for, longer than an outage of ten minutes; and that a cancelled run may take
+PATIENCE, CANCELLING = 900.0, 30.0
 
 
 @dataclass
