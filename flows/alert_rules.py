@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from prefect.events.actions import ActionTypes
 
-__all__ = ["ARMED", "INCIDENTS", "PULSE", "TAG", "TEST", "UNHEARD", "Channel", "Incident", "rules"]
+__all__ = ["ARMED", "INCIDENTS", "PULSE", "TAG", "TEST", "UNHEARD", "UNSTARTED", "Channel", "Incident", "rules"]
 
 #: what every deployment of `prefect.yaml` is tagged with; runs without it are nobody's business here
 TAG: Final = "forecastcore"
@@ -32,12 +32,17 @@ TEST: Final = "forecastcore.alerts.test"
 PULSE: Final = "prefect.flow-run.heartbeat"
 #: heartbeats that may be missing before a run counts as dead
 UNHEARD: Final = 3
+#: how long a run that was taken up may take to start; it holds the place of the next one meanwhile
+UNSTARTED: Final = timedelta(minutes=7)
 #: how a run can end, or go to sleep, without a further heartbeat; the names that the flows give their states are among
 #: them, since an automation that does not know one would crash a run that is well
 _SILENT: Final = (
     *("Completed", "Degraded", "Skipped", "Held", "Failed", "Crashed", "TimedOut", "Cancelled"),
     *("Paused", "Suspended", "AwaitingRetry", "Scheduled"),
 )
+#: how a run is that somebody has taken up, and what can become of it
+_TAKEN_UP: Final = ("Pending", "Submitting", "InfrastructurePending")
+_STARTED: Final = (*_SILENT, "Running", "Retrying", "Cancelling", "AwaitingConcurrencySlot", "Late")
 #: as long as a server lives; a shorter one would forget that a deployment was well
 _EVER: Final = timedelta(days=36_500)
 
@@ -148,18 +153,21 @@ INCIDENTS: Final = (
 )
 
 
-def rules(channels: Sequence[Channel], patience: timedelta, tag: str = TAG) -> list[AutomationCore]:
+def rules(
+    channels: Sequence[Channel], patience: timedelta, tag: str = TAG, unstarted: timedelta = UNSTARTED
+) -> list[AutomationCore]:
     """All automations of the deployments with a tag.
 
     Args:
         channels: where messages go to; without any, only the end of dead runs is installed.
         patience: how long a run may go without a heartbeat.
         tag: of the deployments.
+        unstarted: how long a run that was taken up may take to start.
 
     Returns:
         What the server should have, each with a name of its own that begins with the tag.
     """
-    made = [_dead(patience, tag)]
+    made = [_dead(patience, tag), _unstarted(unstarted, tag)]
     if channels:
         made += [rule for incident in INCIDENTS for rule in _told(incident, channels, tag)]
         made.append(_tried(channels, tag))
@@ -182,6 +190,27 @@ def _dead(patience: timedelta, tag: str) -> AutomationCore:
             posture=Posture.Proactive,
             threshold=1,
             within=patience,
+        ),
+        actions=[ChangeFlowRunState(state=StateType.CRASHED, name="Crashed", message=words)],
+    )
+
+
+def _unstarted(within: timedelta, tag: str) -> AutomationCore:
+    # It never sent a heartbeat, so that its silence would never be noticed, and pools with a limit count it for good.
+    seconds = int(within.total_seconds())
+    words = f"taken up, and not started in {seconds} s: the worker that took it up is gone, or its machine"
+    return AutomationCore(
+        name=f"{tag}: runs that nobody starts",
+        description=f"A run that was taken up and has not started in {seconds} s ends as Crashed.",
+        trigger=EventTrigger(
+            match={"prefect.resource.id": "prefect.flow-run.*"},
+            match_related=[_tagged(tag)],
+            for_each={"prefect.resource.id"},
+            after={f"prefect.flow-run.{name}" for name in _TAKEN_UP},
+            expect={PULSE, *(f"prefect.flow-run.{name}" for name in _STARTED)},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=within,
         ),
         actions=[ChangeFlowRunState(state=StateType.CRASHED, name="Crashed", message=words)],
     )

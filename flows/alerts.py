@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
-from alert_rules import ARMED, TAG, TEST, UNHEARD, Channel, rules
+from alert_rules import ARMED, TAG, TEST, UNHEARD, UNSTARTED, Channel, rules
 from prefect.blocks.notifications import MicrosoftTeamsWebhook, SlackWebhook
 from prefect.blocks.webhook import Webhook
 from prefect.client.orchestration import get_client
@@ -129,12 +129,14 @@ class Deployed:
         made: names of the automations that were written; those that were there as they should be are not.
         armed: deployments that count as well from now on.
         patience: after how long without a heartbeat a run is ended.
+        unstarted: after how long a run is ended that was taken up and has not started.
     """
 
     channels: tuple[str, ...]
     made: tuple[str, ...]
     armed: tuple[str, ...]
     patience: timedelta
+    unstarted: timedelta
 
 
 @dataclass(frozen=True)
@@ -146,12 +148,13 @@ class Tried:
     reason: str = ""
 
 
-def deploy(tag: str = TAG, patience: timedelta | None = None) -> Deployed:
+def deploy(tag: str = TAG, patience: timedelta | None = None, unstarted: timedelta = UNSTARTED) -> Deployed:
     """Write blocks and automations into the server; what is there as it should be stays untouched.
 
     Args:
         tag: of the deployments that are meant.
         patience: how long a run may go without a heartbeat. Default: three heartbeats of the slowest deployment.
+        unstarted: how long a run that was taken up may take to start.
 
     Returns:
         What there is now.
@@ -167,7 +170,7 @@ def deploy(tag: str = TAG, patience: timedelta | None = None) -> Deployed:
         patience = patience or UNHEARD * timedelta(seconds=max(map(_heartbeat, deployments)))
         there = _automations(client, tag)
         channels = _channels(client, tag, saved, there)
-        wanted = rules(channels, patience, tag)
+        wanted = rules(channels, patience, tag, unstarted)
         made = [rule.name for rule in wanted if _written(client, rule, there)]
         for name in there.keys() - {rule.name for rule in wanted}:  # of an older version, or of channels that are gone
             _delete(client, there[name])
@@ -176,7 +179,7 @@ def deploy(tag: str = TAG, patience: timedelta | None = None) -> Deployed:
         armed = [one for one in deployments if made or not _has_ended(client, one)]
         _emit(client, [_armed(one, tag) for one in armed])
     names = tuple(sorted(one.name for one in channels))
-    return Deployed(names, tuple(made), tuple(sorted(one.name for one in armed)), patience)
+    return Deployed(names, tuple(made), tuple(sorted(one.name for one in armed)), patience, unstarted)
 
 
 def try_out(tag: str = TAG) -> list[Tried]:
@@ -399,11 +402,12 @@ def _outcome(channel: str, event: dict[str, Any]) -> Tried:
     return Tried(channel, taken=True)
 
 
-def _say_deployed(tag: str) -> int:
-    done = deploy(tag)
-    seconds = int(done.patience.total_seconds())
+def _say_deployed(tag: str, minutes: float) -> int:
+    done = deploy(tag, unstarted=timedelta(minutes=minutes))
+    seconds, taken_up = (int(one.total_seconds()) for one in (done.patience, done.unstarted))
     print(f"automations  {len(done.made)} written" if done.made else "automations  as they should be")
     print(f"dead runs    end as Crashed after {seconds} s without a heartbeat")
+    print(f"             and {taken_up} s after they were taken up, where nobody has started them")
     if done.channels:
         print(f"channels     {', '.join(done.channels)}")
         print("try them: python flows/alerts.py test")
@@ -426,13 +430,21 @@ def _say_removed(tag: str) -> int:
 
 
 def _main(words: Sequence[str] | None = None) -> int:
-    does = {"deploy": _say_deployed, "test": _say_tried, "remove": _say_removed}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=does)
+    parser.add_argument("command", choices=("deploy", "test", "remove"))
     parser.add_argument("--tag", default=TAG, help="of the deployments (default: %(default)s)")
+    parser.add_argument(
+        "--start-within",
+        type=float,
+        default=UNSTARTED.total_seconds() / 60,
+        metavar="MINUTES",
+        help="deploy: a run that was taken up and takes longer to start ends as Crashed (default: %(default)g)",
+    )
     asked = parser.parse_args(words)
     try:
-        return does[asked.command](asked.tag)
+        if asked.command == "deploy":
+            return _say_deployed(asked.tag, asked.start_within)
+        return _say_tried(asked.tag) if asked.command == "test" else _say_removed(asked.tag)
     except ForecastCoreError as error:
         print(mask(str(error)), file=sys.stderr)
         return error.exit_code

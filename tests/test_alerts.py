@@ -99,6 +99,9 @@ TYPES = {
     "Crashed": "CRASHED",
     "Late": "SCHEDULED",
     "Running": "RUNNING",
+    "Pending": "PENDING",
+    "AwaitingConcurrencySlot": "SCHEDULED",
+    "Cancelled": "CANCELLED",
 }
 
 
@@ -236,7 +239,7 @@ def test_a_deploy_of_the_same_makes_nothing_and_keeps_what_somebody_paused(serve
     assert alerts.deploy().made == ()
     with server.client() as client:
         after = {one.name: one for one in client.read_automations()}
-        assert len(client.read_automations()) == len(before) == 8
+        assert len(client.read_automations()) == len(before) == 9
         assert {one.id for one in after.values()} == {one.id for one in before.values()}
         assert not after["forecastcore: degraded"].enabled
         client.resume_automation(before["forecastcore: degraded"].id)
@@ -270,7 +273,7 @@ def test_remove_takes_away_what_deploy_made(server, hook):
     Deployment(server, "gone")
     alerts.deploy(tag="forecastcore")
     gone = alerts.remove()
-    assert len(gone) == 9
+    assert len(gone) == 10
     with server.client() as client:
         assert client.read_automations() == []
     assert alerts.remove() == ()
@@ -293,7 +296,8 @@ def test_without_a_channel_dead_runs_are_ended_and_it_says_that_nobody_is_told(s
     assert "end as Crashed after 90 s" in told
     assert "nobody is told. Set one of FORECASTCORE_ALERT_TEAMS" in told
     with server.client() as client:
-        assert [one.name for one in client.read_automations()] == ["forecastcore: dead runs"]
+        names = sorted(one.name for one in client.read_automations())
+    assert names == ["forecastcore: dead runs", "forecastcore: runs that nobody starts"]
 
 
 @pytest.mark.slow
@@ -340,12 +344,47 @@ def test_dead_runs_are_known_by_every_name_that_a_run_ends_with(flow_modules):
     import alert_rules
     import flow_stages
 
-    (rule,) = alert_rules.rules([], timedelta(seconds=90))
+    rule, unstarted = alert_rules.rules([], timedelta(seconds=90))
     names = {*flow_stages.EXIT_CODES, "Failed", "Crashed", "Cancelled", "TimedOut"}
     assert {f"prefect.flow-run.{name}" for name in names} < rule.trigger.expect
     assert rule.trigger.after == {"prefect.flow-run.heartbeat"} < rule.trigger.expect
+    assert rule.trigger.expect < unstarted.trigger.expect
+    assert "prefect.flow-run.Running" in unstarted.trigger.expect
+    assert {"prefect.flow-run.Pending", "prefect.flow-run.Submitting"} < unstarted.trigger.after
+    assert not unstarted.trigger.after & unstarted.trigger.expect
+    assert unstarted.trigger.within <= timedelta(minutes=8), "the next run starts within ten"
     told = {name for incident in alert_rules.INCIDENTS for name in (*incident.begins, *incident.ends)}
     assert names - {"Cancelled"} <= told
+
+
+@pytest.mark.row(10, trials=4)
+@pytest.mark.slow
+def test_a_run_that_was_taken_up_and_not_started_is_crashed_and_told_and_others_are_not(server, hook):
+    import alerts
+
+    one = Deployment(server, "stuck")
+    alerts.deploy(unstarted=timedelta(seconds=12))
+    with server.client() as client:
+
+        def said(run, name):
+            """A state, and the event of it: SQLite does not take many at a time."""
+            client.set_flow_run_state(run, state(name), force=True)
+            wanted = {"event": {"name": [f"prefect.flow-run.{name}"]}, "resource": {"id": [f"prefect.flow-run.{run}"]}}
+            until(lambda: client.request("POST", "/events/filter", json={"filter": wanted}).json()["total"], 30)
+
+        stuck, *others = (client.create_flow_run_from_deployment(one.id).id for _ in range(4))
+        for run, name in zip(others, ("Running", "AwaitingConcurrencySlot", "Cancelled"), strict=True):
+            said(run, "Pending")
+            said(run, name)
+        said(stuck, "Pending")
+        pending = time.monotonic()
+        until(lambda: client.read_flow_run(stuck).state.name == "Crashed", 60)
+        assert time.monotonic() - pending >= 10
+        assert client.read_flow_run(stuck).state.message.startswith("taken up, and not started in 12 s")
+        (alert,) = settled(lambda: hook("predict/stuck", "failed"), 1)
+        names = [client.read_flow_run(run).state.name for run in others]
+    assert "Cause: Crashed: taken up, and not started in 12 s" in alert["text"]
+    assert names == ["Running", "AwaitingConcurrencySlot", "Cancelled"]
 
 
 SLEEPER = """

@@ -24,6 +24,7 @@ from forecastcore import doctor
 from forecastcore.errors import ConfigError, PluginError
 from forecastcore.host import Host
 from forecastcore.messages import Decision, LeaderboardRow, PredictReport, Publication, RetrainReport, SeriesCount
+from forecastcore.processes import here
 from forecastcore.testing import sample_history
 from forecastcore.testing.databricks import Ended
 from forecastcore.testing.databricks.fixture import databricks, databricks_environments
@@ -594,6 +595,28 @@ def test_the_doctor_names_a_pool_without_a_worker_a_slot_that_leaked_and_alerts_
         assert "1 of 1 slots are held, by 0 runs" in lame["prefect-slots"].detail
         assert f"prefect gcl update '{limit.name}' --active-slots 0" in lame["prefect-slots"].mend
         client.delete_deployment(one)
+
+
+@pytest.mark.row(3, trials=3)
+def test_a_run_whose_process_died_is_begun_again_twice_and_meanwhile_what_it_sent_away_is_no_orphan(server, deployed):
+    import reconcile
+    from flow_stages import HOST, PROCESS
+    from prefect.states import Running
+
+    seen = []
+    with server.client() as client:
+        run = client.create_flow_run_from_deployment(deployed["predict"].id)
+        client.set_flow_run_state(run.id, Running(), force=True)
+        for pid in (4194305, 4194306, 4194307):  # no process has such a number
+            client.update_flow_run_labels(run.id, {HOST: here()[0], PROCESS: f"{pid}/1"})
+            (told,), awaited = reconcile._flow_runs(fix=True)
+            assert told == f"flow run {run.name} is Running, and its process ended without a word"
+            seen.append((client.read_flow_run(run.id).state.name, pid in awaited))
+            if pid in awaited:
+                client.set_flow_run_state(run.id, Running(), force=True)
+                assert reconcile._flow_runs(fix=True) == ([], {pid}), "it runs, and has not yet said who it is"
+        assert reconcile._flow_runs(fix=True) == ([], set())
+    assert seen == [("AwaitingRetry", True), ("AwaitingRetry", True), ("Crashed", False)]
 
 
 @pytest.mark.slow

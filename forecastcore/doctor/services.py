@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import urllib.error
 import urllib.request
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -17,12 +18,14 @@ if TYPE_CHECKING:
 __all__ = ["CHECKS"]
 
 _PATIENCE = 5.0
-#: the automation that ends runs whose process is gone; `flows/alerts.py deploy` makes it
-_DEAD_RUNS = "forecastcore: dead runs"
+#: the automations that end runs whose process, or whose worker, is gone; `flows/alerts.py deploy` makes them
+_DEAD_RUNS = ("forecastcore: dead runs", "forecastcore: runs that nobody starts")
 #: pools of these kinds start runs themselves
 _NO_WORKER = (":push", ":managed")
 #: how a run is that holds a slot of its deployment
 _GOING = ("PENDING", "RUNNING", "CANCELLING")
+#: seconds after which a run that was taken up should have started
+_STARTING = 120.0
 
 
 def _get(url: str, headers: dict[str, str], mend: str) -> bytes:
@@ -76,23 +79,32 @@ def slots(patient: Patient) -> str:
     wanted = {"deployment_id": {"any_": [one["id"] for one in limited]}, "state": {"type": {"any_": list(_GOING)}}}
     runs = ask(url, "flow_runs/filter", {"flow_runs": wanted, "limit": 200}, _PATIENCE) if limited else []
     for one in limited:
-        limit = one["global_concurrency_limit"]
-        going = sum(run["deployment_id"] == one["id"] for run in runs)
+        limit, own = one["global_concurrency_limit"], [run for run in runs if run["deployment_id"] == one["id"]]
+        stuck = [run["name"] for run in own if _stuck(run)]
+        going = len(own) - len(stuck)
         if limit["active_slots"] > going:
             words = f"{one['name']}: {limit['active_slots']} of {limit['limit']} slots are held, by {going} runs"
+            if stuck:
+                words += f"; {', '.join(sorted(stuck))} was taken up by a worker that has not started it"
             mend = "a slot is given back five minutes after its run fell silent; else"
             raise Fault(words, f"{mend} prefect gcl update '{limit['name']}' --active-slots {going}")
     return f"no slot of {len(limited)} deployments with a limit is held in vain"
 
 
+def _stuck(run: dict[str, Any]) -> bool:
+    """Whether somebody has taken up a run, and does not start it."""
+    since = datetime.fromisoformat(run["state"]["timestamp"])
+    return bool(run["state"]["type"] == "PENDING" and (datetime.now(UTC) - since).total_seconds() > _STARTING)
+
+
 def dead_runs(patient: Patient) -> str:
     """Runs whose process is gone are ended, and somebody hears of it."""
     url, _ = _deployed(patient)
-    told = ask(url, "automations/filter", {"limit": 200}, _PATIENCE)
-    if not any(one["name"] == _DEAD_RUNS and one["enabled"] for one in told):
-        words = f"the automation {_DEAD_RUNS!r} is not there, or off: a run whose machine dies stays Running for good"
+    there = {one["name"] for one in ask(url, "automations/filter", {"limit": 200}, _PATIENCE) if one["enabled"]}
+    if missing := [name for name in _DEAD_RUNS if name not in there]:
+        words = f"the automation {missing[0]!r} is not there, or off: a run whose machine dies stays as it is for good"
         raise Fault(words, "python flows/alerts.py deploy")
-    return f"the automation {_DEAD_RUNS!r} is on"
+    return f"the automations {' and '.join(map(repr, _DEAD_RUNS))} are on"
 
 
 def _deployed(patient: Patient) -> tuple[str, list[dict[str, Any]]]:

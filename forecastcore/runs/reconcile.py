@@ -11,7 +11,7 @@ from forecastcore import runtime
 from forecastcore.errors import ForecastCoreError, SinkError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
     from pathlib import Path
 
     from forecastcore.engines.databricks.supervisor import Supervisor
@@ -53,13 +53,15 @@ class _Orphan:
     url: str = ""
 
 
-def reconcile(project: Project, *, fix: bool = False) -> Found:
+def reconcile(project: Project, *, fix: bool = False, awaited: Collection[int] = ()) -> Found:
     """Find orphans, and with `fix` put an end to them; one place that cannot be asked hides no other.
 
     Args:
         project: whose runs.
         fix: cancel runs that nobody waits for, close MLflow runs whose process is no more, forget and remove what is
             left of runs that are over; else nothing is changed.
+        awaited: processes of this machine that are no more, and whose work somebody else takes up: the runs on
+            Databricks that they waited for are left to that.
     """
     found = Found()
     looks: list[tuple[str, Callable[[], Iterator[_Orphan]]]] = [
@@ -69,7 +71,7 @@ def reconcile(project: Project, *, fix: bool = False) -> Found:
         ("kept answers", lambda: _kept(project)),
     ]
     if project.config.engine.type == "databricks":
-        looks.insert(0, ("Databricks", lambda: _away(_boss(project))))
+        looks.insert(0, ("Databricks", lambda: _away(_boss(project), awaited)))
     for place, look in looks:
         try:
             found.orphans.extend(_told(orphan, fix=fix) for orphan in look())
@@ -107,10 +109,10 @@ def _boss(project: Project) -> Supervisor:
     return supervisor_of(project)
 
 
-def _away(boss: Supervisor) -> Iterator[_Orphan]:
+def _away(boss: Supervisor, awaited: Collection[int]) -> Iterator[_Orphan]:
     from forecastcore.engines.databricks.reconcile import mend, orphans
 
-    for one in orphans(boss):
+    for one in orphans(boss, awaited):
         put_right = functools.partial(mend, boss, one)
         yield _Orphan(kind=one.kind, what=one.what, mend=one.mend, put_right=put_right, run_id=one.run_id, url=one.url)
 

@@ -6,12 +6,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from forecastcore.processes import gone
+from tests.databricks.conftest import REPORT
 from tests.support import prefect_server as support
 
 ROOT = Path(__file__).parents[2]
@@ -74,6 +76,15 @@ class Scene:
 
     def state(self, flow_run):
         return self.flow_run(flow_run).state
+
+    def states(self, flow_run):
+        with self.server.client() as client:
+            return client.read_flow_run_states(flow_run)
+
+    def reconcile(self):
+        """What is run before a worker is started."""
+        project = self.site.folder / "forecast.yaml"
+        return self.server.run("flows/reconcile.py", "--project", project, "--fix", **self.workspace.environment)
 
     def process(self, flow_run):
         """Number of the process that the flow run says it is."""
@@ -143,6 +154,71 @@ def test_a_new_flow_run_waits_again_for_the_run_of_one_whose_process_died(scene,
     assert took <= REATTACHED
     assert len(scene.workspace.runs) == 1
     scene.end(again, run)
+
+
+#: where worker and flow process die: at a request, which of its kind, and whether after its effect
+DEATHS = {
+    "who this is was asked": ("scim", 1, False),
+    "what the run needs was brought": ("PUT .*request.json", 1, True),
+    "the submission is on its way": ("runs/submit", 1, False),
+    "submitted, and nothing heard": ("runs/submit", 1, True),
+    "asked how it is for the first time": ("runs/get$", 1, False),
+    "said that somebody waits": ("PUT .*owner.json", 1, True),
+    "asked how it goes": ("runs/get$", 4, True),
+    "its report was on its way": ("GET .*report.json", 1, True),
+}
+
+
+@pytest.mark.row(3, trials=8 * ROUNDS)
+@pytest.mark.timeout(7200)
+def test_where_worker_and_flow_process_die_the_next_worker_begins_the_flow_run_again_and_that_finds_its_run(
+    scene, make_site, record_property
+):
+    """What begins it again is `flows/reconcile.py --fix`, which whoever starts a worker runs first (docs/how-to)."""
+    here, took = make_site(), {}
+    here.retrain()
+    report = json.dumps({**REPORT, "seconds": 0.1, "report": here.predict().to_json()})
+    over = threading.Event()
+
+    def looks():
+        return scene.workspace.asked("runs/get")
+
+    def program(run):
+        run.enter("RUNNING")
+        while not over.is_set():
+            run.pause(0.2)
+        scene.workspace.cluster.place(run.parameters[3]).write_text(report)
+
+    scene.workspace.runs.program = program
+    for number, (point, (pattern, nth, after)) in enumerate([*DEATHS.items()] * ROUNDS, 1):
+        over.clear()
+        if "report" in pattern:
+            over.set()
+        hold = scene.workspace.latency(pattern, 3.0, offset=nth - 1, times=1, after=after)
+        flow_run = scene.ask()
+        support.until(lambda hold=hold: hold.struck, 120, scene.worker)
+        for pid in (scene.worker.pid, scene.process(flow_run)):
+            os.kill(pid, signal.SIGKILL)
+        scene.worker.wait()
+        scene.workspace.faults.clear()
+
+        began, asked = time.monotonic(), len(looks())
+        done = scene.reconcile()
+        assert done.returncode == 0, done.stderr
+        scene.start_worker()
+        done = scene.reconcile()  # as its schedule would have it, in the middle of the beginning
+        assert done.returncode == 0, done.stderr
+        support.until(lambda asked=asked: len(looks()) > asked, 120, scene.worker)
+        took.setdefault(point, []).append(round(looks()[asked].at - began, 1))
+        sys.stderr.write(f"{point}: looked after its run again {took[point][-1]} s after the restart began\n")
+        over.set()
+        support.until(lambda flow_run=flow_run: scene.state(flow_run).is_final(), 120, scene.worker)
+        names = [state.name for state in scene.states(flow_run) if state.name != "Submitting"]
+        assert names[-5:] == ["Running", "AwaitingRetry", "Pending", "Running", "Completed"], (point, names)
+        assert len(scene.workspace.runs) == number, point
+    record_property("seconds", json.dumps(took))
+    crowd = os.getloadavg()[0] / os.cpu_count()  # how many wait for each processor: their time is none of ours
+    assert max(second for some in took.values() for second in some) <= REATTACHED * max(1.0, crowd)
 
 
 @pytest.mark.row(3, 5)

@@ -14,6 +14,7 @@ import pytest
 from mlflow import MlflowClient
 
 from forecastcore import runtime
+from forecastcore.engines.databricks.reconcile import orphans
 from forecastcore.engines.databricks.wait import sign_of_life
 from forecastcore.project import Project
 from forecastcore.testing.databricks import Ended
@@ -175,6 +176,24 @@ def test_a_hundred_runs_that_are_well_are_taken_for_no_orphan(away, caller, unti
     alive.stdin.close()
     alive.wait(10)
     alive.stdout.close()
+
+
+@pytest.mark.row(3)
+def test_what_a_dead_process_had_sent_away_is_no_orphan_where_somebody_takes_it_up(caller, forks, until):
+    caller.workspace.runs.program = caller.program(60)
+    child = forks.begin(caller.root, "goes on")
+    forks.go()
+    until(lambda: caller.workspace.asked("owner.json"))
+    os.kill(child, signal.SIGKILL)
+    forks.ended()
+    caller.workspace.runs.program = caller.program()
+    boss = caller.boss()
+    over = caller.submit("over", boss)
+    caller.workspace.runs.get(over.run_id).done.wait(5)
+    boss.tickets.write(over.having(pid=child))
+    assert [one.kind for one in orphans(boss)] == ["run-without-owner", "ticket-without-run"]
+    assert orphans(boss, {child}) == []
+    assert len(orphans(boss, {child + 2**22})) == 2
 
 
 @pytest.mark.row(5)

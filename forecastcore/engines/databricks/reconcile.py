@@ -14,7 +14,7 @@ from forecastcore.engines.databricks.workspace import Refused, Unavailable, pati
 from forecastcore.processes import alive
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from forecastcore.engines.databricks.supervisor import Supervisor
     from forecastcore.engines.databricks.tickets import Ticket
@@ -51,13 +51,18 @@ class Orphan:
     ticket: Ticket | None
 
 
-def orphans(boss: Supervisor) -> list[Orphan]:
+def orphans(boss: Supervisor, awaited: Collection[int] = ()) -> list[Orphan]:
     """All there are, of this project in this workspace; nothing is changed.
+
+    Args:
+        boss: where to look.
+        awaited: processes of this machine that are no more, and whose work somebody else takes up: what they waited
+            for is no orphan.
 
     Raises:
         DatabricksRunError: the workspace refuses to list runs, or is silent.
     """
-    return _listed(boss, lambda: list(_orphans(boss)))
+    return _listed(boss, lambda: list(_orphans(boss, awaited)))
 
 
 def jobs_over(boss: Supervisor, since: float) -> set[str]:
@@ -87,11 +92,12 @@ def _listed(boss: Supervisor, look: Callable[[], T]) -> T:
         raise boss.silent(error, "Try again later") from error
 
 
-def _orphans(boss: Supervisor) -> Iterator[Orphan]:
+def _orphans(boss: Supervisor, awaited: Collection[int]) -> Iterator[Orphan]:
     tickets = [t for t in boss.tickets.all() if t.open and t.host == boss.workspace.host]
     by_nonce = {ticket.nonce: ticket for ticket in tickets}
+    left = {ticket.nonce for ticket in tickets if ticket.pid in awaited}
     live = list(_runs(boss, active_only="true"))
-    for run, why in _confirmed(boss, [(run, _unwatched(boss, run)) for run in live]):
+    for run, why in _confirmed(boss, [(run, _unwatched(boss, run)) for run in live if _nonce(run) not in left]):
         state = read_state(run)
         yield Orphan(
             kind="run-without-owner",
@@ -103,7 +109,7 @@ def _orphans(boss: Supervisor) -> Iterator[Orphan]:
         )
     numbers = {int(run["run_id"]) for run in live}
     for ticket in tickets:
-        if ticket.run_id not in numbers and not alive(ticket.pid):
+        if ticket.run_id not in numbers and ticket.nonce not in left and not alive(ticket.pid):
             what = f"a {ticket.command} of {ticket.day} was sent away and never fetched, and no run of it goes on"
             yield Orphan(
                 kind="ticket-without-run",
