@@ -8,7 +8,7 @@ a value is missing. Everything later than the origin is cut before anything is l
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ from forecastcore.errors import DataError, MissingColumnsError, QualityError
 from forecastcore.timegrid import TimeGrid
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     import numpy.typing as npt
     import pyarrow as pa
@@ -138,6 +138,11 @@ class History:
     def ids(self) -> list[str]:
         """All series, sorted."""
         return list(self.panel["unique_id"].unique())
+
+    def of(self, ids: Collection[str]) -> History:
+        """That of some of the series."""
+        panel, known = (frame[frame["unique_id"].isin(ids)] for frame in (self.panel, self.known))
+        return replace(self, panel=panel.reset_index(drop=True), known=known.reset_index(drop=True))
 
 
 def offsets(frame: pd.DataFrame) -> npt.NDArray[np.intp]:

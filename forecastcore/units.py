@@ -40,8 +40,9 @@ __all__ = [
     "serve_unit",
 ]
 
-#: points in a chunk, about; large enough that handing it over costs nothing beside the work on it
-CHUNK_POINTS = 40_000
+#: points in a chunk that is fitted, about: a twelfth of the panel, so that workers end together, but no fewer than make
+#: handing it over cost nothing beside the work on it, and no more than these
+_PARTS, _FEW, CHUNK_POINTS = 12, 1_500, 40_000
 
 
 def request_of(project: Project, grid: TimeGrid, **more: Any) -> dict[str, Any]:
@@ -56,8 +57,14 @@ def request_of(project: Project, grid: TimeGrid, **more: Any) -> dict[str, Any]:
     }
 
 
-def chunks(panel: pd.DataFrame, points: int = CHUNK_POINTS) -> list[tuple[str, ...]]:
-    """Whole series in groups of about as many points each, the fewest groups of no more than `points` on average."""
+def chunks(panel: pd.DataFrame, points: int = 0) -> list[tuple[str, ...]]:
+    """Whole series in groups of about as many points each, the fewest groups of no more than `points` on average.
+
+    Args:
+        panel: sorted.
+        points: 0 for as many as are fitted together.
+    """
+    points = points or min(max(len(panel) // _PARTS, _FEW), CHUNK_POINTS)
     starts = offsets(panel)
     ids = panel["unique_id"].to_numpy()[starts[:-1]]
     count = -(-len(panel) // points)
