@@ -9,6 +9,7 @@ import json
 import time
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,6 @@ import pandas as pd
 from forecastcore import guard, runtime
 from forecastcore.api import quantile_column
 from forecastcore.assumptions import Assumptions, blank_future, replayer
-from forecastcore.frames import offsets
 from forecastcore.guard import Part
 from forecastcore.package import Package, pack_part
 from forecastcore.project import Candidate, Project
@@ -27,6 +27,8 @@ from forecastcore.timegrid import TimeGrid
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from forecastcore.ports import Past
 
 __all__ = [
     "assumption_unit",
@@ -56,13 +58,13 @@ def request_of(project: Project, grid: TimeGrid, **more: Any) -> dict[str, Any]:
     }
 
 
-def chunks(panel: pd.DataFrame, points: int = CHUNK_POINTS) -> list[tuple[str, ...]]:
+def chunks(history: Past, points: int = CHUNK_POINTS) -> list[tuple[str, ...]]:
     """Whole series in groups of about as many points each, the fewest groups of no more than `points` on average."""
-    starts = offsets(panel)
-    ids = panel["unique_id"].to_numpy()[starts[:-1]]
-    count = -(-len(panel) // points)
-    number = (starts[1:] - 1) * count // max(len(panel), 1)
-    return [tuple(ids[number == n]) for n in np.unique(number)]
+    ids, ends = np.asarray(history.ids, dtype=object), np.cumsum(history.sizes)
+    rows = int(ends[-1]) if len(ends) else 0
+    number = (ends - 1) * -(-rows // points) // max(rows, 1)
+    edges = np.flatnonzero(np.r_[True, number[1:] != number[:-1], True])
+    return [tuple(ids[a:b]) for a, b in pairwise(edges)] if rows else []
 
 
 @dataclass(frozen=True)
