@@ -139,17 +139,20 @@ class Backtest:
         begins[self.group[first]] = np.flatnonzero(first)
         return begins
 
-    def place_of(self, fold: Ints, ids: npt.NDArray[np.object_], step: Ints) -> Ints:
+    def place_of(self, fold: Ints, series: Ints, step: Ints) -> Ints:
         """The numbers of rows, by origin, series and step.
 
         Raises:
             EngineError: there is no such row.
         """
-        series = self._numbers.get_indexer(pd.Index(ids))
-        begin = self._begins[fold * len(self.ids) + series]
-        if (series < 0).any() or (begin < 0).any():
+        begin = self._begins[fold.astype(np.intp) * len(self.ids) + series]
+        if (begin < 0).any():
             raise EngineError("the backtest gave rows that were not asked for")
         return np.asarray(begin + step - 1)
+
+    def numbers_of(self, ids: Sequence[str]) -> Ints:
+        """The numbers of some series, ascending."""
+        return np.sort(self._numbers.get_indexer(pd.Index(np.asarray(ids, dtype=object)))).astype(np.intp)
 
     def origin_losses(self, forecast: Floats) -> Floats:
         """Mean of `losses` over the series that were scored, shape (origins,)."""

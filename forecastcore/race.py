@@ -63,6 +63,7 @@ class Race:
         jobs = [(c.name, unit) for c in candidates for unit in _units(project, history, c, rows, fitted_at)]
         jobs.sort(key=lambda job: job[1].ids is not None)  # the longest first: those of the whole panel
         self._rows, self._levels = rows, tuple(project.config.quantiles)
+        self._jobs = jobs
         self._runner = [name for name, _ in jobs]
         #: the candidates in the order in which their work begins
         self.order: list[Candidate] = sorted(candidates, key=lambda one: self._runner.index(one.name))
@@ -95,7 +96,8 @@ class Race:
             told = mine.units
             while mine.units == told:
                 number, frame = next(self._stream)
-                self._got[self._runner[number]].add(frame)
+                name, unit = self._jobs[number]
+                self._got[name].add(frame, unit.ids)
 
 
 @dataclass
@@ -106,7 +108,7 @@ class _Answers:
         rows: of the backtest.
         levels: of the quantiles.
         units: how many have answered.
-        values: forecast, quantiles and foresight of each row; made when the first comes.
+        values: forecast, quantiles and foresight of each row, a column each; made when the first comes.
         made: rows that the model made, and no fallback.
         there: how many rows came.
         failed: origin, series and reason of those that the fallback made.
@@ -124,8 +126,8 @@ class _Answers:
     seconds: float = 0.0
     carried: Counter[str] = field(default_factory=Counter)
 
-    def add(self, frame: pd.DataFrame) -> None:
-        """The answer of one more unit."""
+    def add(self, frame: pd.DataFrame, ids: Sequence[str] | None) -> None:
+        """The answer of one more unit, of some series or of all."""
         if not self.units:
             self.values = np.full((len(self.rows.y), len(self.levels) + 2), np.nan, order="F")
             self.made = np.zeros(len(self.rows.y), dtype=bool)
@@ -134,13 +136,14 @@ class _Answers:
         self.carried.update(frame.attrs["carried"])
         if not len(frame):
             return
-        columns = ["forecast", *map(quantile_column, self.levels), "foresight"]
-        place = self.rows.place_of(*(frame[name].to_numpy() for name in ("fold", "unique_id", "step")))
-        self.values[place] = frame[columns].to_numpy(dtype=float)
-        self.made[place] = (frame["reason"] == "").to_numpy(dtype=bool)
+        fold, series, step = (frame[name].to_numpy() for name in ("fold", "series", "step"))
+        place = self.rows.place_of(fold, series if ids is None else self.rows.numbers_of(ids)[series], step)
+        for column, name in enumerate(["forecast", *map(quantile_column, self.levels), "foresight"]):
+            if name in frame:
+                self.values[place, column] = frame[name].to_numpy()
+        self.made[place] = frame["made"].to_numpy()
         self.there += len(frame)
-        failed = frame.loc[(frame["reason"] != "") & (frame["step"] == 1), ["fold", "unique_id", "reason"]]
-        self.failed += failed.itertuples(index=False, name=None)
+        self.failed += [(fold, uid, reason) for fold, uid, reason in frame.attrs["failed"]]
 
     def result(self, candidate: Candidate) -> Result:
         """What the candidate did; its numbers are handed over.

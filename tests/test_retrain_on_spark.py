@@ -17,8 +17,9 @@ from forecastcore import runtime, units
 from forecastcore.errors import DataError, QualityError
 from forecastcore.runs.contest import backtest
 from tests.conftest import small_history
+from tests.support import prefect_server
 from tests.support.spark import cluster, connect_server
-from tests.test_predict_on_spark import ENGINE, assert_same, hard_history, session, small_shards
+from tests.test_predict_on_spark import ENGINE, ROOT, assert_same, hard_history, session, small_shards
 
 __all__ = ["cluster", "connect_server", "session", "small_shards"]
 
@@ -44,6 +45,7 @@ class Level:
 def forecastcore_models():
     yield ModelSpec(name="own-level", summary="the median of two days", factory=Level)
 """
+COVARIATES = {"covariates": {"temp": {"assume": "w"}}, "assumptions": {"w": {"type": "climatology"}}}
 #: of each scope, and together
 MODELS = [
     {"type": "own-level"},
@@ -169,7 +171,7 @@ def test_faults_hold_a_retrain_on_a_cluster_as_they_do_here(make_site, session, 
 
 
 @pytest.mark.slow
-def test_what_cannot_be_read_in_parts_is_learned_from_by_way_of_the_driver(make_site, session):
+def test_what_cannot_stay_there_is_learned_from_by_way_of_the_driver(make_site, session, monkeypatch):
     history = small_history(3)
     site = make_site(history)
     here = backtest(site.project())
@@ -178,6 +180,34 @@ def test_what_cannot_be_read_in_parts_is_learned_from_by_way_of_the_driver(make_
     there = backtest(site.project())
     assert there.notes == ("the history passes through the driver: the source csv cannot be read in parts",)
     close(boards(here), boards(there))
+    site.write(source={"type": "parquet", "path": "history.parquet"})
+
+    def refuse(*_):
+        raise RuntimeError("[NOT_SUPPORTED_WITH_SERVERLESS] PERSIST TABLE is not supported on serverless compute.")
+
+    monkeypatch.setattr(type(session.range(1)), "persist", refuse)
+    there = backtest(site.project())
+    assert there.notes == (
+        "the history passes through the driver: this cluster holds nothing from one step to the next",
+    )
+    close(boards(here), boards(there))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_flow_of_prefect_learns_on_spark_what_the_command_does_here(make_site, tmp_path):
+    site = make_site(small_history(8), models=MODELS[:2], **COVARIATES).plugin(OWN)
+    here = backtest(site.project())
+    site.write(engine=ENGINE)
+    with prefect_server.running(tmp_path) as server:
+        words = [sys.executable, ROOT / "flows" / "retrain.py", "--project", site.folder / "forecast.yaml"]
+        with (tmp_path / "said.log").open("w") as said:
+            done = subprocess.run(words, env=server.environment, stdout=said, stderr=said, timeout=400, check=False)
+    assert done.returncode == 0, (tmp_path / "said.log").read_text()[-2000:]
+    store = runtime.store(site.project())
+    there = store.document(store.resolve("champion").run_id, "report.json")
+    assert there["notes"] == []
+    close([row.model_dump(mode="json", exclude={"seconds"}) for row in here.leaderboard], timeless(there))
 
 
 @pytest.mark.slow
@@ -194,12 +224,16 @@ def test_a_spark_connect_server_learns_what_this_machine_does(connect_server, ma
     site.write(engine={"type": "spark", "remote": connect_server})
     there = told(site, "retrain")
     assert there["notes"] == []
-    board = [{key: value for key, value in row.items() if key != "seconds"} for row in there["leaderboard"]]
-    close([row.model_dump(mode="json", exclude={"seconds"}) for row in here.leaderboard], board)
+    close([row.model_dump(mode="json", exclude={"seconds"}) for row in here.leaderboard], timeless(there))
 
 
 def boards(report):
     return [row.model_dump(exclude={"seconds"}) for row in report.leaderboard]
+
+
+def timeless(document):
+    """The leaderboard of a report as JSON, without what another machine takes."""
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in document["leaderboard"]]
 
 
 def told(site, *words):
@@ -274,5 +308,4 @@ def test_a_killed_executor_neither_fails_a_retrain_nor_changes_what_it_learns(cl
     there = json.loads(answer)
     assert there["notes"] == []
     assert there["series"]["total"] == 60
-    board = [{key: value for key, value in row.items() if key != "seconds"} for row in there["leaderboard"]]
-    close([row.model_dump(mode="json", exclude={"seconds"}) for row in here.leaderboard], board)
+    close([row.model_dump(mode="json", exclude={"seconds"}) for row in here.leaderboard], timeless(there))

@@ -157,6 +157,8 @@ def _known(there: Sharded, shards: Shards) -> SpreadHistory:
     """What the driver knows of a history that workers hold."""
     from forecastcore.engines.spark.panel import SpreadPanel
 
+    if not shards.held:
+        raise BringHereError("this cluster holds nothing from one step to the next")
     told = [answer for answer in there.checked(shards) if answer["pieces"]]
     pieces = [piece for answer in told for piece in answer["pieces"]]
     sizes = np.array([size for piece in pieces for size in piece["sizes"]], dtype=np.intp)

@@ -79,15 +79,15 @@ class SparkEngine:
         tag = f"forecastcore-{uuid4().hex}"
         shards = None if isinstance(panel, pd.DataFrame) else panel.shards
         fly = partial(_fly, spark, partial(serve, work, self.timeout, __version__), tag, shards)
-        flights: deque[Future[list[tuple[int, Any]]]] = deque()
+        flights: deque[Future[dict[int, list[bytes]]]] = deque()
         with ThreadPoolExecutor(_FLYING) as crew:
             try:
                 for wave in waves(panel, units, self.tasks):
                     if len(flights) == _FLYING:
-                        yield from flights.popleft().result()
+                        yield from _landed(flights.popleft())
                     flights.append(crew.submit(fly, wave))
                 while flights:
-                    yield from flights.popleft().result()
+                    yield from _landed(flights.popleft())
             finally:
                 if flights:  # nobody waits for them any more
                     for flight in flights:
@@ -97,8 +97,8 @@ class SparkEngine:
 
 def _fly(
     spark: SparkSession, worker: Callable[..., Any], tag: str, shards: Shards | None, wave: Wave
-) -> list[tuple[int, Any]]:
-    """The answers of one wave."""
+) -> dict[int, list[bytes]]:
+    """The parts of the answers of one wave."""
     from pyspark.sql import functions as sql
 
     try:
@@ -126,7 +126,14 @@ def _fly(
     for row in sorted(rows, key=lambda row: (row.unit, row.place)):
         if row.error:
             raise error_of(bytes(row.data))
-        found.setdefault(row.unit, []).append(bytes(row.data))
+        found.setdefault(row.unit, []).append(row.data)
     if missing := wave.orders.keys() - found.keys():
         raise EngineError(f"Spark gave no answer to {len(missing)} of {len(wave.orders)} units")
-    return [(unit, answer_of(b"".join(parts))) for unit, parts in found.items()]
+    return found
+
+
+def _landed(flight: Future[dict[int, list[bytes]]]) -> Iterator[tuple[int, Any]]:
+    """The answers of a wave, each put together when it is its turn."""
+    found = flight.result()
+    for unit in [*found]:
+        yield unit, answer_of(b"".join(found.pop(unit)))

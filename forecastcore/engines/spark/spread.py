@@ -102,7 +102,7 @@ class Spread:
             wanted = spark.createDataFrame(asked, "slot int, name string").join(parts, "name")
             rows = rows.unionByName(wanted.select(*rows.columns))
         numbers = {key: shard for shard, key in enumerate(keys)}
-        made = _kept(
+        made, held = _held(
             rows.repartition(count, "slot").mapInArrow(partial(tasks.make, work, numbers, __version__), tasks.MADE)
         )
         answers = made.where(made.kind.isin(TOLD, ERROR)).select("shard", "kind", "data")
@@ -110,7 +110,7 @@ class Spread:
         for row in told:
             if row.kind == ERROR:
                 raise error_of(bytes(row.data))
-        return Shards(self, made, tuple(bytes(row.data) for row in told))
+        return Shards(self, made, tuple(bytes(row.data) for row in told), held)
 
     def flown(self, action: Callable[[], T]) -> T:
         """What Spark answers; where nobody waits for it any more, it is interrupted.
@@ -143,11 +143,13 @@ class Shards:
         spread: of what.
         made: all of it.
         told: what the driver is to know, in the order of the shards.
+        held: whether workers hold it; if not it is made anew whenever it is asked for.
     """
 
     spread: Spread
     made: DataFrame
     told: tuple[bytes, ...]
+    held: bool = True
 
     def __enter__(self) -> Self:
         """Nothing: it is there."""
@@ -249,14 +251,14 @@ def _sent(spark: SparkSession, parcels: Iterable[tuple[str, int, bytes]]) -> Ite
         yield spark.createDataFrame(held, _PARCEL)
 
 
-def _kept(frame: DataFrame) -> DataFrame:
+def _held(frame: DataFrame) -> tuple[DataFrame, bool]:
     """The frame, held by the workers that made it, where the cluster can: serverless ones make it anew."""
     try:
-        return frame.persist()
+        return frame.persist(), True
     except Exception as error:
         if "NOT_SUPPORTED" not in str(error):
             raise
-        return frame
+        return frame, False
 
 
 def _ddl(schema: pa.Schema) -> str:
