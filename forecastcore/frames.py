@@ -20,7 +20,7 @@ from forecastcore.errors import DataError, MissingColumnsError, QualityError
 from forecastcore.timegrid import TimeGrid
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     import numpy.typing as npt
     import pyarrow as pa
@@ -170,12 +170,15 @@ class History:
         """What is asked of all series, answered once."""
         return [question(self)]
 
-    def some(self, ids: Sequence[str]) -> History:
-        """Some of the series."""
-        panel, known = (
-            frame[frame["unique_id"].isin(list(ids))].reset_index(drop=True) for frame in (self.panel, self.known)
-        )
-        return replace(self, panel=panel, known=known, since=self.first)
+    def of(self, ids: Collection[str]) -> History:
+        """That of some of the series."""
+        panel, known = (frame[frame["unique_id"].isin(ids)] for frame in (self.panel, self.known))
+        return replace(self, panel=panel.reset_index(drop=True), known=known.reset_index(drop=True), since=self.first)
+
+    @property
+    def here(self) -> History:
+        """Itself: its rows are here."""
+        return self
 
 
 def offsets(frame: pd.DataFrame) -> npt.NDArray[np.intp]:

@@ -302,6 +302,15 @@ class Errors:
             fold=self.fold[hit],
         )
 
+    def among(self, ids: Sequence[str]) -> Errors:
+        """The same, its series numbered among others."""
+        import pandas as pd
+
+        number = pd.Index(np.array(ids, dtype=object)).get_indexer(pd.Index(np.array(self.ids, dtype=object)))
+        unrest = np.full((len(self.noise), len(ids)), np.nan)
+        unrest[:, number] = self.noise
+        return replace(self, series=number[self.series], ids=ids, noise=unrest)
+
     def joined(self, more: Errors) -> Errors:
         """These rows and those of other origins, of the same series."""
         names = ("y", "forecast", "own", "made", "step", "series", "noise", "place")

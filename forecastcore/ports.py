@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -120,8 +120,13 @@ class Past(Protocol):
         """
         ...
 
-    def some(self, ids: Sequence[str]) -> History:
-        """The rows of a few series, here."""
+    def of(self, ids: Collection[str]) -> Past:
+        """That of some of the series, where it lies."""
+        ...
+
+    @property
+    def here(self) -> History:
+        """The same in this process; to be asked of a few series only."""
         ...
 
 

@@ -42,8 +42,9 @@ __all__ = [
     "serve_unit",
 ]
 
-#: points in a chunk, about; large enough that handing it over costs nothing beside the work on it
-CHUNK_POINTS = 40_000
+#: points in a chunk that is fitted, about: a twelfth of the panel, so that workers end together, but no fewer than make
+#: handing it over cost nothing beside the work on it, and no more than these
+_PARTS, _FEW, CHUNK_POINTS = 12, 1_500, 40_000
 
 
 def request_of(project: Project, grid: TimeGrid, **more: Any) -> dict[str, Any]:
@@ -58,10 +59,16 @@ def request_of(project: Project, grid: TimeGrid, **more: Any) -> dict[str, Any]:
     }
 
 
-def chunks(history: Past, points: int = CHUNK_POINTS) -> list[tuple[str, ...]]:
-    """Whole series in groups of about as many points each, the fewest groups of no more than `points` on average."""
+def chunks(history: Past, points: int = 0) -> list[tuple[str, ...]]:
+    """Whole series in groups of about as many points each, the fewest groups of no more than `points` on average.
+
+    Args:
+        history: whose series.
+        points: 0 for as many as are fitted together.
+    """
     ids, ends = np.asarray(history.ids, dtype=object), np.cumsum(history.sizes)
     rows = int(ends[-1]) if len(ends) else 0
+    points = points or min(max(rows // _PARTS, _FEW), CHUNK_POINTS)
     number = (ends - 1) * -(-rows // points) // max(rows, 1)
     edges = np.flatnonzero(np.r_[True, number[1:] != number[:-1], True])
     return [tuple(ids[a:b]) for a, b in pairwise(edges)] if rows else []

@@ -7,7 +7,9 @@ from dataclasses import replace
 import numpy as np
 
 from forecastcore import runtime
+from forecastcore.intervals import calibrate
 from forecastcore.ports import Steps
+from forecastcore.runs import calibrating
 from forecastcore.runs.calibrating import calibration_errors
 from forecastcore.runs.contest import hold_contest
 
@@ -61,3 +63,26 @@ def test_a_history_that_is_used_up_by_the_backtest_adds_none(site):
     history = runtime.history(project, whole.grid.shift(whole.panel["ds"].min(), 80))
     contest = hold_contest(project, history, runtime.engine(project), Steps())
     assert calibration_errors(project, history, contest, runtime.engine(project)) is contest.best.errors
+
+
+def test_of_many_series_some_tell_for_all_where_each_has_a_fit_of_its_own(site, monkeypatch):
+    models = [{"type": "naive"}]
+    _, _, every = learned(site, models=models)
+    monkeypatch.setattr(calibrating, "_SERIES", 1)
+    history, contest, some = learned(site, models=models)
+    assert list(some.ids) == list(every.ids) == history.ids
+    first = (every.fold < FOLDS) | (every.series == 0)
+    for name in ("y", "forecast", "step", "series", "fold"):
+        np.testing.assert_array_equal(getattr(some, name), getattr(every, name)[first])
+    np.testing.assert_array_equal(some.noise[:, 0], every.noise[:, 0])
+    band = calibrate(some, HORIZON, (0.1, 0.9))
+    assert np.isfinite(band.plain).all()
+    assert np.isfinite(band.sizes).all()
+    assert len(contest.best.errors.y) < len(some.y)
+
+
+def test_a_model_of_all_series_is_fitted_on_all(site, monkeypatch):
+    _, _, every = learned(site, models=[{"type": "ridge"}])
+    monkeypatch.setattr(calibrating, "_SERIES", 1)
+    _, _, same = learned(site, models=[{"type": "ridge"}])
+    np.testing.assert_array_equal(same.forecast, every.forecast)

@@ -13,7 +13,7 @@ from forecastcore import foresight, runtime
 from forecastcore.backtest import fold_origins, rows_of
 from forecastcore.continuity import Limits, compare
 from forecastcore.engines.local import LocalEngine
-from forecastcore.engines.spark.panel import SpreadPanel
+from forecastcore.engines.spark.panel import Spans, SpreadPanel
 from forecastcore.frames import History, data_digest
 from forecastcore.profile import profile
 from forecastcore.units import chunks
@@ -34,7 +34,7 @@ class InParts:
 
     def ask(self, question):
         edges = pairwise([0, *self.cuts, len(self.whole.ids)])
-        return [question(self.whole.some(self.whole.ids[a:b])) for a, b in edges]
+        return [question(self.whole.of(self.whole.ids[a:b])) for a, b in edges]
 
 
 def both(history):
@@ -122,20 +122,22 @@ def test_a_panel_in_pieces_says_which_rows_of_which_a_series_is():
         shards=None,
         pieces=("p", "q", "r"),
         begins=(0, 30, 40, 90),
+        spans=Spans(["a", "b", "c", "d"], np.array([0, 10, 30, 40, 90])),
         ids=["a", "b", "c", "d"],
-        sizes=np.array([10, 20, 10, 50]),
         columns=3,
         digest="",
     )
-    assert panel.spans == {"a": (0, 10), "b": (10, 30), "c": (30, 40), "d": (40, 90)}
-    assert list(panel.cut(10, 90)) == [("p", 10, 30), ("q", 0, 10), ("r", 0, 50)]
-    assert list(panel.cut(30, 40)) == [("q", 0, 10)]
-    assert list(panel.cut(0, 30)) == [("p", 0, 30)]
+    assert dict(panel.spans) == {"a": (0, 10), "b": (10, 30), "c": (30, 40), "d": (40, 90)}
+    assert panel.rows() == {"p": [(0, 30)], "q": [(0, 10)], "r": [(0, 50)]}
+    assert panel.rows(["b", "d"]) == {"p": [(10, 30)], "r": [(0, 50)]}
+    some = panel.of({"c", "a"})
+    assert (some.ids, some.sizes.tolist(), some.rows()) == (["a", "c"], [10, 10], {"p": [(0, 10)], "q": [(0, 10)]})
+    assert panel.of({"a"}).digest != some.digest != panel.digest
 
 
 def test_a_few_series_keep_the_first_instant_of_all(site):
     whole = runtime.history(site.project())
-    few = whole.some(["e"])
+    few = whole.of(["e"])
     assert (few.ids, few.first, few.panel["ds"].min() > few.first) == (["e"], whole.first, True)
     assert few.digest == data_digest(whole.panel[whole.panel["unique_id"] == "e"])
     assert replace(few, since=None).first == few.panel["ds"].min()

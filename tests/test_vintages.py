@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from forecastcore.errors import SinkError
 from forecastcore.testing import sample_vintage
 from forecastcore.vintages import SCHEMA, check_run_key, check_vintage, empty_vintage, is_quantile, newest
+from tests.support.samples import key
 
 KEY = ["project", "unique_id", "scenario", "ds"]
 # Made in the tests: what making one imports for the first time must not happen while hypothesis draws.
@@ -20,10 +21,6 @@ vintages = st.builds(
     horizon=st.integers(1, 5),
     seed=st.integers(0, 2),
 )
-
-
-def key(table):
-    return table["run_key"][0].as_py()
 
 
 @settings(deadline=None)

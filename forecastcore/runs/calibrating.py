@@ -26,6 +26,8 @@ __all__ = ["calibration_errors"]
 
 #: horizons before the backtest that are looked at, unless they were more than half of the history there
 _EARLIER = 16
+#: series whose errors tell as well as those of any more how errors are spread, where each has a fit of its own
+_SERIES = 100
 
 
 def calibration_errors(project: Project, history: Past, contest: Contest, engine: Engine) -> Errors:
@@ -38,13 +40,20 @@ def calibration_errors(project: Project, history: Past, contest: Contest, engine
     origins = _earlier(project, history, contest.rows.origins[0])
     if not origins:
         return best.errors
-    rows, fitted_at = rows_of(project, history, origins), origins[0]
-    if best.blend is None:
-        (result,) = run(project, history, [best.candidate], engine, rows, fitted_at=fitted_at)
-        return best.errors.joined(result.errors)
-    used = [member for member, has in zip(best.candidate.members, best.blend.used, strict=True) if has]
-    members = run(project, history, used, engine, rows, fitted_at=fitted_at)
-    return best.errors.joined(_blended(members, best.blend.only(best.blend.used)))
+    blend, models = best.blend, [best.candidate]
+    if blend is not None:
+        models = [member for member, has in zip(best.candidate.members, blend.used, strict=True) if has]
+    if all(project.host.offer("model", one.type).spec.capabilities.scope == "local" for one in models):
+        history = _some(history)
+    results = run(project, history, models, engine, rows_of(project, history, origins), fitted_at=origins[0])
+    errors = results[0].errors if blend is None else _blended(results, blend.only(blend.used))
+    return best.errors.joined(errors.among(best.errors.ids))
+
+
+def _some(history: Past) -> Past:
+    """That of so many series, evenly from all."""
+    ids = history.ids
+    return history.of(ids[:: -(-len(ids) // _SERIES)]) if len(ids) > _SERIES else history
 
 
 def _earlier(project: Project, history: Past, first: pd.Timestamp) -> list[pd.Timestamp]:

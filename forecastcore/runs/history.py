@@ -27,7 +27,7 @@ from forecastcore.runs.sharded import BringHereError, Sharded, fault_of, find
 from forecastcore.units import grid_of, project_of, request_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping
     from datetime import datetime
     from pathlib import Path
 
@@ -128,11 +128,15 @@ class SpreadHistory:
         work = partial(_answer, self.grid, self.origin, self.first, question)
         return [_arrays_of(answer) for answer in self.panel.ask(work)]
 
-    def some(self, ids: Sequence[str]) -> History:
-        """The rows of a few series, here."""
-        work = partial(_rows_of, tuple(ids))
-        tables = [_frame_of(table_of(answer)) for answer in self.panel.ask(work, ids)]
-        return _history(pd.concat(tables, ignore_index=True), self.grid, self.origin, self.first)
+    def of(self, ids: Collection[str]) -> SpreadHistory:
+        """That of some of the series, where it is."""
+        return replace(self, panel=self.panel.of(ids))
+
+    @property
+    def here(self) -> History:
+        """The rows, in this process."""
+        frames = [_frame_of(table_of(answer)) for answer in self.panel.ask(stream_of)]
+        return _history(pd.concat(frames, ignore_index=True), self.grid, self.origin, self.first)
 
 
 def _spread(there: Sharded) -> tuple[Shards, SpreadHistory]:
@@ -155,12 +159,13 @@ def _spread(there: Sharded) -> tuple[Shards, SpreadHistory]:
 
 def _known(there: Sharded, shards: Shards) -> SpreadHistory:
     """What the driver knows of a history that workers hold."""
-    from forecastcore.engines.spark.panel import SpreadPanel
+    from forecastcore.engines.spark.panel import Spans, SpreadPanel
 
     if not shards.held:
         raise BringHereError("this cluster holds nothing from one step to the next")
     told = [answer for answer in there.checked(shards) if answer["pieces"]]
     pieces = [piece for answer in told for piece in answer["pieces"]]
+    ids = [uid for piece in pieces for uid in piece["ids"]]
     sizes = np.array([size for piece in pieces for size in piece["sizes"]], dtype=np.intp)
     check_span(float(sizes.sum()), there.rows, there.grid.frequency)
     counts: dict[str, int] = {}
@@ -171,8 +176,8 @@ def _known(there: Sharded, shards: Shards) -> SpreadHistory:
         shards=shards,
         pieces=[piece["name"] for piece in pieces],
         begins=np.cumsum([0, *(sum(piece["sizes"]) for piece in pieces)]).tolist(),
-        ids=[uid for piece in pieces for uid in piece["ids"]],
-        sizes=sizes,
+        spans=Spans(ids, np.concatenate([[0], np.cumsum(sizes)])),
+        ids=ids,
         columns=told[0]["columns"],
         digest=f"{sum(int(answer['digest'], 16) for answer in told) % 2**256:064x}",
     )
@@ -257,12 +262,3 @@ def _history(panel: pd.DataFrame, grid: TimeGrid, origin: pd.Timestamp, first: p
 def _frame_of(table: pa.Table) -> pd.DataFrame:
     frame: pd.DataFrame = table.to_pandas()
     return frame.assign(unique_id=frame["unique_id"].astype(object))
-
-
-def _rows_of(ids: Sequence[str], table: pa.Table) -> bytes:
-    """The rows of some of a piece's series."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    wanted = pc.is_in(table["unique_id"].cast(pa.string()), value_set=pa.array(ids, pa.string()))
-    return stream_of(table.filter(wanted))

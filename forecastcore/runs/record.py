@@ -67,7 +67,7 @@ def log_setting(tracked: Run, project: Project, history: Past, folds: list[pd.Ti
     )
     tracked.json("config.json", config.model_dump(mode="json"))
     tracked.json("quality.json", dict(history.counts))
-    shown = history.some(history.ids[:1]).panel.head(_SHOWN)
+    shown = history.of(history.ids[:1]).here.panel.head(_SHOWN)
     about = {"name": config.name, "source": config.source.type, "context": "retrain"}
     tracked.dataset(shown, rows=rows, digest=history.digest, **about)
 

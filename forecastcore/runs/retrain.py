@@ -291,7 +291,7 @@ def example_of(project: Project, history: Past, folder: Path) -> tuple[pd.DataFr
     """Some series' newest rows, the last horizon of them as if not yet known, and the forecast they give."""
     package = Package.load(folder, project.host)
     manifest = package.manifest
-    some = history.some(history.ids[:_EXAMPLE_SERIES]).panel
+    some = history.of(history.ids[:_EXAMPLE_SERIES]).here.panel
     rows = some.groupby("unique_id", sort=False).tail(2 * manifest.seasons[-1] + 2 * manifest.horizon)
     cut = history.grid.shift(history.origin, -manifest.horizon)
     frame = rows.assign(y=rows["y"].where(rows["ds"] <= cut)).reset_index(drop=True)

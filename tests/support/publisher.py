@@ -25,9 +25,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+#: origin of the first vintage
+FIRST = datetime(2024, 1, 1, tzinfo=UTC)
+
+
 def vintage(number: int) -> Any:
     """The sample vintage of an origin six hours after that of the number before."""
-    return sample_vintage(issued_at=datetime(2024, 1, 1, tzinfo=UTC) + timedelta(hours=6 * number))
+    return sample_vintage(issued_at=FIRST + timedelta(hours=6 * number))
 
 
 def key(table: Any) -> str:

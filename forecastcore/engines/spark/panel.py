@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from forecastcore.engines.local import joined
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Collection, Sequence
 
     import numpy.typing as npt
     import pyarrow as pa
 
     from forecastcore.engines.spark.spread import Shards
 
-__all__ = ["SpreadPanel"]
+__all__ = ["Spans", "SpreadPanel"]
 
 
-class _Spans(Mapping[str, tuple[int, int]]):
+class Spans(Mapping[str, tuple[int, int]]):
     """Rows of each series, looked up among names that are sorted."""
 
     def __init__(self, ids: list[str], ends: npt.NDArray[np.intp]) -> None:
@@ -42,15 +46,15 @@ class _Spans(Mapping[str, tuple[int, int]]):
 
 @dataclass(frozen=True, kw_only=True)
 class SpreadPanel:
-    """A panel on the workers of a cluster.
+    """A panel on the workers of a cluster, or some of its series.
 
     Attributes:
         shards: where its pieces were made; each is of a kind of its own, with the digest of its bytes in the name. So a
             piece that was made again of a source that has changed is not taken for the one that was lost.
         pieces: their kinds, in the order of series.
         begins: the first row of each, and the number of rows at the end.
-        ids: all series, sorted.
-        sizes: rows of each.
+        spans: the first row of each series that they have, and the row after its last.
+        ids: the series that are meant, sorted.
         columns: how many there are.
         digest: of all rows; see `frames.data_digest`.
     """
@@ -58,39 +62,41 @@ class SpreadPanel:
     shards: Shards
     pieces: Sequence[str]
     begins: Sequence[int]
+    spans: Spans
     ids: list[str]
-    sizes: npt.NDArray[np.intp]
     columns: int
     digest: str
 
     @cached_property
-    def spans(self) -> Mapping[str, tuple[int, int]]:
-        """First row of each series, and the row after its last."""
-        return _Spans(self.ids, np.concatenate([[0], np.cumsum(self.sizes)]))
+    def sizes(self) -> npt.NDArray[np.intp]:
+        """Rows of each series."""
+        return np.array([end - begin for begin, end in map(self.spans.__getitem__, self.ids)], dtype=np.intp)
 
-    def __len__(self) -> int:
-        """Rows."""
-        return self.begins[-1]
+    def of(self, ids: Collection[str]) -> SpreadPanel:
+        """Some of the series."""
+        chosen = sorted(ids)
+        digest = hashlib.sha256(json.dumps([self.digest, chosen]).encode()).hexdigest()
+        return replace(self, ids=chosen, digest=digest)
 
-    def cut(self, begin: int, end: int) -> Iterator[tuple[str, int, int]]:
-        """Some rows, as pieces, and which rows of each."""
-        begins = self.begins
-        for number in range(bisect_right(begins, begin) - 1, bisect_left(begins, end)):
-            first = begins[number]
-            yield self.pieces[number], max(begin, first) - first, min(end, begins[number + 1]) - first
+    def rows(self, ids: Sequence[str] | None = None) -> dict[str, list[tuple[int, int]]]:
+        """The rows of some series, or of all that are meant: which of each piece, in the order of series."""
+        found: dict[str, list[tuple[int, int]]] = {}
+        for begin, end in joined(map(self.spans.__getitem__, self.ids if ids is None else ids)):
+            for number in range(bisect_right(self.begins, begin) - 1, bisect_left(self.begins, end)):
+                first, after = self.begins[number], self.begins[number + 1]
+                mine = max(begin, first) - first, min(end, after) - first
+                found.setdefault(self.pieces[number], []).append(mine)
+        return found
 
-    def ask(self, work: Callable[[pa.Table], bytes], ids: Sequence[str] | None = None) -> list[bytes]:
-        """What is said of each piece, in the order of series.
+    def ask(self, work: Callable[[pa.Table], bytes]) -> list[bytes]:
+        """What is said of the rows of each piece, in the order of series.
 
         Args:
-            work: importable function of the rows of a piece.
-            ids: only pieces that have one of these series.
+            work: importable function of such rows.
 
         Raises:
             EngineError: also where the work raises.
         """
-        kinds = self.pieces
-        if ids is not None:
-            kinds = list(dict.fromkeys(kind for uid in ids for kind, _, _ in self.cut(*self.spans[uid])))
-        answers = self.shards.answered(work, kinds)
-        return [answers[kind] for kind in self.pieces if kind in answers]
+        rows = self.rows()
+        answers = self.shards.answered(work, rows)
+        return [answers[kind] for kind in rows]

@@ -25,8 +25,10 @@ if TYPE_CHECKING:
 
     Read = Callable[[str], Iterable[pa.RecordBatch]]
 
+#: some rows of a piece: the first of each stretch, and the one after its last
+Ranges = Sequence[tuple[int, int]]
 #: where some rows of a piece go: Spark's key of the unit, a name for them, and which they are
-Take = tuple[int, str, Sequence[tuple[int, int]]]
+Take = tuple[int, str, Ranges]
 
 __all__ = [
     "ANSWERED",
@@ -36,6 +38,7 @@ __all__ = [
     "MADE",
     "PICKED",
     "TOLD",
+    "Ranges",
     "Take",
     "answered",
     "cut",
@@ -162,12 +165,13 @@ def _worked(
 
 
 def answered(
-    work: Callable[[pa.Table], bytes], version: str, batches: Iterable[pa.RecordBatch]
+    work: Callable[[pa.Table], bytes], rows: Mapping[str, Ranges], version: str, batches: Iterable[pa.RecordBatch]
 ) -> Iterator[pa.RecordBatch]:
-    """What is said of each thing that was made.
+    """What is said of some rows of each piece.
 
     Args:
-        work: makes bytes of it.
+        work: makes bytes of them.
+        rows: which, by piece.
         version: of forecastcore on the driver.
         batches: `kind, data`.
     """
@@ -175,7 +179,7 @@ def answered(
         for kind, data in zip(*(column.to_pylist() for column in batch.columns), strict=True):
             try:
                 check_same(version)
-                answer, failed = work(table_of(data)), False
+                answer, failed = work(_stretches(table_of(data), rows[kind])), False
             except Exception as error:  # noqa: BLE001 - whatever it is, it is the driver's to raise
                 answer, failed = error_bytes(error), True
             for place, part in enumerate(parts_of(answer)):
@@ -189,16 +193,21 @@ def picked(takes: Mapping[str, Sequence[Take]], batches: Iterable[pa.RecordBatch
         takes: of each piece what goes where.
         batches: `kind, data`: names of pieces, and their rows.
     """
-    import pyarrow as pa
-
     for batch in batches:
         for kind, data in zip(*(column.to_pylist() for column in batch.columns), strict=True):
             table = table_of(data)
-            for slot, name, spans in takes[kind]:
-                parts = [table.slice(begin, end - begin) for begin, end in spans]
-                whole = sum(part.num_rows for part in parts) == table.num_rows
-                rows = data if whole else stream_of(pa.concat_tables(parts).combine_chunks())
-                yield _batch(PICKED, slot=[slot], piece=[name], data=[rows])
+            for slot, name, rows in takes[kind]:
+                mine = _stretches(table, rows)
+                yield _batch(PICKED, slot=[slot], piece=[name], data=[data if mine is table else stream_of(mine)])
+
+
+def _stretches(table: pa.Table, rows: Ranges) -> pa.Table:
+    """Some rows of a table; itself where they are all."""
+    import pyarrow as pa
+
+    if sum(end - begin for begin, end in rows) == table.num_rows:
+        return table
+    return pa.concat_tables([table.slice(begin, end - begin) for begin, end in rows]).combine_chunks()
 
 
 def finished(finish: Callable[[pa.Table], pa.Table], batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -17,7 +17,7 @@ from uuid import uuid4
 from forecastcore import __version__
 from forecastcore.engines.spark import shards as tasks
 from forecastcore.engines.spark.session import interrupt, mend, open_session, said, tagged
-from forecastcore.engines.spark.shards import ERROR, TOLD, Take
+from forecastcore.engines.spark.shards import ERROR, TOLD, Ranges, Take
 from forecastcore.engines.spark.slots import slots
 from forecastcore.engines.spark.worker import lost
 from forecastcore.engines.wire import error_of, table_of
@@ -164,24 +164,24 @@ class Shards:
         with suppress(Exception):  # what is told by then is worth more
             self.made.unpersist()
 
-    def answered(self, work: Callable[[pa.Table], bytes], kinds: Sequence[str]) -> dict[str, bytes]:
-        """What is said of things that were made, by kind.
+    def answered(self, work: Callable[[pa.Table], bytes], rows: Mapping[str, Ranges]) -> dict[str, bytes]:
+        """What is said of some rows of what was made, by kind.
 
         Args:
-            work: importable function of a thing that is the bytes of an Arrow stream.
-            kinds: of which each names one thing only.
+            work: importable function of a table.
+            rows: which of each kind; of these kinds each shard has one thing at most, the bytes of an Arrow stream.
 
         Raises:
             EngineError: also where the work raises, or something is not there any more.
         """
-        asked = self._of(*kinds).select("kind", "data")
-        told = asked.mapInArrow(partial(tasks.answered, work, __version__), tasks.ANSWERED)
+        asked = self._of(*rows).select("kind", "data")
+        told = asked.mapInArrow(partial(tasks.answered, work, rows, __version__), tasks.ANSWERED)
         parts: dict[str, list[bytes]] = {}
         for row in sorted(self.spread.flown(told.collect), key=lambda row: (row.kind, row.place)):
             if row.error:
                 raise error_of(bytes(row.data))
             parts.setdefault(row.kind, []).append(bytes(row.data))
-        if len(parts) < len(kinds):
+        if len(parts) < len(rows):
             raise lost()
         return {kind: b"".join(data) for kind, data in parts.items()}
 

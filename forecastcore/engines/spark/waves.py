@@ -17,7 +17,7 @@ from forecastcore.frames import to_panel_arrow
 from forecastcore.parcel import wrap
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     import pandas as pd
@@ -72,21 +72,17 @@ class _Here:
         edges = [row for unit in units for span in spans_of(unit, spans) for row in span]
         return cls(panel, spans, _cuts([a for a, _ in spans.values()], [0, len(panel), *edges]))
 
-    def given(self, wave: Wave, number: int, ranges: Sequence[tuple[int, int]]) -> list[str]:
-        """Let a unit have some rows; the names under which they come."""
+    def given(self, wave: Wave, number: int, unit: Unit) -> list[str]:
+        """Let a unit have its rows; the names under which they come."""
         cuts = self.cuts
         mine = {
             f"rows {a}": (a, b)
-            for begin, end in ranges
+            for begin, end in ([(0, len(self.panel))] if unit.ids is None else spans_of(unit, self.spans))
             for a, b in pairwise(cuts[bisect_left(cuts, begin) : bisect_right(cuts, end)])
         }
-        new = {name: span for name, span in mine.items() if name not in wave.pieces}
-        wave.add(
-            {
-                name: stream_of(to_panel_arrow(self.panel.iloc[a:b].reset_index(drop=True)))
-                for name, (a, b) in new.items()
-            }
-        )
+        for name, (a, b) in mine.items():
+            if name not in wave.pieces:
+                wave.add({name: stream_of(to_panel_arrow(self.panel.iloc[a:b].reset_index(drop=True)))})
         wave.needs[number] = [*mine]
         return [*mine]
 
@@ -97,20 +93,13 @@ class _There:
 
     panel: SpreadPanel
 
-    @property
-    def spans(self) -> Mapping[str, tuple[int, int]]:
-        return self.panel.spans
-
-    def given(self, wave: Wave, number: int, ranges: Sequence[tuple[int, int]]) -> list[str]:
-        """Let a unit have some rows; the names under which they come."""
-        spans: dict[str, list[tuple[int, int]]] = {}
-        for span in ranges:
-            for kind, begin, end in self.panel.cut(*span):
-                spans.setdefault(kind, []).append((begin, end))
-        names = [f"rows {number} {place}" for place in range(len(spans))]
-        for name, (kind, mine) in zip(names, spans.items(), strict=True):
-            wave.takes.setdefault(kind, []).append((number, name, mine))
-        wave.size += _CELL * self.panel.columns * sum(b - a for a, b in ranges)
+    def given(self, wave: Wave, number: int, unit: Unit) -> list[str]:
+        """Let a unit have its rows; the names under which they come."""
+        rows = self.panel.rows(unit.ids)
+        names = [f"rows {number} {place}" for place in range(len(rows))]
+        for name, (kind, spans) in zip(names, rows.items(), strict=True):
+            wave.takes.setdefault(kind, []).append((number, name, spans))
+            wave.size += _CELL * self.panel.columns * sum(end - begin for begin, end in spans)
         wave.needs[number] = []
         return names
 
@@ -124,13 +113,12 @@ def waves(panel: pd.DataFrame | SpreadPanel, units: Sequence[Unit], tasks: int) 
         tasks: most units of a wave.
     """
     rows = _There(panel) if isinstance(panel, SpreadPanel) else _Here.of(panel, units)
-    whole = ((0, len(panel)),)
     wave = Wave()
     for number, unit in enumerate(units):
         if len(wave.orders) == tasks or wave.size > _WAVE_BYTES:
             yield wave
             wave = Wave()
-        names = rows.given(wave, number, whole if unit.ids is None else spans_of(unit, rows.spans))
+        names = rows.given(wave, number, unit)
         files = _parcel(unit.folder, unit.reads) if unit.folder is not None else {}
         wave.add(files)
         wave.needs[number] += files

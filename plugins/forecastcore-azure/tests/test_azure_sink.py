@@ -19,6 +19,7 @@ from forecastcore.api import Sink
 from forecastcore.errors import SinkError
 from forecastcore.testing import sample_vintage
 from forecastcore.vintages import newest
+from tests.support.samples import days, key, publish, rows
 
 SINK = "forecastcore_azure:AzureBlobSink"
 CLIENT = "azure.storage.blob:ContainerClient.upload_blob"
@@ -39,22 +40,6 @@ def params(container, connection_string):
 @pytest.fixture
 def sink(params):
     return AzureBlobSink(**params)
-
-
-def key(table):
-    return table["run_key"][0].as_py()
-
-
-def publish(sink, *tables):
-    return [sink.publish(table, key(table)) for table in tables]
-
-
-def rows(table):
-    return table.sort_by([(name, "ascending") for name in ("issued_at", "scenario", "unique_id", "ds")])
-
-
-def days(*numbers, **kwargs):
-    return [sample_vintage(issued_at=datetime(2024, 1, n, tzinfo=UTC), **kwargs) for n in numbers]
 
 
 def latest(container):

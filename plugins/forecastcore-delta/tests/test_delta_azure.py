@@ -11,8 +11,8 @@ from azure.storage.blob import BlobClient  # noqa: TID253 - what is delivered is
 from forecastcore_delta import DeltaSink, DeltaSource
 
 from forecastcore.errors import DataError, SinkError
-from forecastcore.testing import sample_vintage
 from forecastcore.vintages import newest
+from tests.support.samples import days, key, publish, rows
 
 COMMIT = "deltalake:DeltaTable.create_write_transaction"
 SINK = "forecastcore_delta:DeltaSink"
@@ -26,22 +26,6 @@ def params(container, connection_string):
 @pytest.fixture
 def sink(params):
     return DeltaSink(**params)
-
-
-def key(table):
-    return table["run_key"][0].as_py()
-
-
-def publish(sink, *tables):
-    return [sink.publish(table, key(table)) for table in tables]
-
-
-def rows(table):
-    return table.sort_by([(name, "ascending") for name in ("issued_at", "scenario", "unique_id", "ds")])
-
-
-def days(*numbers, **kwargs):
-    return [sample_vintage(issued_at=datetime(2024, 1, n, tzinfo=UTC), **kwargs) for n in numbers]
 
 
 def latest(sink):

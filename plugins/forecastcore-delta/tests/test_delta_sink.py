@@ -16,6 +16,7 @@ from forecastcore.api import Sink
 from forecastcore.errors import CommitConflict, SinkError
 from forecastcore.testing import sample_vintage
 from forecastcore.vintages import newest
+from tests.support.samples import days, key, publish, rows
 
 SINK = "forecastcore_delta:DeltaSink"
 # table made but empty, file half written, file staged, vintage committed, forecast_latest not yet or just written
@@ -33,25 +34,9 @@ def sink(tmp_path):
     return DeltaSink(tmp_path / "out" / "forecasts")
 
 
-def key(table):
-    return table["run_key"][0].as_py()
-
-
-def publish(sink, *tables):
-    return [sink.publish(table, key(table)) for table in tables]
-
-
-def rows(table):
-    return table.sort_by([(name, "ascending") for name in ("issued_at", "scenario", "unique_id", "ds")])
-
-
 def latest(sink):
     table = DeltaTable(sink.path.parent / "forecast_latest").to_pyarrow_table()
     return table.sort_by([(name, "ascending") for name in ("project", "unique_id", "scenario", "ds")])
-
-
-def days(*numbers, **kwargs):
-    return [sample_vintage(issued_at=datetime(2024, 1, n, tzinfo=UTC), **kwargs) for n in numbers]
 
 
 def test_the_sink_follows_the_protocol(sink):

@@ -15,6 +15,7 @@ from forecastcore.api import Sink
 from forecastcore.errors import SinkError
 from forecastcore.testing import sample_vintage
 from forecastcore.vintages import newest
+from tests.support.samples import days, key, publish, rows
 
 SINKS = [ParquetSink, CsvSink]
 # before the file is complete, before and after it appears, before and after forecast_latest, after its memory
@@ -24,18 +25,6 @@ KILLS = ["fsync:before:1", "link:before:1", "link:after:1", "replace:before:1", 
 @pytest.fixture(params=SINKS, ids=lambda sink: sink.__name__)
 def sink(request, tmp_path):
     return request.param(tmp_path / "out" / "forecasts")
-
-
-def key(table):
-    return table["run_key"][0].as_py()
-
-
-def publish(sink, *tables):
-    return [sink.publish(table, key(table)) for table in tables]
-
-
-def rows(table):
-    return table.sort_by([(name, "ascending") for name in ("issued_at", "scenario", "unique_id", "ds")])
 
 
 def latest(sink):
@@ -48,10 +37,6 @@ def latest(sink):
     table = type(sink)(copy.parent).read()
     copy.unlink()
     return table
-
-
-def days(*numbers, **kwargs):
-    return [sample_vintage(issued_at=datetime(2024, 1, n, tzinfo=UTC), **kwargs) for n in numbers]
 
 
 def test_a_sink_follows_the_protocol(sink):

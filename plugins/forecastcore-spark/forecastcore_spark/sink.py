@@ -92,7 +92,7 @@ class DeltaTableSink:
         from pyspark.sql import functions as sql
 
         spark = self._reading()
-        if not spark.catalog.tableExists(quoted(self.table)):
+        if not self._is_there(spark, self.table):
             return empty_vintage()
         frame = self._visible(spark)
         if issued_at is not None:
@@ -102,7 +102,7 @@ class DeltaTableSink:
     def vintages(self) -> list[VintageRef]:
         """The vintages, oldest first."""
         spark = self._reading()
-        if not spark.catalog.tableExists(quoted(self.table)):
+        if not self._is_there(spark, self.table):
             return []
         counted = arrow(self._visible(spark).groupBy(*REF_COLUMNS).count()).to_pylist()
         return sorted(VintageRef(**{name: row[name] for name in REF_COLUMNS}, rows=row["count"]) for row in counted)
@@ -141,9 +141,15 @@ class DeltaTableSink:
     def _log(self) -> str:
         return f"{self.table}_withdrawn"
 
+    def _is_there(self, spark: SparkSession, table: str) -> bool:
+        there = spark.catalog.tableExists(quoted(table))
+        if there and self.format == "parquet":  # a session remembers its files; those of Delta stand in its log
+            spark.catalog.refreshTable(quoted(table))
+        return there
+
     def _withdrawn(self, spark: SparkSession) -> set[str]:
         """Run keys of vintages that were taken back."""
-        if not spark.catalog.tableExists(quoted(self._log)):
+        if not self._is_there(spark, self._log):
             return set()
         return {row.run_key for row in spark.table(quoted(self._log)).select("run_key").distinct().collect()}
 
@@ -166,7 +172,7 @@ class DeltaTableSink:
     def _count(self, spark: SparkSession, run_key: str) -> int:
         from pyspark.sql import functions as sql
 
-        if not spark.catalog.tableExists(quoted(self.table)):
+        if not self._is_there(spark, self.table):
             return 0
         return int(spark.table(quoted(self.table)).where(sql.col("run_key") == run_key).count())
 

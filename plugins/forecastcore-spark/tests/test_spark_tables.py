@@ -11,8 +11,9 @@ from forecastcore_spark import DeltaTableSink, SparkTableSource, forecastcore_si
 from forecastcore.api import Example, Sink, Source
 from forecastcore.engines.spark.session import open_session
 from forecastcore.errors import DataError, SinkError
-from forecastcore.testing import conformance, sample_vintage
+from forecastcore.testing import conformance
 from forecastcore.vintages import newest
+from tests.support.samples import days, key
 
 WAREHOUSE = "spark.sql.warehouse.dir"
 #: a Spark with a catalog takes its time to start; that of the engine's tests has none
@@ -87,17 +88,9 @@ def test_what_is_not_there_is_told(schema, session):
             SparkTableSource(hostile)
 
 
-def days(*numbers, **kwargs):
-    return [sample_vintage(issued_at=datetime(2024, 1, n, tzinfo=UTC), **kwargs) for n in numbers]
-
-
 def rows(table, like):
     order = [(name, "ascending") for name in ("issued_at", "scenario", "unique_id", "ds")]
     return table.select(like.column_names).sort_by(order)
-
-
-def key(table):
-    return table["run_key"][0].as_py()
 
 
 def test_a_vintage_arrives_once_and_the_view_shows_the_newest(schema, session):

@@ -13,8 +13,8 @@ from sqlalchemy.dialects.mssql import pyodbc  # noqa: TID253 - the tests are abo
 
 from forecastcore.api import Sink
 from forecastcore.errors import SinkError
-from forecastcore.testing import sample_vintage
 from forecastcore.vintages import newest
+from tests.support.samples import days, key, publish, rows
 
 SINK = "forecastcore_sql:SqlSink"
 # before and after the rows are loaded, before and after the commit
@@ -60,22 +60,6 @@ HOSTILE = [
 @pytest.fixture
 def sink(database):
     return SqlSink(database)
-
-
-def key(table):
-    return table["run_key"][0].as_py()
-
-
-def publish(sink, *tables):
-    return [sink.publish(table, key(table)) for table in tables]
-
-
-def rows(table):
-    return table.sort_by([(name, "ascending") for name in ("issued_at", "scenario", "unique_id", "ds")])
-
-
-def days(*numbers, **kwargs):
-    return [sample_vintage(issued_at=datetime(2024, 1, n, tzinfo=UTC), **kwargs) for n in numbers]
 
 
 def latest(sink):
