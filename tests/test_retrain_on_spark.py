@@ -9,13 +9,16 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 
 from forecastcore import runtime, units
-from forecastcore.errors import DataError, QualityError
+from forecastcore.errors import DataError, EngineError, QualityError
+from forecastcore.ports import Steps, Unit
 from forecastcore.runs.contest import backtest
+from forecastcore.runs.history import opened
 from tests.conftest import small_history
 from tests.support import prefect_server
 from tests.support.spark import cluster, connect_server
@@ -191,6 +194,52 @@ def test_what_cannot_stay_there_is_learned_from_by_way_of_the_driver(make_site, 
         "the history passes through the driver: this cluster holds nothing from one step to the next",
     )
     close(boards(here), boards(there))
+
+
+@pytest.mark.slow
+def test_a_history_there_is_the_one_here_and_says_when_a_part_of_it_is_another_than_it_was(
+    make_site, session, small_shards, by_value
+):
+    site = hard_site(make_site)
+    here = runtime.history(site.project())
+    project = site.write(engine=ENGINE).project()
+    engine = runtime.engine(project)
+    with opened(project, engine, None, Steps()) as there:
+        assert (there.ids, there.digest, there.counts) == (here.ids, here.digest, here.counts)
+        assert (there.origin, there.first, there.newest) == (here.origin, here.first, here.newest)
+        assert there.sizes.tolist() == here.sizes.tolist()
+        some = there.of(["sb", "sg"])
+        pd.testing.assert_frame_equal(some.here.panel, here.of(["sb", "sg"]).panel)
+        assert len(some.panel.pieces) > 2
+        asked = [Unit(None, "{}"), Unit(("sg",), "{}")]
+        got = dict(engine.map(echo, some.panel, asked))
+        assert [frame["unique_id"].unique().tolist() for _, frame in sorted(got.items())] == [["sb", "sg"], ["sg"]]
+        lost = replace(there.panel, pieces=[f"{kind}, made anew" for kind in there.panel.pieces])
+        with pytest.raises(EngineError, match="the source was changed since it was read"):
+            list(engine.map(echo, lost, asked))
+        with pytest.raises(EngineError, match="the source was changed since it was read"):
+            replace(there, panel=lost).ask(first_values)
+
+
+@pytest.fixture
+def by_value():
+    """This module's functions go to workers as they are: a test is no module that they could import."""
+    from pyspark import cloudpickle
+
+    this = sys.modules[__name__]
+    cloudpickle.register_pickle_by_value(this)
+    yield
+    cloudpickle.unregister_pickle_by_value(this)
+
+
+def echo(panel, request):
+    """The rows that a unit is given."""
+    return panel
+
+
+def first_values(history):
+    """A question."""
+    return {"y": history.panel["y"].to_numpy()[:1]}
 
 
 @pytest.mark.slow
