@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pandas as pd
-from pydantic import Field
+from pydantic import Field, ValidationError
 
-from forecastcore import guard, state
+from forecastcore import __version__, guard, state
 from forecastcore.api import Task
 from forecastcore.ensemble import Blend, merge
 from forecastcore.errors import DataError, MissingColumnsError, PluginError, StateError
@@ -104,9 +104,17 @@ class Manifest(Message):
         """The manifest of a packed model, its digest checked.
 
         Raises:
-            StateError: the folder is not what was stored.
+            StateError: the folder is not what was stored, or a newer release stored it.
         """
-        return cls.model_validate_json(state.open_verified(folder).read("model.json"))
+        return _parsed("model.json", _manifest_from, state.open_verified(folder))
+
+    def to_json(self) -> dict[str, Any]:
+        """As it is stored: without `segments` where there are none, which releases before them do not know."""
+        document = super().to_json()
+        for one in (document, *document["members"]):
+            if one["segments"] is None:
+                del one["segments"]
+        return document
 
     @property
     def models(self) -> Sequence[Manifest | MemberStamp]:
@@ -144,6 +152,19 @@ class Manifest(Message):
             covariates=self.covariates,
             seed=self.seed,
         )
+
+
+def _manifest_from(data: bytes) -> Manifest:
+    try:
+        return Manifest.model_validate_json(data)
+    except ValidationError as error:
+        unknown = [".".join(map(str, one["loc"])) for one in error.errors() if one["type"] == "extra_forbidden"]
+        if not unknown:
+            raise
+        made = [name for name in json.loads(data).get("requirements", ()) if name.startswith("forecastcore==")]
+        words = f"the model was stored by a newer forecastcore than {__version__}, which does not know {unknown[0]}"
+        hint = f"install {made[0]}, or retrain with this one" if made else "install that, or retrain with this one"
+        raise StateError(words, hint=hint) from error
 
 
 def pack_part(part: Part) -> bytes:
@@ -278,7 +299,7 @@ class Package:
         from forecastcore.host import Host
 
         files = state.open_verified(folder, digest, OUTLINE.__contains__)
-        manifest = _parsed("model.json", Manifest.model_validate_json, files)
+        manifest = _parsed("model.json", _manifest_from, files)
         host = host or Host.discover()
         fits = tuple(Fit(_offer(model.model, model.plugin, host), ()) for model in manifest.models)
         blend = _parsed("blend.npz", _blend_from, files) if manifest.members else None

@@ -10,7 +10,7 @@ import pytest
 
 from forecastcore.errors import DataError, PluginError, StateError
 from forecastcore.host import Host
-from forecastcore.package import Package
+from forecastcore.package import Manifest, Package
 from forecastcore.state import seal
 
 
@@ -94,6 +94,20 @@ def test_a_file_that_was_sealed_and_is_none_of_ours_is_refused_in_words(packed):
             with pytest.raises(StateError, match=f"{name} of the stored model is not what forecastcore writes"):
                 Package.load(folder)
         (folder / name).write_bytes(whole)
+
+
+@pytest.mark.row(68)
+def test_a_model_of_a_newer_release_is_refused_with_the_release_that_reads_it(packed):
+    folder, _, _ = packed
+    told = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    assert "segments" not in told, "a release before segments reads a model that has none"
+    requirements = ["forecastcore==7.0", *told["requirements"][1:]]
+    (folder / "model.json").write_text(json.dumps({**told, "moods": [], "requirements": requirements}))
+    seal(folder)
+    for read in (Package.load, Manifest.read):
+        with pytest.raises(StateError, match=r"newer forecastcore than 0.* does not know moods") as caught:
+            read(folder)
+        assert caught.value.hint == "install forecastcore==7.0, or retrain with this one"
 
 
 def test_nothing_in_a_packed_model_is_code(packed):

@@ -110,6 +110,7 @@ def test_an_archive_that_would_write_elsewhere_on_windows_is_refused_everywhere(
 
 BLOCKER = f"""
 import sys
+import platformdirs  # it asks which system this is, and would take what is Windows' own there
 
 class Blocker:
     def find_spec(self, name, path=None, target=None):

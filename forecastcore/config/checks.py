@@ -50,9 +50,8 @@ def _covariates(data: Mapping[str, Any]) -> Iterator[Fault]:
             hint = "write {assume: <an assumption's name>} or {known: true}"
             yield Fault(path=path, message="says nothing of its future", hint=hint, at_key=True)
         if isinstance(assume, str) and assume not in assumptions:
-            yield Fault(
-                path=(*path, "assume"), message=_undefined(assume, assumptions), hint=did_you_mean(assume, assumptions)
-            )
+            hint = did_you_mean(assume, assumptions) or f"define it: assumptions: {{{assume}: {{type: climatology}}}}"
+            yield Fault(path=(*path, "assume"), message=_undefined(assume, assumptions), hint=hint)
         if covariate.get("issued") is not None and assume is None:
             yield Fault(path=(*path, "issued"), message="is read only where the covariate is assumed", at_key=True)
 
