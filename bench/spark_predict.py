@@ -1,7 +1,8 @@
-"""What a predict on Spark holds in memory, watched from outside: `python bench/spark_predict.py [--full]`.
+"""What a run on Spark holds in memory, watched from outside: `python bench/spark_predict.py [--full] [--retrain]`.
 
 The command line predicts in a process of its own, in a local Spark session with two tasks at a time, from Parquet to a
-table of Spark's catalog. One ridge regression, trained on the few series, serves the few and the many. The largest
+table of Spark's catalog. One ridge regression, trained on the few series, serves the few and the many. With `--retrain`
+it learns: a seasonal naive and a ridge regression, one fold, and what registering and comparing them takes. The largest
 resident set of the driver's Python, and that of the largest of the workers' Python processes, are read from /proc;
 Spark's own Java is not counted, its heap has the size that it is given.
 """
@@ -55,12 +56,12 @@ def settings(folder: Path) -> dict[str, Any]:
     }
 
 
-def predicted(folder: Path) -> Peak:
-    """Predict as a command, and look at it ten times a second."""
+def watched(folder: Path, word: str) -> Peak:
+    """Run a command, and look at it ten times a second."""
     conf = {"spark.driver.memory": "1g", "spark.sql.warehouse.dir": f"{folder}/warehouse"}
     engine = json.dumps({"type": "spark", "master": "local[2,4]", "conf": conf})
     sinks = json.dumps([{"type": "delta-table", "table": "forecasts", "format": "parquet"}])
-    command = [sys.executable, "-m", "forecastcore.cli", "-p", str(folder), "--json", "predict"]
+    command = [sys.executable, "-m", "forecastcore.cli", "-p", str(folder), "--json", word]
     driver = worker = 0.0
     began = time.perf_counter()
     with (folder / "log").open("wb") as log, (folder / "told").open("wb") as out:
@@ -75,8 +76,8 @@ def predicted(folder: Path) -> Peak:
     if run.returncode:
         raise SystemExit((folder / "log").read_text()[-3000:])
     told = json.loads((folder / "told").read_text())
-    if told["notes"] or told["published"][0]["error"]:
-        raise SystemExit(f"not what was to be measured: {told['notes']} {told['published']}")
+    if told["notes"] or any(one["error"] for one in told.get("published", ())):
+        raise SystemExit(f"not what was to be measured: {told}")
     return Peak(driver, worker, taken)
 
 
@@ -104,26 +105,30 @@ def pythons_below(root: int) -> list[int]:
     return [pid for pid, (_, name) in parents.items() if pid != root and "python" in name and below(pid)]
 
 
-def rows(*, full: bool = False) -> Iterator[Row]:
+def rows(*, full: bool = False, word: str = "predict") -> Iterator[Row]:
     """The driver's memory, the workers', and time, of many series against few."""
     warnings.simplefilter("ignore")
     few, many = 1_000, 100_000 if full else 10_000
     peaks = {}
     with tempfile.TemporaryDirectory(prefix="forecastcore-bench-") as scratch:
         folder = Path(scratch)
-        (folder / "forecast.yaml").write_text(yaml.safe_dump(settings(folder)), encoding="utf-8")
+        project = settings(folder)
+        if word == "retrain":
+            project["models"].append({"type": "seasonal-naive"})
+        (folder / "forecast.yaml").write_text(yaml.safe_dump(project), encoding="utf-8")
         for size in (few, many):
             sample_history(series=size, rows=MONTHS, frequency="MS").to_parquet(folder / "history.parquet")
-            if size == few:
+            if size == few and word == "predict":
                 fc.retrain(fc.Project.load(folder))
-            peaks[size] = predicted(folder)
+            peaks[size] = watched(folder, word)
             print(f"  {size} series: {peaks[size]}", file=sys.stderr, flush=True)
-            shutil.rmtree(folder / "warehouse")
-    command = "python bench/spark_predict.py" + (" --full" if full else "")
+            shutil.rmtree(folder / "warehouse", ignore_errors=True)
+    options = (" --full" if full else "") + (" --retrain" if word == "retrain" else "")
+    command = f"python bench/spark_predict.py{options}"
     for part in ("driver", "worker"):
         ours, against = (getattr(peaks[size], part) for size in (many, few))
         yield Row(
-            what=f"predict on Spark: memory of a {part}'s Python at {many:,} series against {few:,}",
+            what=f"{word} on Spark: memory of a {part}'s Python at {many:,} series against {few:,}",
             ours=ours,
             against=against,
             ratio=ours / against,
@@ -138,6 +143,8 @@ def rows(*, full: bool = False) -> Iterator[Row]:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--full", action="store_true", help="100,000 series instead of 10,000")
+    parser.add_argument("--retrain", action="store_true", help="learn instead of predicting")
     asked = parser.parse_args()
     os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
-    keep("spark-predict-full" if asked.full else "spark-predict", show(rows(full=asked.full)))
+    word = "retrain" if asked.retrain else "predict"
+    keep(f"spark-{word}" + ("-full" if asked.full else ""), show(rows(full=asked.full, word=word)))

@@ -7,25 +7,26 @@ assumed there (see `race`).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from forecastcore import guard, intervals, metrics, runtime
-from forecastcore.errors import DataError
-from forecastcore.frames import offsets
+from forecastcore.errors import DataError, EngineError
+from forecastcore.frames import offsets, together
 from forecastcore.naive import repeat_season
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import numpy.typing as npt
-    import pandas as pd
 
     from forecastcore.api import Task
     from forecastcore.ensemble import Blend
-    from forecastcore.frames import History
+    from forecastcore.frames import Answer, History
+    from forecastcore.ports import Past
     from forecastcore.project import Candidate, Project
 
     Floats = npt.NDArray[np.float64]
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["Backtest", "Result", "fold_origins", "rows_of"]
 
 
-def fold_origins(history: History, project: Project) -> list[pd.Timestamp]:
+def fold_origins(history: Past, project: Project) -> list[pd.Timestamp]:
     """Origins of the backtest, oldest first: the last lies a horizon before the end, the others a stride apart.
 
     Origins with too little history before them (less than a horizon, or two seasons) are left out; where none has that
@@ -45,7 +46,7 @@ def fold_origins(history: History, project: Project) -> list[pd.Timestamp]:
     """
     config, grid = project.config, history.grid
     stride = config.backtest.stride or config.horizon
-    first = history.panel["ds"].min()
+    first = history.first
     season = runtime.task(project, grid, history.origin).season
     wanted = [grid.shift(history.origin, -config.horizon - number * stride) for number in range(config.backtest.folds)]
     for enough in (max(min(config.horizon, 4 * season), 2 * season, 2), season + 1, 2):
@@ -126,6 +127,33 @@ class Backtest:
     place: Ints
     screened: Mapping[str, str]
 
+    @cached_property
+    def _numbers(self) -> pd.Index[str]:
+        return pd.Index(np.asarray(self.ids, dtype=object))
+
+    @cached_property
+    def _begins(self) -> Ints:
+        """The first row of each (origin, series) pair; -1 where it has none."""
+        begins = np.full(self.scale.size, -1, dtype=np.intp)
+        first = self.step == 1
+        begins[self.group[first]] = np.flatnonzero(first)
+        return begins
+
+    def place_of(self, fold: Ints, series: Ints, step: Ints) -> Ints:
+        """The numbers of rows, by origin, series and step.
+
+        Raises:
+            EngineError: there is no such row.
+        """
+        begin = self._begins[fold.astype(np.intp) * len(self.ids) + series]
+        if (begin < 0).any():
+            raise EngineError("the backtest gave rows that were not asked for")
+        return np.asarray(begin + step - 1)
+
+    def numbers_of(self, ids: Sequence[str]) -> Ints:
+        """The numbers of some series, ascending."""
+        return np.sort(self._numbers.get_indexer(pd.Index(np.asarray(ids, dtype=object)))).astype(np.intp)
+
     def origin_losses(self, forecast: Floats) -> Floats:
         """Mean of `losses` over the series that were scored, shape (origins,)."""
         losses = self.losses(forecast)
@@ -190,34 +218,25 @@ class Backtest:
         )
 
 
-def rows_of(project: Project, history: History, origins: list[pd.Timestamp]) -> Backtest:
+def rows_of(project: Project, history: Past, origins: list[pd.Timestamp]) -> Backtest:
     """The rows to score on, their actuals and scales, and the seasonal naive yardstick; NaN for what has not come."""
-    panel, grid = history.panel, history.grid
-    starts = offsets(panel)
-    ids = [str(uid) for uid in panel["unique_id"].to_numpy()[starts[:-1]]]
-    y, instants = panel["y"].to_numpy(), panel["ds"].to_numpy(dtype="datetime64[ns]")
-    horizon = project.config.horizon
-    task = runtime.task(project, grid, history.origin)
-    ends = np.stack([_upto(instants, starts, origin) for origin in origins], axis=1)
-    there = ends > starts[:-1, None]
-    fold, series = (values.astype(np.intp) for values in np.nonzero(there.T))
-    scale, scale2 = (_scale(y, starts, task.season, ends, power) for power in (1, 2))
-    begin = ends.T[fold, series]
-    step = np.tile(np.arange(1, horizon + 1, dtype=np.intp), len(fold))
-    place, end = np.repeat(begin, horizon) + step - 1, np.repeat(starts[1:][series], horizon)
-    actual = np.where(place < end, y[np.minimum(place, len(y) - 1)], np.nan)
-    group = np.repeat(fold * len(ids) + series, horizon)
-    histories = [y[starts[s] : ends[s, f]] for f, s in zip(fold, series, strict=True)]
-    # What no model is given is no model's merit: a broken series leaves the leaderboard as it would be without it.
-    screened = guard.screen(panel, project.config.quality.max_missing)
-    actual[np.repeat(np.isin(ids, list(screened))[series], horizon)] = np.nan
-    best, naive, error = _yardstick(histories, actual, group, scale, task)
+    task = runtime.task(project, history.grid, history.origin)
+    seen = history.ask(
+        partial(_seen, task=task, origins=tuple(origins), max_missing=project.config.quality.max_missing)
+    )
+    ids, there = [str(uid) for uid in history.ids], together(seen, "there", 1)
+    fold, series = (values.astype(np.intp) for values in np.nonzero(there))
+    scale, scale2 = (together(seen, name, 1) for name in ("scale", "scale2"))
+    group = np.repeat(fold * len(ids) + series, task.horizon)
+    actual, naives = together(seen, "actual", 1)[there].ravel(), together(seen, "naive", 2)[:, there]
+    best, naive, error = _yardstick(naives.reshape(len(naives), -1), actual, group, scale)
+    screened = zip(together(seen, "screened").tolist(), together(seen, "reasons").tolist(), strict=True)
     return Backtest(
         origins=origins,
         ids=ids,
-        fold=np.repeat(fold, horizon),
-        series=np.repeat(series, horizon),
-        step=step,
+        fold=np.repeat(fold, task.horizon),
+        series=np.repeat(series, task.horizon),
+        step=np.tile(np.arange(1, task.horizon + 1, dtype=np.intp), len(fold)),
         y=actual,
         scale=scale,
         scale2=scale2,
@@ -225,11 +244,40 @@ def rows_of(project: Project, history: History, origins: list[pd.Timestamp]) -> 
         reference=best,
         naive=naive,
         reference_error=error,
-        noise=intervals.noise(y, starts, ends, task.seasons, horizon).T,
+        noise=together(seen, "noise", 1),
         season=task.season,
-        place=np.array([grid.number(origin) % task.season for origin in origins]),
-        screened=screened,
+        place=np.array([history.grid.number(origin) % task.season for origin in origins]),
+        screened=dict(screened),
     )
+
+
+def _seen(history: History, *, task: Task, origins: Sequence[pd.Timestamp], max_missing: float) -> Answer:
+    """What `rows_of` asks of some series, by origin and series."""
+    panel, starts, horizon = history.panel, offsets(history.panel), task.horizon
+    ids = panel["unique_id"].to_numpy()[starts[:-1]]
+    y, instants = panel["y"].to_numpy(), panel["ds"].to_numpy(dtype="datetime64[ns]")
+    ends = np.stack([_upto(instants, starts, origin) for origin in origins], axis=1)
+    place = ends.T[:, :, None] + np.arange(horizon)
+    actual = np.where(place < starts[1:, None], y[np.minimum(place, len(y) - 1)], np.nan)
+    # What no model is given is no model's merit: a broken series leaves the leaderboard as it would be without it.
+    screened = guard.screen(panel, max_missing)
+    actual[:, np.isin(ids, list(screened))] = np.nan
+    there = (ends > starts[:-1, None]).T
+    naive = np.full((len(task.seasons), *actual.shape), np.nan)
+    for fold, series in np.argwhere(there):
+        past = y[starts[series] : ends[series, fold]]
+        for number, season in enumerate(task.seasons):
+            naive[number, fold, series] = repeat_season(past, season, horizon)
+    return {
+        "there": there,
+        "scale": _scale(y, starts, task.season, ends, 1),
+        "scale2": _scale(y, starts, task.season, ends, 2),
+        "actual": actual,
+        "naive": naive,
+        "noise": intervals.noise(y, starts, ends, task.seasons, horizon).T,
+        "screened": np.asarray(list(screened), dtype=np.str_),
+        "reasons": np.asarray(list(screened.values()), dtype=np.str_),
+    }
 
 
 def _scale(y: Floats, starts: npt.NDArray[np.intp], season: int, ends: npt.NDArray[np.intp], power: int) -> Floats:
@@ -244,13 +292,10 @@ def _upto(instants: npt.NDArray[Any], starts: npt.NDArray[np.intp], origin: pd.T
     return np.asarray(starts[:-1] + seen[starts[1:]] - seen[starts[:-1]])
 
 
-def _yardstick(
-    histories: Sequence[Floats], actual: Floats, group: Ints, scale: Floats, task: Task
-) -> tuple[float, Floats, Floats]:
+def _yardstick(naives: Floats, actual: Floats, group: Ints, scale: Floats) -> tuple[float, Floats, Floats]:
     """MASE of the best of the seasonal naives (day, week …), its forecasts, and its errors relative to them."""
     best, naive, error = float("inf"), np.full(len(actual), np.nan), np.zeros(0)
-    for season in task.seasons:
-        forecast = np.concatenate([repeat_season(y, season, task.horizon) for y in histories])
+    for forecast in naives:
         loss = metrics.group_mean(np.abs(actual - forecast), group, scale.size).reshape(scale.shape) / scale
         mean = float(loss[np.isfinite(loss)].mean()) if np.isfinite(loss).any() else float("nan")
         if mean < best:

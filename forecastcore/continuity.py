@@ -8,22 +8,25 @@ a code, which is the name of the guard that fails.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
+from forecastcore.frames import together
 from forecastcore.messages import Guard
 from forecastcore.profile import Panel, Profile, Windows, extreme, profile, repeated, window_length
 from forecastcore.timegrid import nanoseconds
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     import numpy.typing as npt
 
     from forecastcore.api import Task
-    from forecastcore.frames import History
+    from forecastcore.frames import Answer, History
+    from forecastcore.ports import Past
 
     Floats = npt.NDArray[np.float64]
     Ints = npt.NDArray[np.intp]
@@ -54,7 +57,7 @@ class Limits:
     series: float = 0.25
 
 
-def compare(old: Profile, history: History, task: Task, limits: Limits) -> list[Guard]:
+def compare(old: Profile, history: Past, task: Task, limits: Limits) -> list[Guard]:
     """Guards that say whether a history continues the one of a profile: one that holds, or those that fail.
 
     Args:
@@ -67,17 +70,20 @@ def compare(old: Profile, history: History, task: Task, limits: Limits) -> list[
     place = {uid: number for number, uid in enumerate(new.ids.tolist())}
     shared = np.array([place.get(uid, -1) for uid in old.ids.tolist()], dtype=np.intp)
     mine, theirs = np.flatnonzero(shared >= 0), shared[shared >= 0]
-    panel, faults = Panel.of(history), {}
+    instants, faults = history.grid.between(history.first, history.origin), {}
     gone = 1 - float((new.count[theirs] > 0).sum()) / max(len(old.ids), 1)
     if gone > limits.gone:
         names = [str(uid) for uid, there in zip(old.ids, shared, strict=True) if there < 0]
         example = f", such as {names[0]!r}" if names else ""
         faults["data-series-gone"] = f"{gone:.0%} of the champion's series are not there{example}"
     if len(mine):
-        pair = (_rows(old, mine), _rows(new, theirs))
-        faults |= _amount(*pair, panel, task, limits)
-        faults |= _rewritten(old.at, pair[0], theirs, panel, task, limits)
-        faults |= _shape(pair[0], theirs, panel, task, limits)
+        known, now = _rows(old, mine), _rows(new, theirs)
+        asked = partial(_since, task=task, trained=old.origin, places=_places(instants, old.at))
+        seen = history.ask(asked)
+        recent = {name: together(seen, name)[theirs] for name in seen[0]}
+        faults |= _amount(known, now, instants, task, limits)
+        faults |= _rewritten(known, recent["values"], partial(_moved, history, known, instants, task), limits)
+        faults |= _shape(known, recent, int((nanoseconds(instants) > old.origin).sum()), limits)
     faults |= _columns(old, new)
     if faults:
         return [Guard(name=code, passed=False, detail=words) for code, words in faults.items()]
@@ -101,7 +107,33 @@ def _when(instant: int) -> str:
     return f"{pd.Timestamp(instant, tz='UTC'):%Y-%m-%d %H:%M}"
 
 
-def _amount(old: Profile, new: Profile, panel: Panel, task: Task, limits: Limits) -> dict[str, str]:
+def _places(instants: pd.DatetimeIndex, at: npt.NDArray[np.int64]) -> Ints:
+    """Where remembered instants stand among today's; -1 for one that is not there."""
+    end = nanoseconds(instants)
+    places = np.searchsorted(end, at).astype(np.intp)
+    return np.where((places < len(end)) & (end[np.minimum(places, len(end) - 1)] == at), places, -1)
+
+
+def _since(history: History, *, task: Task, trained: int, places: Ints) -> Answer:
+    """What `compare` asks of some series: values at some instants, and what came after an instant of training."""
+    panel, length = Panel.of(history), window_length(task)
+    fresh = int((nanoseconds(panel.instants) > trained).sum())
+    count = max(fresh // length, 1)
+    windows = Windows.of(panel, length, task.season)
+    level, zeros, memory = (values[:, :count] for values in (windows.level, windows.zeros, windows.memory))
+    return {
+        "values": panel.at(places),
+        "largest": extreme(level, np.nanmax),
+        "least": extreme(np.where(level > 0, level, np.nan), np.nanmin),
+        "newest": level[:, 0],
+        "jump": extreme(windows.jump[:, : count + 1], np.nanmax),
+        "zeros": extreme(zeros, np.nanmax),
+        "memory": extreme(memory, np.nanmin),
+        "again": repeated(panel, task.seasons, fresh + length),
+    }
+
+
+def _amount(old: Profile, new: Profile, instants: pd.DatetimeIndex, task: Task, limits: Limits) -> dict[str, str]:
     """Less than there was: rows cut off, or nothing new."""
     faults = {}
     cut = _share(new.count < (1 - limits.cut) * old.count, old.count > 0)
@@ -110,7 +142,7 @@ def _amount(old: Profile, new: Profile, panel: Panel, task: Task, limits: Limits
         faults["data-cut"] = (
             f"{cut:.0%} of the series have lost more than {limits.cut:.0%} of their values (kept {kept:.0%})"
         )
-    end = nanoseconds(panel.instants)
+    end = nanoseconds(instants)
     recent = int(end[max(len(end) - 1 - task.horizon, 0)])
     if new.last.max() < old.last.max():
         faults["data-stale"] = (
@@ -121,24 +153,23 @@ def _amount(old: Profile, new: Profile, panel: Panel, task: Task, limits: Limits
     return faults
 
 
-def _rewritten(
-    at: npt.NDArray[np.int64], old: Profile, series: Ints, panel: Panel, task: Task, limits: Limits
-) -> dict[str, str]:
-    """Remembered values that are others now: what kind of change is it?"""
-    end = nanoseconds(panel.instants)
-    places = np.searchsorted(end, at).astype(np.intp)
-    places = np.where((places < len(end)) & (end[np.minimum(places, len(end) - 1)] == at), places, -1)
+def _differs(values: Floats, then: Floats) -> tuple[Bools, Bools]:
+    """Which remembered values can be compared with those of today, and which of them are others."""
+    known = np.isfinite(values) & np.isfinite(then) & ((values != 0) | (then != 0))
+    return known, known & (np.abs(values - then) > 1e-5 * np.maximum(np.abs(values), np.abs(then)))
+
+
+def _rewritten(old: Profile, today: Floats, moved: Callable[[], dict[int, float]], limits: Limits) -> dict[str, str]:
+    """Remembered values that are others now: what kind of change is it?
+
+    Args:
+        old: of the series that there were.
+        today: their values at the remembered instants.
+        moved: shares of values that are others where all stood some steps from where they stood, by the steps.
+        limits: how many may be.
+    """
     then = old.known.astype(float)
-
-    def now(shift: int) -> Floats:
-        return panel.at(np.where(places >= 0, places + shift, -1))[series]
-
-    def differs(values: Floats) -> tuple[Bools, Bools]:
-        known = np.isfinite(values) & np.isfinite(then) & ((values != 0) | (then != 0))
-        return known, known & (np.abs(values - then) > 1e-5 * np.maximum(np.abs(values), np.abs(then)))
-
-    today = now(0)
-    known, changed = differs(today)
+    known, changed = _differs(today, then)
     share = _share(changed, known)
     if share <= limits.rewritten:
         return {}
@@ -150,10 +181,8 @@ def _rewritten(
             return {"data-unit-change": f"{words}: they are multiplied by {middle:.4g}"}
         if middle == 0:
             return {"data-zeros": f"{words}: they are zero now"}
-    reach = task.season + 2 if task.season > 1 else 2
-    for shift in sorted((s for s in range(-reach, reach + 1) if s), key=abs):
-        fine, other = differs(now(shift))
-        if fine.any() and _share(other, fine) < share / 4:
+    for shift, others in moved().items():
+        if others < share / 4:
             return {"data-zone": f"{words}: they stand {shift:+d} steps from where they stood, as in another time zone"}
     centred = [
         values - np.nanmean(values, axis=1, keepdims=True)
@@ -165,16 +194,40 @@ def _rewritten(
     return {"data-rewritten": words}
 
 
-def _shape(old: Profile, series: Ints, panel: Panel, task: Task, limits: Limits) -> dict[str, str]:
-    """What came after the champion's training: other levels, zeros, repetition, disorder."""
+def _moved(history: Past, old: Profile, instants: pd.DatetimeIndex, task: Task) -> dict[int, float]:
+    """The shares that `_rewritten` asks for, the nearest shifts first; those that leave nothing to compare left out."""
+    reach = task.season + 2 if task.season > 1 else 2
+    shifts = sorted((s for s in range(-reach, reach + 1) if s), key=abs)
+    asked = partial(_shifted, ids=old.ids, then=old.known, places=_places(instants, old.at), shifts=shifts)
+    known, other = np.sum([one["counts"] for one in history.ask(asked)], axis=0)
+    return {shift: o / k for shift, k, o in zip(shifts, known.tolist(), other.tolist(), strict=True) if k}
+
+
+def _shifted(
+    history: History, *, ids: npt.NDArray[np.str_], then: npt.NDArray[np.float32], places: Ints, shifts: Sequence[int]
+) -> Answer:
+    """How many remembered values of some series can be compared with those some steps away, and how many are others."""
+    number = {uid: row for row, uid in enumerate(ids.tolist())}
+    rows = np.array([number.get(uid, -1) for uid in history.ids], dtype=np.intp)
+    panel, known = Panel.of(history), then[rows[rows >= 0]].astype(float)
+    counts = np.zeros((2, len(shifts)), dtype=np.int64)
+    for place, shift in enumerate(shifts):
+        values = panel.at(np.where(places >= 0, places + shift, -1))[rows >= 0]
+        counts[:, place] = [hit.sum() for hit in _differs(values, known)]
+    return {"counts": counts}
+
+
+def _shape(old: Profile, recent: Answer, fresh: int, limits: Limits) -> dict[str, str]:
+    """What came after the champion's training: other levels, zeros, repetition, disorder.
+
+    Args:
+        old: of the series that there were.
+        recent: as `_since` has them, of the same series.
+        fresh: steps since the training.
+        limits: how far they may be apart.
+    """
     faults = {}
-    length = window_length(task)
-    fresh = int((nanoseconds(panel.instants) > old.origin).sum())
-    count = max(fresh // length, 1)
-    windows = Windows.of(panel, length, task.season)
-    level, zeros, memory = (values[series, :count] for values in (windows.level, windows.zeros, windows.memory))
-    largest, least = extreme(level, np.nanmax), extreme(np.where(level > 0, level, np.nan), np.nanmin)
-    jump = extreme(windows.jump[series, : count + 1], np.nanmax)
+    largest, least, jump = recent["largest"], recent["least"], recent["jump"]
     with np.errstate(invalid="ignore", divide="ignore"):
         away = (largest > limits.level * old.high) | (least < old.low / limits.level)
         usual = np.nan_to_num(old.jump)
@@ -182,18 +235,18 @@ def _shape(old: Profile, series: Ints, panel: Panel, task: Task, limits: Limits)
         away &= jump > np.maximum(np.log(2), usual)
         leap = jump > np.maximum(np.log(limits.level), 1.5 * usual)
     if (moved := _share(away | leap, (old.high > 0) & (largest > 0))) > limits.series:
-        middle = float(np.nanmedian(level[:, 0] / old.high))
+        middle = float(np.nanmedian(recent["newest"] / old.high))
         faults["data-level-shift"] = (
             f"{moved:.0%} of the series have left their range by more than a factor of {limits.level:g}"
             f" (newest level {middle:.3g} times the highest so far)"
         )
-    empty = _share(extreme(zeros, np.nanmax) > 0.9, old.zeros < 0.5)  # noqa: PLR2004 - nearly all against under half
+    empty = _share(recent["zeros"] > 0.9, old.zeros < 0.5)  # noqa: PLR2004 - nearly all against under half
     if empty > limits.series:
         faults["data-zeros"] = f"{empty:.0%} of the series have become zero"
-    again = _share(repeated(panel, task.seasons, fresh + length)[series], ~old.twice)
+    again = _share(recent["again"], ~old.twice)
     if fresh and again > limits.series:
         faults["data-repeated"] = f"in {again:.0%} of the series a whole season has come twice exactly the same"
-    lost = _share(extreme(memory, np.nanmin) < 0.2, old.memory > 0.5)  # noqa: PLR2004 - none against a good deal
+    lost = _share(recent["memory"] < 0.2, old.memory > 0.5)  # noqa: PLR2004 - none against a good deal
     if lost > max(limits.series, 0.5):
         faults["data-shuffled"] = f"{lost:.0%} of the series have lost their order: no value tells of the next"
     return faults

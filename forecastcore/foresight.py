@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,15 +17,17 @@ from forecastcore.units import assumption_unit, chunks, request_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from forecastcore.frames import History
-    from forecastcore.ports import Engine
+    import numpy.typing as npt
+
+    from forecastcore.frames import Answer, History
+    from forecastcore.ports import Engine, Past
     from forecastcore.project import Project
 
 __all__ = ["assumption_errors", "error_table"]
 
 
 def assumption_errors(
-    project: Project, history: History, engine: Engine, origins: Sequence[pd.Timestamp]
+    project: Project, history: Past, engine: Engine, origins: Sequence[pd.Timestamp]
 ) -> tuple[AssumptionError, ...]:
     """Error of every covariate that is assumed, over the backtest's origins, in the order of the project file.
 
@@ -39,14 +42,34 @@ def assumption_errors(
         return ()
     stamped = [(number, origin.isoformat()) for number, origin in enumerate(origins)]
     request = json.dumps(request_of(project, history.grid, origins=stamped))
-    units = [Unit(ids, request) for ids in chunks(history.panel)]
+    units = [Unit(ids, request) for ids in chunks(history)]
     parts = [part for _, part in engine.map(assumption_unit, history.panel, units)]
     summed = pd.concat(parts).groupby(["covariate", "step"])[["rows", "error", "absolute"]].sum()
-    before = history.panel[history.panel["ds"] <= origins[0]]
+    spreads = _spreads(history.ask(partial(_moments, names=guessed, until=origins[0])))
     return tuple(
-        _error_of(name, str(project.config.covariates[name].assume), summed, float(before[name].std()), project)
-        for name in guessed
+        _error_of(name, str(project.config.covariates[name].assume), summed, spread, project)
+        for name, spread in zip(guessed, spreads, strict=True)
     )
+
+
+def _moments(history: History, *, names: Sequence[str], until: pd.Timestamp) -> Answer:
+    """Of some series and each covariate, up to an instant: how many values, their mean, and their squares about it."""
+    values = history.panel.loc[history.panel["ds"] <= until, list(names)]
+    return {"count": values.count().to_numpy(), "mean": values.mean().to_numpy(), "squares": _squares(values)}
+
+
+def _squares(values: pd.DataFrame) -> npt.NDArray[np.float64]:
+    return np.asarray(((values - values.mean()) ** 2).sum().to_numpy(dtype=float))
+
+
+def _spreads(parts: Sequence[Answer]) -> list[float]:
+    """The standard deviation of each covariate over all series; NaN where there are no two values."""
+    count, mean, squares = (np.stack([part[name] for part in parts]) for name in ("count", "mean", "squares"))
+    mean, total = np.where(count > 0, mean, 0.0), count.sum(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        middle = (count * mean).sum(axis=0) / total
+        within = squares.sum(axis=0) + (count * (mean - middle) ** 2).sum(axis=0)
+        return [float(spread) for spread in np.sqrt(within / np.where(total > 1, total - 1, np.nan))]
 
 
 def _error_of(name: str, assumption: str, summed: pd.DataFrame, spread: float, project: Project) -> AssumptionError:

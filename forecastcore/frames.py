@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -19,10 +20,12 @@ from forecastcore.errors import DataError, MissingColumnsError, QualityError
 from forecastcore.timegrid import TimeGrid
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
     import numpy.typing as npt
     import pyarrow as pa
+
+    Answer = Mapping[str, npt.NDArray[Any]]
 
 __all__ = [
     "Columns",
@@ -39,6 +42,7 @@ __all__ = [
     "prepare",
     "prepare_at",
     "to_panel_arrow",
+    "together",
 ]
 
 #: what an instant may be of; nanoseconds reach from 1677 to 2262, and a grid goes beyond its newest value
@@ -116,7 +120,7 @@ class Extent:
 
 @dataclass(frozen=True, kw_only=True)
 class History:
-    """Checked history as it was known at the origin.
+    """Checked history as it was known at the origin: the `ports.Past` whose rows are in this process.
 
     Attributes:
         panel: the frame contract, covariates in the order observed, known.
@@ -125,6 +129,7 @@ class History:
         origin: last instant of the panel.
         counts: repairs and remarks by kind, such as `gaps_filled`; only those above zero.
         notes: what else a reader should know, in words.
+        since: of some series of a longer history, the first instant of the whole.
     """
 
     panel: pd.DataFrame
@@ -133,16 +138,47 @@ class History:
     origin: pd.Timestamp
     counts: Mapping[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    since: pd.Timestamp | None = None
 
-    @property
+    @cached_property
     def ids(self) -> list[str]:
         """All series, sorted."""
         return list(self.panel["unique_id"].unique())
 
+    @cached_property
+    def sizes(self) -> npt.NDArray[np.intp]:
+        """Rows of each series."""
+        return np.diff(offsets(self.panel))
+
+    @property
+    def first(self) -> pd.Timestamp:
+        """The first instant of any series."""
+        return self.panel["ds"].min() if self.since is None else self.since
+
+    @property
+    def newest(self) -> pd.Timestamp | None:
+        """The last instant at which any series has a value; None where none has."""
+        there = self.panel.loc[np.isfinite(self.panel["y"]), "ds"]
+        return there.max() if len(there) else None
+
+    @cached_property
+    def digest(self) -> str:
+        """Of the panel; see `data_digest`."""
+        return data_digest(self.panel)
+
+    def ask(self, question: Callable[[History], Answer]) -> list[Answer]:
+        """What is asked of all series, answered once."""
+        return [question(self)]
+
     def of(self, ids: Collection[str]) -> History:
         """That of some of the series."""
         panel, known = (frame[frame["unique_id"].isin(ids)] for frame in (self.panel, self.known))
-        return replace(self, panel=panel.reset_index(drop=True), known=known.reset_index(drop=True))
+        return replace(self, panel=panel.reset_index(drop=True), known=known.reset_index(drop=True), since=self.first)
+
+    @property
+    def here(self) -> History:
+        """Itself: its rows are here."""
+        return self
 
 
 def offsets(frame: pd.DataFrame) -> npt.NDArray[np.intp]:
@@ -151,6 +187,11 @@ def offsets(frame: pd.DataFrame) -> npt.NDArray[np.intp]:
     if not len(ids):
         return np.zeros(1, dtype=np.intp)
     return np.asarray(np.r_[0, np.flatnonzero(ids[1:] != ids[:-1]) + 1, len(ids)])
+
+
+def together(answers: Sequence[Answer], name: str, axis: int = 0) -> npt.NDArray[Any]:
+    """What is called so in the answers to one question, side by side in the order of series; see `History.ask`."""
+    return np.concatenate([answer[name] for answer in answers], axis)
 
 
 def _say(frame: pd.DataFrame, mask: npt.NDArray[np.bool_] | pd.Series) -> list[str]:

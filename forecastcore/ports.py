@@ -10,14 +10,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
+    import numpy as np
+    import numpy.typing as npt
     import pandas as pd
 
+    from forecastcore.frames import Answer, History
     from forecastcore.messages import LedgerEntry, ModelVersion
+    from forecastcore.timegrid import TimeGrid
 
-__all__ = ["Engine", "ModelStore", "Run", "Steps", "Unit"]
+__all__ = ["Engine", "ModelStore", "Past", "Run", "Steps", "Unit"]
 
 T = TypeVar("T")
 
@@ -47,6 +51,83 @@ class Unit:
         if self.folder is not None:
             more["folder"] = str(self.folder)
         return json.dumps({**json.loads(self.request), **more}) if more else self.request
+
+
+class Past(Protocol):
+    """A checked history as it was known at its origin, wherever its rows lie.
+
+    They lie in this process (`frames.History`), or on the workers of a cluster (`runs.history.SpreadHistory`). Whoever
+    learns from a history knows its series and asks the rest: one question, answered for all series at once or for some
+    at a time, so the answers of some series must say what the one of all of them says.
+    """
+
+    @property
+    def grid(self) -> TimeGrid:
+        """The time grid, anchored on the data."""
+        ...
+
+    @property
+    def origin(self) -> pd.Timestamp:
+        """The last instant."""
+        ...
+
+    @property
+    def first(self) -> pd.Timestamp:
+        """The first instant of any series."""
+        ...
+
+    @property
+    def newest(self) -> pd.Timestamp | None:
+        """The last instant at which any series has a value; None where none has."""
+        ...
+
+    @property
+    def ids(self) -> list[str]:
+        """All series, sorted."""
+        ...
+
+    @property
+    def sizes(self) -> npt.NDArray[np.intp]:
+        """Rows of each series."""
+        ...
+
+    @property
+    def digest(self) -> str:
+        """Of all rows; see `frames.data_digest`."""
+        ...
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """Repairs of the quality check by kind."""
+        ...
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What else a reader should know, in words."""
+        ...
+
+    @property
+    def panel(self) -> Any:
+        """What an engine cuts its units from."""
+        ...
+
+    def ask(self, question: Callable[[History], Answer]) -> list[Answer]:
+        """What is asked of the rows, in the order of series.
+
+        Args:
+            question: importable function, or a `partial` of one, of a history of some or all of the series; makes
+                arrays by name.
+        """
+        ...
+
+    def of(self, ids: Collection[str]) -> Past:
+        """That of some of the series, where it lies."""
+        ...
+
+    @property
+    def here(self) -> History:
+        """The same in this process; to be asked of a few series only."""
+        ...
 
 
 class Run(Protocol):
@@ -98,8 +179,8 @@ class Run(Protocol):
         """Store a file as an artifact."""
         ...
 
-    def dataset(self, frame: pd.DataFrame, *, name: str, source: str, context: str) -> None:
-        """Record which data was used; the frame's digest and schema, not its rows."""
+    def dataset(self, shown: pd.DataFrame, *, rows: int, digest: str, name: str, source: str, context: str) -> None:
+        """Record which data was used: how many rows, their digest, and the schema that some of them show."""
         ...
 
 
@@ -205,9 +286,7 @@ class ModelStore(Protocol):
 class Engine(Protocol):
     """Runs one pure function over chunks of whole series."""
 
-    def map(
-        self, work: Callable[[pd.DataFrame, str], T], panel: pd.DataFrame, units: Sequence[Unit]
-    ) -> Iterator[tuple[int, T]]:
+    def map(self, work: Callable[[pd.DataFrame, str], T], panel: Any, units: Sequence[Unit]) -> Iterator[tuple[int, T]]:
         """Apply `work(chunk, unit.order)` to each unit; yield (number of the unit, answer) as they come.
 
         A series that ends the worker, or holds it up for too long, is looked for; then the unit is done once more with
@@ -218,7 +297,7 @@ class Engine(Protocol):
         Args:
             work: importable function of the unit's part of the panel and the unit's request. Its answer is a frame or
                 bytes: no engine has to carry anything else.
-            panel: sorted by series and time.
+            panel: a frame sorted by series and time, or what a `Past` has of it.
             units: what to do.
 
         Raises:

@@ -7,21 +7,23 @@ from __future__ import annotations
 
 import io
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
-from forecastcore.frames import offsets
+from forecastcore.frames import offsets, together
 from forecastcore.timegrid import nanoseconds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy.typing as npt
+    import pandas as pd
 
     from forecastcore.api import Task
-    from forecastcore.frames import History
+    from forecastcore.frames import Answer, History
+    from forecastcore.ports import Past
 
     Floats = npt.NDArray[np.float64]
     Ints = npt.NDArray[np.intp]
@@ -98,7 +100,7 @@ class Panel:
     Attributes:
         y: values, series after series.
         starts: row at which each series starts, and the number of rows at the end.
-        instants: of the longest series.
+        instants: from the first of any series to the origin.
     """
 
     y: Floats
@@ -109,13 +111,7 @@ class Panel:
     def of(cls, history: History) -> Panel:
         """The arrays of a history."""
         panel = history.panel
-        starts = offsets(panel)
-        longest = int(np.argmax(np.diff(starts)))
-        return cls(
-            panel["y"].to_numpy(),
-            starts,
-            pd.DatetimeIndex(panel["ds"].iloc[starts[longest] : starts[longest + 1]]),
-        )
+        return cls(panel["y"].to_numpy(), offsets(panel), history.grid.between(history.first, history.origin))
 
     @property
     def series(self) -> Ints:
@@ -153,7 +149,7 @@ class Windows:
     @classmethod
     def of(cls, panel: Panel, length: int, season: int) -> Windows:
         """The figures of windows of some steps; `season` is a distance at which a value may be remembered."""
-        count = int(max(np.diff(panel.starts).max() // length, 1))
+        count = max(len(panel.instants) // length, 1)
         window = panel.age // length
         inside = window < count
         shape = (len(panel.starts) - 1, count)
@@ -223,13 +219,16 @@ def repeated(panel: Panel, seasons: Sequence[int], since: int) -> Bools:
     return found
 
 
-def _likeness(history: History, panel: Panel, leads: Sequence[int]) -> dict[str, float]:
-    """Correlation of each covariate with the target now or some steps ahead, the series' means taken out."""
-    found = {}
-    for name in history.panel.columns.drop(["unique_id", "ds", "y"]):
+def _moments(history: History, panel: Panel, leads: Sequence[int]) -> Floats:
+    """What the correlation of each covariate with the target is made of, shape (3, covariates, leads).
+
+    The covariate stands as it was some steps before; the series' means are taken out.
+    """
+    names = history.panel.columns.drop(["unique_id", "ds", "y"])
+    found = np.zeros((3, len(names), len(leads)))
+    for row, name in enumerate(names):
         x = history.panel[name].to_numpy(dtype=float)
-        best = 0.0
-        for lead in leads:
+        for column, lead in enumerate(leads):
             past = panel.before(x, lead)
             both = np.isfinite(past) & np.isfinite(panel.y)
             centred = []
@@ -237,44 +236,65 @@ def _likeness(history: History, panel: Panel, leads: Sequence[int]) -> dict[str,
                 n = np.bincount(panel.series[both], minlength=len(panel.starts) - 1)
                 mean = np.bincount(panel.series[both], values[both], minlength=len(n)) / np.maximum(n, 1)
                 centred.append((values - mean[panel.series])[both])
-            size = float(np.sqrt((centred[0] @ centred[0]) * (centred[1] @ centred[1])))
-            best = max(best, abs(float(centred[0] @ centred[1])) / size if size else 0.0)
-        found[str(name)] = best
+            one, other = centred
+            found[:, row, column] = one @ other, one @ one, other @ other
     return found
 
 
-def profile(history: History, task: Task) -> Profile:
+def _likeness(moments: Floats) -> Floats:
+    """Correlation of each covariate with the target, the largest of the leads; shape (covariates,)."""
+    product, one, other = moments
+    size = np.sqrt(one * other)
+    return np.asarray(np.divide(np.abs(product), size, out=np.zeros(size.shape), where=size > 0).max(axis=1, initial=0))
+
+
+def profile(history: Past, task: Task) -> Profile:
     """The profile of a checked history.
 
     Args:
         history: what a model is trained on.
         task: whose horizon and seasons set the window's length.
     """
+    instants = history.grid.between(history.first, history.origin)
+    places = np.sort(
+        np.random.default_rng(0).choice(len(instants), min(_REMEMBERED, len(instants)), replace=False)
+    ).astype(np.intp)
+    seen = history.ask(partial(_seen, task=task, places=places))
+    each: dict[str, Any] = {name: together(seen, name) for name in _EACH}
+    duplicates = sum(count for name, count in history.counts.items() if name.startswith("duplicates_"))
+    return Profile(
+        **each,
+        origin=history.origin.value,
+        ids=np.asarray(history.ids, dtype=np.str_),
+        at=nanoseconds(instants)[places],
+        covariates=seen[0]["covariates"],
+        likeness=_likeness(np.sum([one["moments"] for one in seen], axis=0)),
+        duplicates=duplicates / max(int(history.sizes.sum()), 1),
+    )
+
+
+#: what a profile has of each series
+_EACH = ("count", "last", "low", "high", "jump", "zeros", "memory", "twice", "known")
+
+
+def _seen(history: History, *, task: Task, places: Ints) -> Answer:
+    """What `profile` asks of some series."""
     panel = Panel.of(history)
     windows = Windows.of(panel, window_length(task), task.season)
     finite = np.isfinite(panel.y)
-    places = np.sort(
-        np.random.default_rng(0).choice(len(panel.instants), min(_REMEMBERED, len(panel.instants)), replace=False)
-    ).astype(np.intp)
     since = np.where(finite, -panel.age, np.iinfo(np.intp).min)
     newest = -np.maximum.reduceat(since, panel.starts[:-1])
     end = nanoseconds(panel.instants)
-    likeness = _likeness(history, panel, sorted({0, 1, task.season, task.horizon}))
-    duplicates = sum(count for name, count in history.counts.items() if name.startswith("duplicates_"))
-    return Profile(
-        origin=history.origin.value,
-        ids=np.asarray(history.ids, dtype=np.str_),
-        count=np.add.reduceat(finite.astype(np.intp), panel.starts[:-1]),
-        last=np.where(newest < len(end), end[np.clip(len(end) - 1 - newest, 0, len(end) - 1)], 0),
-        low=extreme(windows.level, np.nanmin),
-        high=extreme(windows.level, np.nanmax),
-        jump=extreme(windows.jump, np.nanmax),
-        zeros=extreme(windows.zeros, np.nanmax),
-        memory=extreme(windows.memory, lambda values, axis: np.nanquantile(values, 0.1, axis=axis)),
-        twice=repeated(panel, task.seasons, len(panel.y)),
-        at=end[places],
-        known=panel.at(places).astype(np.float32),
-        covariates=np.asarray(list(likeness), dtype=np.str_),
-        likeness=np.asarray(list(likeness.values()), dtype=float),
-        duplicates=duplicates / max(len(panel.y), 1),
-    )
+    return {
+        "count": np.add.reduceat(finite.astype(np.intp), panel.starts[:-1]),
+        "last": np.where(newest < len(end), end[np.clip(len(end) - 1 - newest, 0, len(end) - 1)], 0),
+        "low": extreme(windows.level, np.nanmin),
+        "high": extreme(windows.level, np.nanmax),
+        "jump": extreme(windows.jump, np.nanmax),
+        "zeros": extreme(windows.zeros, np.nanmax),
+        "memory": extreme(windows.memory, lambda values, axis: np.nanquantile(values, 0.1, axis=axis)),
+        "twice": repeated(panel, task.seasons, len(panel.y)),
+        "known": panel.at(places).astype(np.float32),
+        "covariates": np.asarray(history.panel.columns.drop(["unique_id", "ds", "y"]), dtype=np.str_),
+        "moments": _moments(history, panel, sorted({0, 1, task.season, task.horizon})),
+    }

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Generator
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
-import pandas as pd
 
 from forecastcore import intervals, runtime
 from forecastcore.api import quantile_column
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy.typing as npt
+    import pandas as pd
 
     from forecastcore.backtest import Backtest
-    from forecastcore.frames import History
-    from forecastcore.ports import Engine
+    from forecastcore.ports import Engine, Past
     from forecastcore.project import Candidate, Project
 
     Floats = npt.NDArray[np.float64]
@@ -54,7 +54,7 @@ class Race:
     def __init__(
         self,
         project: Project,
-        history: History,
+        history: Past,
         candidates: Sequence[Candidate],
         engine: Engine,
         rows: Backtest,
@@ -63,11 +63,12 @@ class Race:
         jobs = [(c.name, unit) for c in candidates for unit in _units(project, history, c, rows, fitted_at)]
         jobs.sort(key=lambda job: job[1].ids is not None)  # the longest first: those of the whole panel
         self._rows, self._levels = rows, tuple(project.config.quantiles)
+        self._jobs = jobs
         self._runner = [name for name, _ in jobs]
         #: the candidates in the order in which their work begins
         self.order: list[Candidate] = sorted(candidates, key=lambda one: self._runner.index(one.name))
         self._total = Counter(self._runner)
-        self._got: dict[str, list[pd.DataFrame]] = {c.name: [] for c in candidates}
+        self._got = {c.name: _Answers(rows, self._levels) for c in candidates}
         self._stream = engine.map(backtest_unit, history.panel, [unit for _, unit in jobs])
 
     def __enter__(self) -> Self:
@@ -89,18 +90,89 @@ class Race:
         mine, total = self._got[candidate.name], self._total[candidate.name]
         while True:
             if progress is not None:
-                progress(len(mine), total)
-            if len(mine) == total:
-                return _result(candidate, mine, self._rows, self._levels)
-            told = len(mine)
-            while len(mine) == told:
+                progress(mine.units, total)
+            if mine.units == total:
+                return mine.result(candidate)
+            told = mine.units
+            while mine.units == told:
                 number, frame = next(self._stream)
-                self._got[self._runner[number]].append(frame)
+                name, unit = self._jobs[number]
+                self._got[name].add(frame, unit.ids)
+
+
+@dataclass
+class _Answers:
+    """What the units of one candidate have answered: numbers in the order of the backtest's rows, no names.
+
+    Attributes:
+        rows: of the backtest.
+        levels: of the quantiles.
+        units: how many have answered.
+        values: forecast, quantiles and foresight of each row, a column each; made when the first comes.
+        made: rows that the model made, and no fallback.
+        there: how many rows came.
+        failed: origin, series and reason of those that the fallback made.
+        seconds: work time.
+        carried: why covariates were carried on, with the number of units.
+    """
+
+    rows: Backtest
+    levels: tuple[float, ...]
+    units: int = 0
+    values: Floats = field(default_factory=lambda: np.zeros((0, 0)))
+    made: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
+    there: int = 0
+    failed: list[tuple[int, str, str]] = field(default_factory=list)
+    seconds: float = 0.0
+    carried: Counter[str] = field(default_factory=Counter)
+
+    def add(self, frame: pd.DataFrame, ids: Sequence[str] | None) -> None:
+        """The answer of one more unit, of some series or of all."""
+        if not self.units:
+            self.values = np.full((len(self.rows.y), len(self.levels) + 2), np.nan, order="F")
+            self.made = np.zeros(len(self.rows.y), dtype=bool)
+        self.units += 1
+        self.seconds += float(frame.attrs["seconds"])
+        self.carried.update(frame.attrs["carried"])
+        if not len(frame):
+            return
+        fold, series, step = (frame[name].to_numpy() for name in ("fold", "series", "step"))
+        place = self.rows.place_of(fold, series if ids is None else self.rows.numbers_of(ids)[series], step)
+        for column, name in enumerate(["forecast", *map(quantile_column, self.levels), "foresight"]):
+            if name in frame:
+                self.values[place, column] = frame[name].to_numpy()
+        self.made[place] = frame["made"].to_numpy()
+        self.there += len(frame)
+        self.failed += [(fold, uid, reason) for fold, uid, reason in frame.attrs["failed"]]
+
+    def result(self, candidate: Candidate) -> Result:
+        """What the candidate did; its numbers are handed over.
+
+        Raises:
+            EngineError: rows are missing, or there are too many.
+        """
+        rows, values = self.rows, self.values
+        if self.there != len(rows.y):
+            raise EngineError(f"{candidate.name}: the backtest gave {self.there} rows, {len(rows.y)} were asked for")
+        errors = rows.errors(values[:, 0], values[:, 1:-1], self.made)
+        reasons = {uid: reason for _, uid, reason in sorted(self.failed) if uid not in rows.screened}
+        return Result(
+            candidate=candidate,
+            forecast=errors.forecast,
+            quantiles=intervals.leave_one_fold_out(errors, self.levels),
+            errors=errors,
+            failures=reasons,
+            seconds=self.seconds,
+            foresight=values[:, -1] if np.isfinite(values[:, -1]).any() else None,
+            remarks=tuple(
+                f"covariates carried on from the last season: {reason}" for reason, _ in self.carried.most_common(1)
+            ),
+        )
 
 
 def run(
     project: Project,
-    history: History,
+    history: Past,
     candidates: Sequence[Candidate],
     engine: Engine,
     rows: Backtest,
@@ -114,7 +186,7 @@ def run(
 
 def run_package(
     project: Project,
-    history: History,
+    history: Past,
     folder: Path,
     engine: Engine,
     rows: Backtest,
@@ -141,42 +213,11 @@ def run_package(
     return values[:, 0], values[:, 1:]
 
 
-def _in_order(frame: pd.DataFrame) -> pd.DataFrame:
-    return frame.sort_values(["fold", "unique_id", "step"], kind="stable", ignore_index=True)
-
-
-def _result(candidate: Candidate, frames: Sequence[pd.DataFrame], rows: Backtest, levels: tuple[float, ...]) -> Result:
-    frame = _in_order(pd.concat([part for part in frames if len(part)], ignore_index=True))
-    if len(frame) != len(rows.y):
-        raise EngineError(f"{candidate.name}: the backtest gave {len(frame)} rows, {len(rows.y)} were asked for")
-    forecast = frame["forecast"].to_numpy(dtype=float)
-    own = frame[[quantile_column(q) for q in levels]].to_numpy(dtype=float)
-    errors = rows.errors(forecast, own, (frame["reason"] == "").to_numpy(dtype=bool))
-    failed = frame.loc[(frame["reason"] != "") & (frame["step"] == 1), ["unique_id", "reason"]]
-    failures = {
-        uid: reason
-        for uid, reason in zip(failed["unique_id"], failed["reason"], strict=True)
-        if uid not in rows.screened
-    }
-    foresight = frame["foresight"].to_numpy(dtype=float)
-    carried = Counter(reason for part in frames for reason in part.attrs["carried"])
-    return Result(
-        candidate=candidate,
-        forecast=forecast,
-        quantiles=intervals.leave_one_fold_out(errors, levels),
-        errors=errors,
-        failures=failures,
-        seconds=sum(float(part.attrs["seconds"]) for part in frames),
-        foresight=foresight if np.isfinite(foresight).any() else None,
-        remarks=tuple(f"covariates carried on from the last season: {reason}" for reason, _ in carried.most_common(1)),
-    )
-
-
 def fit_all(
-    project: Project, history: History, candidate: Candidate, engine: Engine, folder: Path, prefix: str = ""
+    project: Project, history: Past, candidate: Candidate, engine: Engine, folder: Path, prefix: str = ""
 ) -> list[str]:
     """Fit a candidate on all history and write its parts below `folder/state`; the parts' names, all with `prefix`."""
-    parts = _parts(project, history, candidate) or chunks(history.panel)
+    parts = _parts(project, history, candidate) or chunks(history)
     names = [f"{prefix}{number:05d}" for number in range(len(parts))]
     request = request_of(
         project,
@@ -191,7 +232,7 @@ def fit_all(
     return names
 
 
-def _parts(project: Project, history: History, candidate: Candidate) -> list[tuple[str, ...] | None]:
+def _parts(project: Project, history: Past, candidate: Candidate) -> list[tuple[str, ...] | None]:
     """The series that a model of global scope is fitted on together: all (None), or each segment's; none of local."""
     if project.host.offer("model", candidate.type).spec.capabilities.scope == "local":
         return []
@@ -200,7 +241,7 @@ def _parts(project: Project, history: History, candidate: Candidate) -> list[tup
 
 def _units(
     project: Project,
-    history: History,
+    history: Past,
     candidate: Candidate,
     rows: Backtest,
     fitted_at: pd.Timestamp | None,
@@ -213,4 +254,4 @@ def _units(
     if parts := _parts(project, history, candidate):
         each = [stamped] if fitted_at is not None else [[one] for one in stamped]
         return [Unit(ids, json.dumps({**request, "origins": some}), barred) for some in each for ids in parts]
-    return [Unit(ids, json.dumps({**request, "origins": stamped}), barred) for ids in chunks(history.panel)]
+    return [Unit(ids, json.dumps({**request, "origins": stamped}), barred) for ids in chunks(history)]

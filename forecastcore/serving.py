@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from forecastcore.frames import History
     from forecastcore.package import Package
-    from forecastcore.ports import Engine
+    from forecastcore.ports import Engine, Past
     from forecastcore.project import Project
 
     Floats = npt.NDArray[np.float64]
@@ -60,8 +60,8 @@ class Stored:
         """Of the folder."""
         return self.package.digest
 
-    def units(self, panel: pd.DataFrame, request: Mapping[str, Any]) -> list[Unit]:
-        """Chunks of the panel, in its order, each with the names of the parts that it needs."""
+    def units(self, history: Past, request: Mapping[str, Any]) -> list[Unit]:
+        """Chunks of the history, in its order, each with the names of the parts that it needs."""
         parts_of = self.package.series_of(self.folder, self.there)
         wide = {name: part for name, part in parts_of.items() if part.ids is None}
         holders: dict[str, set[str]] = {}
@@ -70,7 +70,7 @@ class Stored:
                 holders.setdefault(uid, set()).add(name)
         about = {**request, "digest": self.package.digest}
         units = []
-        for ids in chunks(panel, SERVED_POINTS):
+        for ids in chunks(history, SERVED_POINTS):
             takers = {name for name, part in wide.items() if part.among(ids)}
             parts = sorted(takers.union(*(holders.get(uid, ()) for uid in ids)))
             order, reads = json.dumps({**about, "parts": parts}), tuple(f"state/{part}" for part in parts)
@@ -97,7 +97,7 @@ def serve(
         progress: told (chunks done, chunks in all).
     """
     request = request_of(project, history.grid, origin=history.origin.isoformat())
-    units = stored.units(history.panel, request)
+    units = stored.units(history, request)
     made: dict[int, pd.DataFrame] = {}
     for number, frame in engine.map(serve_unit, _joined(history.panel, future), units):
         made[number] = frame
@@ -116,7 +116,7 @@ def _joined(context: pd.DataFrame, future: pd.DataFrame) -> pd.DataFrame:
 def serve_origins(
     project: Project,
     stored: Stored,
-    history: History,
+    history: Past,
     engine: Engine,
     origins: Sequence[tuple[int, pd.Timestamp]],
     *,
@@ -128,7 +128,7 @@ def serve_origins(
     those assumed.
     """
     stamped = [(number, origin.isoformat()) for number, origin in origins]
-    units = stored.units(history.panel, request_of(project, history.grid, origins=stamped, actual=actual))
+    units = stored.units(history, request_of(project, history.grid, origins=stamped, actual=actual))
     frames = [frame for _, frame in engine.map(package_unit, history.panel, units)]
     frame = pd.concat(frames, ignore_index=True).sort_values(["fold", "unique_id", "step"], kind="stable")
     quantiles = frame[[quantile_column(q) for q in project.config.quantiles]]

@@ -9,6 +9,7 @@ import json
 import time
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,6 @@ import pandas as pd
 from forecastcore import guard, runtime
 from forecastcore.api import quantile_column
 from forecastcore.assumptions import Assumptions, blank_future, replayer
-from forecastcore.frames import offsets
 from forecastcore.guard import Part
 from forecastcore.package import Package, pack_part
 from forecastcore.project import Candidate, Project
@@ -26,7 +26,9 @@ from forecastcore.segments import Segment, segment_of
 from forecastcore.timegrid import TimeGrid
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+    from forecastcore.ports import Past
 
 __all__ = [
     "assumption_unit",
@@ -57,19 +59,19 @@ def request_of(project: Project, grid: TimeGrid, **more: Any) -> dict[str, Any]:
     }
 
 
-def chunks(panel: pd.DataFrame, points: int = 0) -> list[tuple[str, ...]]:
+def chunks(history: Past, points: int = 0) -> list[tuple[str, ...]]:
     """Whole series in groups of about as many points each, the fewest groups of no more than `points` on average.
 
     Args:
-        panel: sorted.
+        history: whose series.
         points: 0 for as many as are fitted together.
     """
-    points = points or min(max(len(panel) // _PARTS, _FEW), CHUNK_POINTS)
-    starts = offsets(panel)
-    ids = panel["unique_id"].to_numpy()[starts[:-1]]
-    count = -(-len(panel) // points)
-    number = (starts[1:] - 1) * count // max(len(panel), 1)
-    return [tuple(ids[number == n]) for n in np.unique(number)]
+    ids, ends = np.asarray(history.ids, dtype=object), np.cumsum(history.sizes)
+    rows = int(ends[-1]) if len(ends) else 0
+    points = points or min(max(rows // _PARTS, _FEW), CHUNK_POINTS)
+    number = (ends - 1) * -(-rows // points) // max(rows, 1)
+    edges = np.flatnonzero(np.r_[True, number[1:] != number[:-1], True])
+    return [tuple(ids[a:b]) for a, b in pairwise(edges)] if rows else []
 
 
 @dataclass(frozen=True)
@@ -147,9 +149,10 @@ def backtest_unit(panel: pd.DataFrame, request_text: str) -> pd.DataFrame:
     It is fitted at each origin, or where the request names an instant in `fitted_at` once there for all of them.
 
     Returns:
-        `fold, unique_id, step, forecast, q10 …, reason` with the model's own quantiles, NaN where it has none, and
-        `foresight`: what the same fitted model forecasts of the actual covariates, NaN where it uses none that are
-        assumed; the seconds taken are in `attrs`.
+        `fold, series, step, forecast, q10 …, made`: numbers only, for there are many rows. `series` counts those of the
+        panel, the quantiles are the model's own, NaN where it has none, and `made` is false where the fallback was
+        asked. `foresight` is there where covariates are assumed: what the same fitted model forecasts of the actual
+        ones. In `attrs` are the seconds taken, why covariates were carried on, and `failed`: origin, series and reason.
     """
     request = json.loads(request_text)
     setup = _setup(request["recipe"])
@@ -166,9 +169,21 @@ def backtest_unit(panel: pd.DataFrame, request_text: str) -> pd.DataFrame:
             block = _fold(setup, candidate, part, panel, past, origin, request)
             block.insert(0, "fold", number)
             blocks.append(block)
-    out = pd.concat(blocks, ignore_index=True) if blocks else pd.DataFrame()
+    out = _in_numbers(blocks, panel) if blocks else pd.DataFrame()
     out.attrs["carried"] = [reason for block in blocks for reason in block.attrs["carried"]]
     out.attrs["seconds"] = time.perf_counter() - started
+    return out
+
+
+def _in_numbers(blocks: Sequence[pd.DataFrame], panel: pd.DataFrame) -> pd.DataFrame:
+    rows = pd.concat(blocks, ignore_index=True)
+    failed = rows.loc[(rows["reason"] != "") & (rows["step"] == 1), ["fold", "unique_id", "reason"]]
+    series = pd.Index(panel["unique_id"].unique()).get_indexer(pd.Index(rows["unique_id"]))
+    out = rows.drop(columns=["unique_id", "reason"]).assign(series=series, made=rows["reason"] == "")
+    if out["foresight"].isna().all():
+        out = out.drop(columns="foresight")
+    out = out.astype({"fold": np.int16, "series": np.int32, "step": np.int32})
+    out.attrs = {"failed": [[int(fold), str(uid), str(why)] for fold, uid, why in failed.itertuples(index=False)]}
     return out
 
 

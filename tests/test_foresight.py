@@ -203,6 +203,6 @@ def test_nothing_later_than_the_origin_reaches_a_fold_or_its_training(site, assu
         asked = {"candidate": candidate.as_dict(), "origins": [(0, origin.isoformat())]}
         request = units.request_of(project, history.grid, **asked)
         told.append(units.backtest_unit(history.panel, json.dumps(request)))
-    visible = ["fold", "unique_id", "step", "forecast", "q10", "q50", "q90", "reason"]
+    visible = ["fold", "series", "step", "forecast", "q10", "q50", "q90", "made"]
     pd.testing.assert_frame_equal(told[0][visible], told[1][visible], check_exact=True)
     assert not told[0]["foresight"].equals(told[1]["foresight"])

@@ -41,7 +41,7 @@ def test_chunks_forecast_as_the_whole_and_read_only_their_own_parameters(models,
     future = runtime.future(project, history).frame
     folder = store.fetch(store.versions()[0])
     stored = Stored(Package.outline(folder, project.host), folder)
-    chunks = stored.units(history.panel, {})
+    chunks = stored.units(history, {})
     assert sorted(uid for unit in chunks for uid in unit.ids) == ["a", "aa", "b", "c"]
     assert len(chunks) > 1
     parts = [json.loads(unit.request)["parts"] for unit in chunks]
@@ -67,7 +67,7 @@ def test_a_unit_needs_no_more_of_the_folder_than_it_says(make_site, tmp_path, mo
     folder = store.fetch(store.versions()[0])
     stored = Stored(Package.outline(folder, project.host), folder)
     request = units.request_of(project, history.grid, origins=[(0, history.origin.isoformat())])
-    chunks = stored.units(history.panel, request)
+    chunks = stored.units(history, request)
     assert len(chunks) == 3
     for number, unit in enumerate(chunks):
         unwrap(wrap(folder, unit.reads), tmp_path / str(number))

@@ -14,6 +14,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+import pandas as pd
+
 from forecastcore.engines.wire import answer_of, bytes_of
 from forecastcore.errors import DataError
 from forecastcore.frames import data_digest
@@ -22,8 +24,6 @@ from forecastcore.state.digests import make_private_folder
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
-
-    import pandas as pd
 
     from forecastcore.ports import Engine, Unit
 
@@ -54,7 +54,7 @@ class KeptAnswers:
     basis: str
     found: int = 0
     _mine: set[Path] = field(default_factory=set)
-    _panel: tuple[pd.DataFrame | None, str] = (None, "")
+    _panel: tuple[Any, str] = (None, "")
     _broken: bool = False
 
     def __enter__(self) -> Self:
@@ -78,9 +78,7 @@ class KeptAnswers:
         """What is to be said of answers that were there."""
         return [f"{self.found} pieces of work were done already, by a run that was broken off"] if self.found else []
 
-    def map(
-        self, work: Callable[[pd.DataFrame, str], T], panel: pd.DataFrame, units: Sequence[Unit]
-    ) -> Iterator[tuple[int, T]]:
+    def map(self, work: Callable[[pd.DataFrame, str], T], panel: Any, units: Sequence[Unit]) -> Iterator[tuple[int, T]]:
         """See `ports.Engine.map`; what was answered before comes first."""
         paths = [self.folder / name for name in self._names(work, panel, units)]
         left = []
@@ -96,9 +94,9 @@ class KeptAnswers:
             self._keep(paths[left[place]], answer)
             yield left[place], answer
 
-    def _names(self, work: Callable[..., Any], panel: pd.DataFrame, units: Sequence[Unit]) -> Iterator[str]:
+    def _names(self, work: Callable[..., Any], panel: Any, units: Sequence[Unit]) -> Iterator[str]:
         if panel is not self._panel[0]:
-            self._panel = (panel, data_digest(panel))
+            self._panel = (panel, data_digest(panel) if isinstance(panel, pd.DataFrame) else panel.digest)
         about = [self.basis, self._panel[1], f"{work.__module__}.{work.__qualname__}"]
         for unit in units:
             told = json.dumps([*about, unit.ids, unit.request, dict(unit.barred), unit.reads])

@@ -18,14 +18,14 @@ from forecastcore.engines.pool import Pool, wake
 from forecastcore.frames import offsets, to_panel_arrow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     import pandas as pd
     import pyarrow as pa
 
     from forecastcore.ports import Unit
 
-__all__ = ["LocalEngine", "in_pool", "spans_by_series", "spans_of"]
+__all__ = ["LocalEngine", "in_pool", "joined", "spans_by_series", "spans_of"]
 
 # Idle OpenMP threads sleep instead of spinning: on a busy machine spinning costs a hundred times the work.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -96,13 +96,18 @@ def spans_by_series(panel: pd.DataFrame) -> dict[str, tuple[int, int]]:
 
 def spans_of(unit: Unit, spans: Mapping[str, tuple[int, int]]) -> Spans:
     """Row ranges of a unit's series, neighbours joined."""
-    joined: list[tuple[int, int]] = []
-    for a, b in sorted(spans[uid] for uid in unit.ids or ()):
-        if joined and joined[-1][1] == a:
-            joined[-1] = (joined[-1][0], b)
+    return joined(spans[uid] for uid in unit.ids or ())
+
+
+def joined(spans: Iterable[tuple[int, int]]) -> Spans:
+    """Row ranges in order, neighbours joined."""
+    found: list[tuple[int, int]] = []
+    for a, b in sorted(spans):
+        if found and found[-1][1] == a:
+            found[-1] = (found[-1][0], b)
         else:
-            joined.append((a, b))
-    return tuple(joined)
+            found.append((a, b))
+    return tuple(found)
 
 
 def _cut(panel: pd.DataFrame, spans: Spans) -> pd.DataFrame:

@@ -17,9 +17,8 @@ if TYPE_CHECKING:
 
     from forecastcore.backtest import Result
     from forecastcore.ensemble import Blend
-    from forecastcore.frames import History
     from forecastcore.intervals import Errors
-    from forecastcore.ports import Engine
+    from forecastcore.ports import Engine, Past
     from forecastcore.project import Project
     from forecastcore.runs.contest import Contest
 
@@ -31,7 +30,7 @@ _EARLIER = 16
 _SERIES = 100
 
 
-def calibration_errors(project: Project, history: History, contest: Contest, engine: Engine) -> Errors:
+def calibration_errors(project: Project, history: Past, contest: Contest, engine: Engine) -> Errors:
     """The winner's errors: those of the backtest, and of origins before it, which are too costly for all candidates.
 
     The winner is fitted once, before all of those, and forecasts each of them with the parameters it has, as a stored
@@ -51,17 +50,16 @@ def calibration_errors(project: Project, history: History, contest: Contest, eng
     return best.errors.joined(errors.among(best.errors.ids))
 
 
-def _some(history: History) -> History:
+def _some(history: Past) -> Past:
     """That of so many series, evenly from all."""
     ids = history.ids
     return history.of(ids[:: -(-len(ids) // _SERIES)]) if len(ids) > _SERIES else history
 
 
-def _earlier(project: Project, history: History, first: pd.Timestamp) -> list[pd.Timestamp]:
+def _earlier(project: Project, history: Past, first: pd.Timestamp) -> list[pd.Timestamp]:
     """Origins a horizon apart that end where the backtest begins, oldest first; the older half of history trains."""
     horizon, grid = project.config.horizon, history.grid
-    known = int(history.panel.loc[history.panel["ds"] <= first, "unique_id"].value_counts(sort=False).max())
-    count = min(_EARLIER, known // 2 // horizon)
+    count = min(_EARLIER, len(grid.between(history.first, first)) // 2 // horizon)
     return [grid.shift(first, -number * horizon) for number in range(count, 0, -1)]
 
 

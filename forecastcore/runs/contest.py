@@ -17,6 +17,7 @@ from forecastcore.messages import BacktestReport, SeriesCount
 from forecastcore.ports import Steps
 from forecastcore.race import Race
 from forecastcore.runs.blending import as_chosen, blended
+from forecastcore.runs.history import opened
 from forecastcore.runs.leaderboard import leaderboard_row, worst_of
 from forecastcore.runs.remote import anywhere
 from forecastcore.runs.searching import loss, search
@@ -27,9 +28,8 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from forecastcore.backtest import Backtest, Result
-    from forecastcore.frames import History
     from forecastcore.messages import AssumptionError, LeaderboardRow, WorstSeries
-    from forecastcore.ports import Engine
+    from forecastcore.ports import Engine, Past
     from forecastcore.project import Candidate, Project
     from forecastcore.runs.searching import Searched
     from forecastcore.search import Search
@@ -83,7 +83,7 @@ class Contest:
 
 
 def hold_contest(
-    project: Project, history: History, engine: Engine, steps: Steps, *, champion: Candidate | None = None
+    project: Project, history: Past, engine: Engine, steps: Steps, *, champion: Candidate | None = None
 ) -> Contest:
     """Backtest every candidate, and the champion's recipe where it is none of them.
 
@@ -143,9 +143,8 @@ def hold_contest(
     )
 
 
-def _nothing_to_score(history: History, rows: Backtest) -> DataError:
-    there = history.panel.loc[np.isfinite(history.panel["y"]), "ds"]
-    newest = f"the newest is of {there.max()}" if len(there) else "there is none"
+def _nothing_to_score(history: Past, rows: Backtest) -> DataError:
+    newest = "there is none" if history.newest is None else f"the newest is of {history.newest}"
     return DataError(
         f"no value to compare forecasts with after {rows.origins[0]}, where the backtest begins: {newest}",
         hint="retrain as of an earlier moment, or bring newer history",
@@ -160,7 +159,7 @@ class _Field:
         searched: what searches tried, by name.
     """
 
-    def __init__(self, project: Project, history: History, engine: Engine, steps: Steps, rows: Backtest) -> None:
+    def __init__(self, project: Project, history: Past, engine: Engine, steps: Steps, rows: Backtest) -> None:
         self._setting = (project, history, engine)
         self._steps = steps
         self._rows = rows
@@ -218,17 +217,19 @@ def backtest(project: Project, as_of: str | datetime | None = None, *, steps: St
         steps: how to run and watch the stages.
     """
     steps, started = steps or Steps(), time.perf_counter()
-    history = runtime.history(project, as_of, steps)
-    with runtime.keeping(project, runtime.engine(project)) as engine:
+    with (
+        runtime.keeping(project, runtime.engine(project)) as engine,
+        opened(project, engine.engine, as_of, steps) as history,
+    ):
         contest = hold_contest(project, history, engine, steps)
-    return BacktestReport(
-        project=project.config.name,
-        as_of=history.origin.to_pydatetime(),
-        folds=len(contest.rows.origins),
-        leaderboard=tuple(contest.leaderboard),
-        assumption_errors=contest.assumption_errors,
-        series=contest.series,
-        quality=dict(history.counts),
-        notes=(*history.notes, *engine.remarks),
-        seconds=time.perf_counter() - started,
-    )
+        return BacktestReport(
+            project=project.config.name,
+            as_of=history.origin.to_pydatetime(),
+            folds=len(contest.rows.origins),
+            leaderboard=tuple(contest.leaderboard),
+            assumption_errors=contest.assumption_errors,
+            series=contest.series,
+            quality=dict(history.counts),
+            notes=(*history.notes, *engine.remarks),
+            seconds=time.perf_counter() - started,
+        )

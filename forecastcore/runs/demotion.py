@@ -17,15 +17,14 @@ from forecastcore.race import run_package
 from forecastcore.runs.gate import origins_after_training, rules_of, training_data
 
 if TYPE_CHECKING:
-    from forecastcore.frames import History
     from forecastcore.messages import Decision, ModelVersion
-    from forecastcore.ports import Engine, ModelStore
+    from forecastcore.ports import Engine, ModelStore, Past
     from forecastcore.project import Project
 
 __all__ = ["review"]
 
 
-def review(project: Project, history: History, engine: Engine, store: ModelStore) -> Decision | None:
+def review(project: Project, history: Past, engine: Engine, store: ModelStore) -> Decision | None:
     """Whether the champion's predecessor should return; `promote` is for it, None where there is nothing to compare.
 
     Args:
@@ -51,7 +50,7 @@ def review(project: Project, history: History, engine: Engine, store: ModelStore
     return demotion(ours, theirs, rules, overlap=overlap, names=(champion.version, previous.version))
 
 
-def _answers(project: Project, history: History, store: ModelStore, version: ModelVersion) -> bool:
+def _answers(project: Project, history: Past, store: ModelStore, version: ModelVersion) -> bool:
     """Whether a stored model can be loaded here and answers today's question."""
     try:
         manifest = Package.load(store.fetch(version), project.host).manifest

@@ -28,9 +28,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from forecastcore.backtest import Backtest
-    from forecastcore.frames import History
     from forecastcore.messages import ModelVersion
-    from forecastcore.ports import Engine, ModelStore
+    from forecastcore.ports import Engine, ModelStore, Past
     from forecastcore.project import Project
     from forecastcore.runs.contest import Contest
 
@@ -59,7 +58,7 @@ def recipe_of(champion: ModelVersion | None, project: Project, store: ModelStore
 
 def judge(
     project: Project,
-    history: History,
+    history: Past,
     engine: Engine,
     contest: Contest,
     store: ModelStore,
@@ -108,7 +107,7 @@ def rules_of(project: Project) -> tuple[Rules, int]:
     return rules, -(-project.config.horizon // stride)
 
 
-def training_data(project: Project, history: History, store: ModelStore, champion: ModelVersion) -> list[Guard]:
+def training_data(project: Project, history: Past, store: ModelStore, champion: ModelVersion) -> list[Guard]:
     """Whether the history continues what the champion was trained on, as its profile tells."""
     limits = project.config.promotion.data
     if not limits.check:
@@ -131,7 +130,7 @@ def training_data(project: Project, history: History, store: ModelStore, champio
     )
 
 
-def _cannot_serve(project: Project, history: History, store: ModelStore, champion: ModelVersion) -> str:
+def _cannot_serve(project: Project, history: Past, store: ModelStore, champion: ModelVersion) -> str:
     """Why the champion cannot answer what the project asks now; whoever can is better."""
     try:
         package = Package.load(store.fetch(champion), project.host)
@@ -142,7 +141,7 @@ def _cannot_serve(project: Project, history: History, store: ModelStore, champio
 
 def _evidence(
     project: Project,
-    history: History,
+    history: Past,
     engine: Engine,
     contest: Contest,
     store: ModelStore,

@@ -29,6 +29,7 @@ from forecastcore.runs import sharded
 from forecastcore.runs.deferred import catch_up
 from forecastcore.runs.delivered import made_before, only_tells, readable
 from forecastcore.runs.drawn import draw, show
+from forecastcore.runs.history import passes_through
 from forecastcore.runs.making import Asked, Told, Whole, make, run_key, stamped, table_schema
 from forecastcore.runs.remote import anywhere
 from forecastcore.runs.shelves import retain
@@ -177,7 +178,8 @@ class _History:
         """The history on the workers of a Spark cluster; None where it has to come here."""
         if self.project.config.engine.type != "spark":
             return None
-        look = partial(sharded.find, self.project, self._engine, self._as_of, self._source)
+        why = sharded.why_no_predict(self.project, self._source)
+        look = partial(sharded.find, self.project, self._engine, self._as_of, why)
         try:
             return self._steps.run("load", look)
         except sharded.BringHereError as error:
@@ -204,7 +206,7 @@ class _History:
 
     @property
     def _told(self) -> str:
-        return f"the history passes through the driver: {self._why}"
+        return passes_through(self._why)
 
 
 @dataclass(frozen=True)

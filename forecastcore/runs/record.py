@@ -10,7 +10,6 @@ import pandas as pd
 
 from forecastcore import __version__, runtime
 from forecastcore.foresight import error_table
-from forecastcore.frames import data_digest
 from forecastcore.metrics import group_mean
 from forecastcore.runs.leaderboard import by_series
 
@@ -19,9 +18,8 @@ if TYPE_CHECKING:
 
     from forecastcore.backtest import Backtest, Result
     from forecastcore.ensemble import Blend
-    from forecastcore.frames import History
     from forecastcore.messages import AssumptionError, LeaderboardRow
-    from forecastcore.ports import Run
+    from forecastcore.ports import Past, Run
     from forecastcore.project import Candidate, Project
     from forecastcore.runs.contest import Contest
     from forecastcore.runs.searching import Trial
@@ -29,11 +27,13 @@ if TYPE_CHECKING:
 __all__ = ["log_contest", "log_setting", "tags_of"]
 
 METRICS = ("mase", "rmsse", "smape", "wql", "bias", "coverage", "skill", "skill_gm", "win_rate", "seconds", "premium")
+#: rows of which MLflow infers the schema
+_SHOWN = 100
 #: covariates whose assumption error is a metric of its own; the table has all
 _MEASURED = 5
 
 
-def tags_of(project: Project, history: History, command: str) -> dict[str, str]:
+def tags_of(project: Project, history: Past, command: str) -> dict[str, str]:
     """What a run is about: project, origin, digests of settings and data, plugins with version and content hash."""
     plugins = {
         f"forecastcore.plugin.{offer.kind}.{offer.name}": f"{offer.distribution} {offer.version} {offer.digest[:12]}"
@@ -45,14 +45,14 @@ def tags_of(project: Project, history: History, command: str) -> dict[str, str]:
         "forecastcore.origin": history.origin.isoformat(),
         "forecastcore.version": __version__,
         "forecastcore.config": project.digest(),
-        "forecastcore.data": data_digest(history.panel),
+        "forecastcore.data": history.digest,
         **plugins,
     }
 
 
-def log_setting(tracked: Run, project: Project, history: History, folds: list[pd.Timestamp]) -> None:
+def log_setting(tracked: Run, project: Project, history: Past, folds: list[pd.Timestamp]) -> None:
     """The project file with its references unread, the quality check's counts, the data set."""
-    config = project.config
+    config, rows = project.config, int(history.sizes.sum())
     tracked.params(
         {
             "as_of": history.origin.isoformat(),
@@ -62,12 +62,14 @@ def log_setting(tracked: Run, project: Project, history: History, folds: list[pd
             "first_fold": folds[0].isoformat(),
             "metric": config.backtest.metric,
             "series": len(history.ids),
-            "rows": len(history.panel),
+            "rows": rows,
         }
     )
     tracked.json("config.json", config.model_dump(mode="json"))
     tracked.json("quality.json", dict(history.counts))
-    tracked.dataset(history.panel, name=config.name, source=config.source.type, context="retrain")
+    shown = history.of(history.ids[:1]).here.panel.head(_SHOWN)
+    about = {"name": config.name, "source": config.source.type, "context": "retrain"}
+    tracked.dataset(shown, rows=rows, digest=history.digest, **about)
 
 
 def log_contest(tracked: Run, contest: Contest) -> None:

@@ -30,6 +30,7 @@ from forecastcore.runs.contest import hold_contest
 from forecastcore.runs.deferred import catch_up, defer
 from forecastcore.runs.demotion import review
 from forecastcore.runs.gate import judge, recipe_of
+from forecastcore.runs.history import opened
 from forecastcore.runs.promotion import demote, settle
 from forecastcore.runs.record import METRICS, log_contest, log_setting, tags_of
 from forecastcore.runs.remote import anywhere
@@ -43,10 +44,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from forecastcore.backtest import Result
+    from forecastcore.engines.kept import KeptAnswers
     from forecastcore.ensemble import Blend
-    from forecastcore.frames import History
     from forecastcore.messages import Decision, ModelVersion
-    from forecastcore.ports import Engine, ModelStore, Run
+    from forecastcore.ports import Engine, ModelStore, Past, Run
     from forecastcore.project import Candidate, Project
     from forecastcore.runs.contest import Contest
 
@@ -81,14 +82,26 @@ def retrain(
         ForecastCoreError: no candidate could be fitted, or tracking failed.
     """
     steps, started = steps or Steps(), time.perf_counter()
-    history = runtime.history(project, as_of, steps)
+    with (
+        runtime.keeping(project, runtime.engine(project)) as engine,
+        opened(project, engine.engine, as_of, steps) as history,
+    ):
+        report = _retrained(project, history, engine, steps, started, promote=promote)
+    project.host.notify("forecastcore_promotion_decided", decision=report.decision)
+    project.host.notify("forecastcore_run_finished", report=report)
+    return report
+
+
+def _retrained(
+    project: Project, history: Past, engine: KeptAnswers, steps: Steps, started: float, *, promote: bool
+) -> RetrainReport:
+    """What `retrain` does once the history is there."""
     folds = fold_origins(history, project)
     store = runtime.store(project)
     caught_up = catch_up(project, store)
     champion, remarks = _reigning(store)
     name, tags = f"retrain {history.origin:%Y-%m-%d %H:%M}", tags_of(project, history, "retrain")
     with (
-        runtime.keeping(project, runtime.engine(project)) as engine,
         store.run(name, tags=tags, lasting=True) as tracked,
         tempfile.TemporaryDirectory(prefix="forecastcore-") as scratch,
     ):
@@ -139,8 +152,6 @@ def retrain(
         versions=[ref.version for ref in (report.challenger, report.champion_before) if ref and ref.version],
         scenarios=("base", *project.config.scenarios),
     )
-    project.host.notify("forecastcore_promotion_decided", decision=decision)
-    project.host.notify("forecastcore_run_finished", report=report)
     return report
 
 
@@ -156,7 +167,7 @@ def _reigning(store: ModelStore) -> tuple[ModelVersion | None, list[str]]:
     return champion, []
 
 
-def _reviewed(project: Project, history: History, engine: Engine, store: ModelStore, tracked: Run) -> Decision | None:
+def _reviewed(project: Project, history: Past, engine: Engine, store: ModelStore, tracked: Run) -> Decision | None:
     """Whether the champion's predecessor should return; while MLflow is away that waits for the next retrain."""
     try:
         return None if tracked.waiting else review(project, history, engine, store)
@@ -195,7 +206,7 @@ def _ref(version: ModelVersion | None) -> VersionRef | None:
     return VersionRef(model=version.model, version=version.version) if version else None
 
 
-def _refit(project: Project, history: History, contest: Contest, engine: Engine, folder: Path) -> None:
+def _refit(project: Project, history: Past, contest: Contest, engine: Engine, folder: Path) -> None:
     """Fit the winner on all history, and pack it with all it takes to predict."""
     folder.mkdir(parents=True)
     candidate, rows, config = contest.best.candidate, contest.rows, project.config
@@ -235,7 +246,7 @@ def _refit(project: Project, history: History, contest: Contest, engine: Engine,
 
 
 def _members(
-    project: Project, history: History, best: Result, engine: Engine, folder: Path
+    project: Project, history: Past, best: Result, engine: Engine, folder: Path
 ) -> tuple[tuple[MemberStamp, ...], Blend | None]:
     """Fit the members that an ensemble uses; the stamps of all, and how those that were fitted are put together."""
     if best.blend is None:
@@ -276,11 +287,11 @@ def _spread(relative_error: Floats, levels: Sequence[float]) -> tuple[float, ...
     return tuple(float(value) for value in np.quantile(relative_error, levels))
 
 
-def example_of(project: Project, history: History, folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+def example_of(project: Project, history: Past, folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Some series' newest rows, the last horizon of them as if not yet known, and the forecast they give."""
     package = Package.load(folder, project.host)
     manifest = package.manifest
-    some = history.panel[history.panel["unique_id"].isin(history.ids[:_EXAMPLE_SERIES])]
+    some = history.of(history.ids[:_EXAMPLE_SERIES]).here.panel
     rows = some.groupby("unique_id", sort=False).tail(2 * manifest.seasons[-1] + 2 * manifest.horizon)
     cut = history.grid.shift(history.origin, -manifest.horizon)
     frame = rows.assign(y=rows["y"].where(rows["ds"] <= cut)).reset_index(drop=True)

@@ -17,9 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from forecastcore.backtest import Backtest, Result
-    from forecastcore.frames import History
     from forecastcore.messages import LeaderboardRow
-    from forecastcore.ports import Engine
+    from forecastcore.ports import Engine, Past
     from forecastcore.project import Candidate, Project
     from forecastcore.search import Search
 
@@ -81,7 +80,7 @@ class Searched:
 
 def search(
     project: Project,
-    history: History,
+    history: Past,
     engine: Engine,
     candidate: Candidate,
     asked: Search,

@@ -1,9 +1,9 @@
-"""A predict whose history stays on a Spark cluster, from read to write.
+"""A history that stays on a Spark cluster: how its source is cut, and a predict that is made there, from read to write.
 
-Workers look at the source, and the driver learns how far it reaches and where to cut it; then each worker makes the
-rows of a shard, all series between two names, by the functions that make them on one machine (`making`), and tells what
-a run has to know of them. Shards follow the order of names, as chunks of a training do: each needs few of the model's
-parts.
+Workers look at the source, and the driver learns how far it reaches and where to cut it. Of a predict each worker makes
+the rows of a shard, all series between two names, by the functions that make them on one machine (`making`), and tells
+what a run has to know of them; what a retrain asks of its history is in `history`. Shards follow the order of names, as
+chunks of a training do: each needs few of the model's parts.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from forecastcore.project import Project
     from forecastcore.timegrid import TimeGrid
 
-__all__ = ["BringHereError", "Sharded", "find"]
+__all__ = ["BringHereError", "Sharded", "fault_of", "find", "raise_faults", "why_no_predict"]
 
 #: rows that are counted together when a source is cut
 _GRAIN = 1000
@@ -78,6 +78,25 @@ class Sharded:
     rows: int
     marks: tuple[tuple[str, int], ...]
 
+    @property
+    def cuts(self) -> list[str]:
+        """Names of series with which shards begin, the first left out."""
+        return _cuts(self.marks, self.rows, self.spread.engine.tasks)
+
+    def checked(self, shards: Shards) -> list[dict[str, Any]]:
+        """What is told of each shard, in order, where nothing holds the run.
+
+        Raises:
+            BringHereError: workers cannot do what was asked.
+            DataError: the quality check holds the run, or the source is another than it was.
+        """
+        answers = [json.loads(answer) for answer in shards.told]
+        raise_faults([answer["fault"] for answer in answers])
+        if (read := sum(answer["rows"] for answer in answers)) != self.rows:
+            words = f"{self.where} was changed while it was read: {self.rows} rows, then {read}"
+            raise DataError(words, hint="run again once nobody writes to it")
+        return answers
+
     def made(self, model: Stored | LastSeason, asked: Asked) -> tuple[Shards, Told]:
         """The rows of all series, on the workers that made them, and what is told of them.
 
@@ -92,8 +111,7 @@ class Sharded:
         if isinstance(model, LastSeason):
             raise BringHereError("the last season serves, and how far it is off is learned from all series")
         engine = self.spread.engine
-        cuts = _cuts(self.marks, self.rows, engine.tasks)
-        spans = _spans(model)
+        cuts, spans = self.cuts, _spans(model)
         more: dict[str, Any] = {
             "where": self.where,
             "origin": self.origin.isoformat(),
@@ -112,13 +130,8 @@ class Sharded:
             raise
 
     def _told(self, shards: Shards) -> Told:
-        answers = [json.loads(answer) for answer in shards.told]
-        _raise_faults([answer["fault"] for answer in answers])
-        if (read := sum(answer["rows"] for answer in answers)) != self.rows:
-            words = f"{self.where} was changed while it was read: {self.rows} rows, then {read}"
-            raise DataError(words, hint="run again once nobody writes to it")
         told = Told()
-        for answer in answers:
+        for answer in self.checked(shards):
             told += Told.model_validate(answer["told"])
         check_span(told.cells, self.rows, self.grid.frequency)
         if told.lacking:
@@ -130,22 +143,28 @@ class BringHereError(Exception):
     """Workers cannot do it: the history has to come to the driver, for the reason that is told."""
 
 
-def _why_not(project: Project, source: Source) -> str:
-    """Why a predict cannot leave its history on the cluster, in words; empty where it can."""
-    config = project.config
-    if not isinstance(source, PartedSource | SparkSource):
-        return f"the source {config.source.type} cannot be read in parts"
-    if config.report is not None:
+def why_no_predict(project: Project, other: Source | None) -> str:
+    """Why a predict cannot leave its history on the cluster, wherever that is, in words; empty where it can.
+
+    Args:
+        project: whose.
+        other: what is read from instead of the project's source.
+    """
+    if other is not None:
+        return "it is not read from the project's source"
+    if project.config.report is not None:
         return "report: draws a page of all series"
     if together := runtime.assumptions(project).asked_together:
         return f"the assumption {together[0]} is asked for all series at once"
-    return _odd_column(project, source)
+    return ""
 
 
-def _odd_column(project: Project, source: Source) -> str:
-    """Which column only shows in the whole of it what it means; empty where none."""
+def _why_not(project: Project, source: Source) -> str:
+    """Why a source cannot stay on the cluster, or which column shows only in the whole of it what it means."""
     import pyarrow.types as kinds
 
+    if not isinstance(source, PartedSource | SparkSource):
+        return f"the source {project.config.source.type} cannot be read in parts"
     config, schema = project.config.source, source.schema()
     if not {config.id, config.time} <= set(schema.names):
         return ""  # reading it says so
@@ -159,14 +178,14 @@ def _odd_column(project: Project, source: Source) -> str:
     return "quality.ambiguous: infer looks at all rows" if naive and project.config.quality.ambiguous == "infer" else ""
 
 
-def find(project: Project, engine: Any, as_of: str | datetime | None, other: Source | None = None) -> Sharded:
+def find(project: Project, engine: Any, as_of: str | datetime | None, why: str = "") -> Sharded:
     """Look at the source on the cluster.
 
     Args:
         project: whose.
         engine: a Spark engine.
         as_of: the origin; default: the newest value.
-        other: what is read from instead of the project's source.
+        why: the history cannot stay there, whatever the source is; empty where it can.
 
     Raises:
         BringHereError: it cannot stay there.
@@ -174,15 +193,14 @@ def find(project: Project, engine: Any, as_of: str | datetime | None, other: Sou
         DataError: the quality check holds the run.
     """
     source = project.source()
-    why = "it is not read from the project's source" if other is not None else _why_not(project, source)
-    if why:
+    if why := why or _why_not(project, source):
         raise BringHereError(why)
     columns, where = runtime.columns(project), runtime.where(project, source)
     notes, spread = runtime.check_columns(project, source), _spread(project, engine, source)
     until = runtime.instant(project, as_of)
     look = partial(_look, project.recipe(), where, None if until is None else until.isoformat())
     seen = [json.loads(answer) for answer in spread.look(look)]
-    _raise_faults([one["fault"] for one in seen])
+    raise_faults([one["fault"] for one in seen])
     extent, rows = Extent(), sum(one["rows"] for one in seen)
     for one in seen:
         earliest, first, last = (end and pd.Timestamp(end) for end in one["ends"])
@@ -286,10 +304,8 @@ def _look(recipe: str, where: str, until: str | None, tables: Iterator[pa.Table]
             extent |= extent_of(table, columns=columns, policy=policy, as_of=as_of, where=where)
             rows += table.num_rows
             marks += _marks(table[columns.id])
-    except BringHereError as error:
-        fault = {"bring_here": str(error)}
-    except DataError as error:
-        fault = _fault(error)
+    except (BringHereError, DataError) as error:
+        fault = fault_of(error)
     ends = [end and end.isoformat() for end in (extent.earliest, extent.first, extent.last)]
     return json.dumps({"ends": ends, "finite": extent.finite, "rows": rows, "marks": marks, "fault": fault}).encode()
 
@@ -325,10 +341,8 @@ def _make_shard(request_text: str, table: pa.Table, folder: Path) -> Iterator[tu
             for scenario, rows in tables.items():
                 for batch in rows.to_batches(max_chunksize=_MESSAGE):
                     yield scenario, stream_of(rows.from_batches([batch]))
-    except BringHereError as error:
-        fault = {"bring_here": str(error)}
-    except DataError as error:
-        fault = _fault(error)
+    except (BringHereError, DataError) as error:
+        fault = fault_of(error)
     answer = {"rows": table.num_rows, "told": told.model_dump(mode="json"), "fault": fault}
     yield TOLD, json.dumps(answer).encode()
 
@@ -348,14 +362,17 @@ def _check_seen(project: Project, panel: pd.DataFrame) -> None:
         raise BringHereError(f"series {blind.index[0]!r} has never had a value of {names}")
 
 
-def _fault(error: DataError) -> dict[str, Any]:
+def fault_of(error: DataError | BringHereError) -> dict[str, Any]:
+    """What a worker tells of what holds the run; see `raise_faults`."""
+    if isinstance(error, BringHereError):
+        return {"bring_here": str(error)}
     if isinstance(error, QualityError):
         told = {"check": error.check, "words": error.words, "rows": error.rows, "examples": error.examples}
         return {**told, "hint": error.hint}
     return {"check": None, "words": error.message, "rows": 0, "examples": (), "hint": error.hint}
 
 
-def _raise_faults(faults: Sequence[dict[str, Any] | None]) -> None:
+def raise_faults(faults: Sequence[dict[str, Any] | None]) -> None:
     """Raise what holds the run: the fault found first, with how many rows in all have it.
 
     Raises:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import getpass
-import hashlib
 import json
 import logging
 import math
@@ -45,8 +44,8 @@ PARAM_CHARS: Final = 6000
 TAG_CHARS: Final = 5000
 METRICS_A_CALL: Final = 1000
 PARAMS_A_CALL: Final = 100
-#: Rows looked at for a dataset's digest; sums over all rows are part of it too.
-DIGEST_ROWS: Final = 100_000
+#: letters of a data set's digest that MLflow keeps
+_DIGEST: Final = 16
 _CUT: Final = " … (cut)"
 _HOST, _PROCESS, _JOB = "forecastcore_host", "forecastcore_process", "forecastcore_job"
 #: what `cluster_main` names its run on the cluster by, for the MLflow runs that it makes
@@ -160,9 +159,10 @@ class TrackedRun:
         """Store a file as an artifact."""
         self._upload(path, PurePosixPath(folder))
 
-    def dataset(self, frame: pd.DataFrame, *, name: str, source: str, context: str) -> None:
-        """Record which data was used; the frame's digest and schema, not its rows."""
-        entry = {"do": "dataset", "context": context, "dataset": _dataset(frame, name, mask(source))}
+    def dataset(self, shown: pd.DataFrame, *, rows: int, digest: str, name: str, source: str, context: str) -> None:
+        """Record which data was used: how many rows, their digest, and the schema that some of them show."""
+        told = _dataset(shown, rows, digest, name, mask(source))
+        entry = {"do": "dataset", "context": context, "dataset": told}
         self._tell("record the data set", entry)
 
     def keep(self, entry: Entry, *files: Path) -> None:
@@ -326,31 +326,20 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _dataset(frame: pd.DataFrame, name: str, source: str) -> dict[str, str | None]:
-    """MLflow's entry for a frame; its schema is inferred from the first rows, its digest from a sample and sums."""
+def _dataset(shown: pd.DataFrame, rows: int, digest: str, name: str, source: str) -> dict[str, str | None]:
+    """MLflow's entry for a table; its schema is inferred from the rows that are shown."""
     from mlflow.data.pandas_dataset import from_pandas
 
     with warnings.catch_warnings():
         # advice about integer columns and about sources that MLflow has no word for
         warnings.filterwarnings("ignore", category=UserWarning, module="mlflow")
-        shown = from_pandas(frame.head(100), name=name, digest=_digest(frame))
-        schema = json.dumps({"mlflow_colspec": shown.schema.to_dict()}) if shown.schema is not None else None
+        made = from_pandas(shown, name=name, digest=digest[:_DIGEST])
+        schema = json.dumps({"mlflow_colspec": made.schema.to_dict()}) if made.schema is not None else None
     return {
         "name": name[:500],
-        "digest": shown.digest,
+        "digest": made.digest,
         "source_type": "local",
         "source": json.dumps({"uri": source}),
         "schema": schema,
-        "profile": json.dumps({"num_rows": len(frame), "num_elements": int(frame.size)}),
+        "profile": json.dumps({"num_rows": rows, "num_elements": rows * shown.shape[1]}),
     }
-
-
-def _digest(frame: pd.DataFrame) -> str:
-    """Sixteen hex characters that change with the frame's shape, types, sums, or any row of an even sample."""
-    import pandas as pd
-
-    sample = frame.iloc[:: max(1, len(frame) // DIGEST_ROWS)]
-    seen = hashlib.sha256(repr((frame.shape, [(str(c), str(t)) for c, t in frame.dtypes.items()])).encode())
-    seen.update(pd.util.hash_pandas_object(sample, index=False).to_numpy().tobytes())
-    seen.update(frame.select_dtypes("number").sum().to_numpy(dtype="float64").tobytes())
-    return seen.hexdigest()[:16]

@@ -11,10 +11,13 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
+import pandas as pd
 
+from forecastcore.frames import together
 from forecastcore.metrics import group_mean
 from forecastcore.profile import Panel, window_length
 from forecastcore.watching.messages import Drift
@@ -23,7 +26,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from forecastcore.api import Task
-    from forecastcore.frames import History
+    from forecastcore.frames import Answer, History
+    from forecastcore.ports import Past
 
     Floats = npt.NDArray[np.float64]
     Ints = npt.NDArray[np.intp]
@@ -36,6 +40,8 @@ INPUTS = "inputs.npz"
 ALARM = 0.25
 _TENTHS = 10
 _PERCENT = 100
+#: rows whose values tell a distribution as well as any more
+_PLENTY = 500_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,22 +90,19 @@ class Inputs:
         return cls(**{**plain, "length": int(plain["length"])})
 
 
-def inputs_of(history: History, task: Task) -> Inputs:
-    """The distribution of a checked history.
+def inputs_of(history: Past, task: Task) -> Inputs:
+    """The distribution of a checked history; of a very long one that of rows drawn by lot.
 
     Args:
         history: what a model is trained on.
         task: whose horizon and seasons set the window's length.
     """
-    panel, length = Panel.of(history), window_length(task)
-    ids = np.asarray(history.ids, dtype=np.str_)
-    centre = group_mean(panel.y, panel.series, len(ids))
-    spread = np.sqrt(group_mean((panel.y - centre[panel.series]) ** 2, panel.series, len(ids)))
-    values = _values(history, panel, centre, spread)
-    window = panel.age // length
-    full = window < np.diff(panel.starts).max() // length  # the oldest is cut short
+    length, share = window_length(task), _PLENTY / max(int(history.sizes.sum()), 1)
+    seen = history.ask(partial(_drawn, length=length, share=share))
+    names, window = seen[0]["names"], together(seen, "window")
+    full = window < len(history.grid.between(history.first, history.origin)) // length  # the oldest is cut short
     grids, indices, distances = [], [], []
-    for one in values.values():
+    for one in together(seen, "values", 1):
         fine = np.isfinite(one)
         grid = np.quantile(one[fine], np.linspace(0, 1, _PERCENT + 1)) if fine.any() else np.full(_PERCENT + 1, np.nan)
         parts = [one[fine & (window == number)] for number in np.unique(window[full & fine])]
@@ -107,15 +110,37 @@ def inputs_of(history: History, task: Task) -> Inputs:
         indices.append(max((psi(grid, part) for part in parts), default=np.nan) if len(parts) > 1 else np.nan)
         distances.append(max((_distance(grid, part) for part in parts), default=np.nan) if len(parts) > 1 else np.nan)
     return Inputs(
-        ids=ids,
-        centre=centre,
-        spread=spread,
-        names=np.asarray(list(values), dtype=np.str_),
+        ids=np.asarray(history.ids, dtype=np.str_),
+        centre=together(seen, "centre"),
+        spread=together(seen, "spread"),
+        names=names,
         grid=np.stack(grids),
         psi=np.asarray(indices, dtype=float),
         ks=np.asarray(distances, dtype=float),
         length=length,
     )
+
+
+def _drawn(history: History, *, length: int, share: float) -> Answer:
+    """What `inputs_of` asks of some series: centre and spread of each, and the values of a share of their rows."""
+    panel, count = Panel.of(history), len(history.ids)
+    centre = group_mean(panel.y, panel.series, count)
+    spread = np.sqrt(group_mean((panel.y - centre[panel.series]) ** 2, panel.series, count))
+    values = _values(history, panel, centre, spread)
+    drawn = _lots(history.panel) < share if share < 1 else np.ones(len(panel.y), dtype=bool)
+    return {
+        "names": np.asarray(list(values), dtype=np.str_),
+        "centre": centre,
+        "spread": spread,
+        "window": (panel.age // length)[drawn],
+        "values": np.stack([one[drawn] for one in values.values()]),
+    }
+
+
+def _lots(panel: pd.DataFrame) -> Floats:
+    """A number from 0 to 1 for each row, the same for a row whatever rows there are beside it."""
+    hashes = pd.util.hash_pandas_object(panel[["unique_id", "ds"]], index=False)
+    return np.asarray(hashes.to_numpy(dtype=np.uint64) / np.float64(2**64))
 
 
 def drift(trained: Inputs, history: History) -> list[Drift]:

@@ -111,10 +111,11 @@ def test_a_workspace_path_that_may_not_be_written_to_is_named_with_who_asked(awa
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_the_spark_session_of_the_runtime_gives_what_processes_give_here(make_site, databricks):
     databricks.bring_spark()
     there, here = make_site(), make_site()
-    assert there.write(engine=ENGINE).cli("retrain").code == 0
+    assert there.write(engine={**ENGINE, "timeout": "8min"}).cli("retrain").code == 0
     assert here.cli("retrain").code == 0
     reports = list(databricks.volumes.rglob("report.json"))
     assert [json.loads(report.read_text())["engine"] for report in reports] == ["spark"]

@@ -454,7 +454,11 @@ ELSEWHERE = {
     "in the second scenario",
 }
 ON_SPARK = {
-    "retrain": POINTS["retrain"],
+    "retrain": {
+        "source looked at": "forecastcore.runs.history:find:after:1",
+        "history checked": "forecastcore.runs.history:_spread:after:1",
+        **{point: kill for point, kill in POINTS["retrain"].items() if point != "history read"},
+    },
     "predict": {
         "source looked at": "forecastcore.runs.sharded:find:after:1",
         "shards made": "forecastcore.runs.sharded:Sharded.made:after:1",

@@ -226,12 +226,12 @@ class TestRuns:
 
     def test_a_data_set_is_known_by_digest_schema_and_size_without_its_rows(self, store, client, example):
         frame, _ = example
-        other = frame.assign(y=frame["y"] + 1e-9)
+        told = {"name": "history", "source": "az://user:hunter2@host/data?sig=abc", "context": "training"}
         with store.run("retrain", tags={}) as run:
-            for one in (frame, other):
-                run.dataset(one, name="history", source="az://user:hunter2@host/data?sig=abc", context="training")
+            for digest in ("a" * 64, "b" * 64):
+                run.dataset(frame.head(3), rows=len(frame), digest=digest, **told)
         inputs = client.get_run(run.run_id).inputs.dataset_inputs
-        assert len({entry.dataset.digest for entry in inputs}) == 2
+        assert {entry.dataset.digest for entry in inputs} == {"a" * 16, "b" * 16}
         assert {tag.value for entry in inputs for tag in entry.tags} == {"training"}
         assert json.loads(inputs[0].dataset.profile) == {"num_rows": 5, "num_elements": 20}
         assert "temperature" in inputs[0].dataset.schema

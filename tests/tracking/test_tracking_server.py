@@ -36,7 +36,7 @@ def test_a_server_keeps_models_and_decisions_and_the_champion_outlives_it(server
     with store.run("retrain", tags={}) as run:
         run.metrics({"mase": 1.0})
         run.json("decision", {"verdict": "first"})
-        run.dataset(example[0], name="history", source="data.parquet", context="training")
+        run.dataset(example[0], rows=5, digest="a" * 64, name="history", source="data.parquet", context="training")
         version = store.register(run, pack(3.0), example=example)
     assert store.resolve(run.run_id) == version
 

@@ -1,9 +1,10 @@
 """Runs units as tasks of Spark: a local session, a Spark Connect server, or the session that is there.
 
 The panel crosses as pieces of whole series, each a row with the bytes of an Arrow stream: instants keep their
-nanoseconds, and Spark has nothing to convert. A unit becomes a task, which gets the pieces it needs and does the work
-as the local engine does it: in a process beside the Spark worker. So a series that ends or holds up that process is
-found by the same halving and costs that series only, and no Spark task fails for it. Answers come back as bytes too.
+nanoseconds, and Spark has nothing to convert. Pieces come from the driver, or from workers that hold them (`panel`). A
+unit becomes a task, which gets the pieces it needs and does the work as the local engine does it: in a process beside
+the Spark worker. So a series that ends or holds up that process is found by the same halving and costs that series
+only, and no Spark task fails for it. Answers come back as bytes too.
 
 `mapInArrow`, not a grouped function: it is in every Spark since 3.3, it streams, and one partition for each unit is
 asked for by number, which adaptive execution leaves alone; it would put groups of so few bytes into one task.
@@ -21,6 +22,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import uuid4
 
+import pandas as pd
+
 from forecastcore import __version__
 from forecastcore.engines.spark.session import check_session, interrupt, mend, open_session, said, tagged
 from forecastcore.engines.spark.slots import slots
@@ -32,9 +35,10 @@ from forecastcore.errors import EngineError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    import pandas as pd
     from pyspark.sql import SparkSession
 
+    from forecastcore.engines.spark.panel import SpreadPanel
+    from forecastcore.engines.spark.spread import Shards
     from forecastcore.ports import Unit
 
 __all__ = ["SparkEngine", "check_session"]
@@ -64,25 +68,26 @@ class SparkEngine:
     timeout: float = 3600.0
 
     def map(
-        self, work: Callable[[pd.DataFrame, str], T], panel: pd.DataFrame, units: Sequence[Unit]
+        self, work: Callable[[pd.DataFrame, str], T], panel: pd.DataFrame | SpreadPanel, units: Sequence[Unit]
     ) -> Iterator[tuple[int, T]]:
-        """See `ports.Engine.map`.
+        """See `ports.Engine.map`. Of a panel that workers hold, no row comes to the driver.
 
         Raises:
             EngineError: also where no session can be had, Spark gives up, or the work raises.
         """
         spark = open_session(self.master, self.remote, self.conf)
         tag = f"forecastcore-{uuid4().hex}"
-        fly = partial(_fly, spark, partial(serve, work, self.timeout, __version__), tag)
-        flights: deque[Future[list[tuple[int, Any]]]] = deque()
+        shards = None if isinstance(panel, pd.DataFrame) else panel.shards
+        fly = partial(_fly, spark, partial(serve, work, self.timeout, __version__), tag, shards)
+        flights: deque[Future[dict[int, list[bytes]]]] = deque()
         with ThreadPoolExecutor(_FLYING) as crew:
             try:
                 for wave in waves(panel, units, self.tasks):
                     if len(flights) == _FLYING:
-                        yield from flights.popleft().result()
+                        yield from _landed(flights.popleft())
                     flights.append(crew.submit(fly, wave))
                 while flights:
-                    yield from flights.popleft().result()
+                    yield from _landed(flights.popleft())
             finally:
                 if flights:  # nobody waits for them any more
                     for flight in flights:
@@ -90,27 +95,45 @@ class SparkEngine:
                     interrupt(spark, tag, own=self.master is not None)
 
 
-def _fly(spark: SparkSession, worker: Callable[..., Any], tag: str, wave: Wave) -> list[tuple[int, Any]]:
-    """The answers of one wave."""
+def _fly(
+    spark: SparkSession, worker: Callable[..., Any], tag: str, shards: Shards | None, wave: Wave
+) -> dict[int, list[bytes]]:
+    """The parts of the answers of one wave."""
     from pyspark.sql import functions as sql
 
     try:
         tagged(spark, tag)
         keys = slots(spark, len(wave.orders))
+        slot = dict(zip(wave.orders, keys, strict=True))
         asked: list[tuple[int, str | None, str | None]] = []
-        for slot, (unit, order) in zip(keys, wave.orders.items(), strict=True):
-            asked += [(slot, None, order), *((slot, piece, None) for piece in wave.needs[unit])]
+        for unit, order in wave.orders.items():
+            asked += [(slot[unit], None, order), *((slot[unit], piece, None) for piece in wave.needs[unit])]
         needs = spark.createDataFrame(asked, "slot int, piece string, request string")
-        pieces = spark.createDataFrame([*wave.pieces.items()], "piece string, data binary")
+        needs = needs.withColumn("rows", sql.lit(None).cast("binary"))
+        if shards is not None:
+            takes = {
+                kind: [(slot[unit], name, spans) for unit, name, spans in going] for kind, going in wave.takes.items()
+            }
+            held = shards.picked(takes).selectExpr("slot", "piece", "cast(null as string) as request", "data as rows")
+            needs = needs.unionByName(held)
+        pieces = spark.createDataFrame([*wave.pieces.items()], "piece string, file binary")
         tasks = needs.repartition(len(keys), "slot").join(sql.broadcast(pieces), "piece", "left")
-        rows = tasks.select("data", "piece", "request").mapInArrow(worker, ANSWER).collect()
+        given = tasks.select(sql.coalesce("rows", "file").alias("data"), "piece", "request")
+        rows = given.mapInArrow(worker, ANSWER).collect()
     except Exception as error:
         raise EngineError(f"Spark gave up: {said(error)}", hint=mend(str(error))) from error
     found: dict[int, list[bytes]] = {}
     for row in sorted(rows, key=lambda row: (row.unit, row.place)):
         if row.error:
             raise error_of(bytes(row.data))
-        found.setdefault(row.unit, []).append(bytes(row.data))
+        found.setdefault(row.unit, []).append(row.data)
     if missing := wave.orders.keys() - found.keys():
         raise EngineError(f"Spark gave no answer to {len(missing)} of {len(wave.orders)} units")
-    return [(unit, answer_of(b"".join(parts))) for unit, parts in found.items()]
+    return found
+
+
+def _landed(flight: Future[dict[int, list[bytes]]]) -> Iterator[tuple[int, Any]]:
+    """The answers of a wave, each put together when it is its turn."""
+    found = flight.result()
+    for unit in [*found]:
+        yield unit, answer_of(b"".join(found.pop(unit)))

@@ -7,6 +7,7 @@ converted on the way; whatever is tried again, after a lost executor too, is the
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,13 +19,35 @@ from forecastcore.engines.wire import error_bytes, parts_of, stream_of, table_of
 from forecastcore.parcel import unwrap
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     import pyarrow as pa
 
     Read = Callable[[str], Iterable[pa.RecordBatch]]
 
-__all__ = ["CUT", "ERROR", "LOOKED", "MADE", "TOLD", "cut", "finished", "look", "make", "parcels"]
+#: some rows of a piece: the first of each stretch, and the one after its last
+Ranges = Sequence[tuple[int, int]]
+#: where some rows of a piece go: Spark's key of the unit, a name for them, and which they are
+Take = tuple[int, str, Ranges]
+
+__all__ = [
+    "ANSWERED",
+    "CUT",
+    "ERROR",
+    "LOOKED",
+    "MADE",
+    "PICKED",
+    "TOLD",
+    "Ranges",
+    "Take",
+    "answered",
+    "cut",
+    "finished",
+    "look",
+    "make",
+    "parcels",
+    "picked",
+]
 
 #: what was seen of some of the source
 LOOKED = "data binary, error boolean"
@@ -32,6 +55,10 @@ LOOKED = "data binary, error boolean"
 CUT = "slot int, place bigint, name string, data binary"
 #: what was made of a shard, of several kinds
 MADE = "shard int, place int, kind string, data binary"
+#: what is said of something that was made
+ANSWERED = "kind string, place int, error boolean, data binary"
+#: rows of a panel on their way to a unit
+PICKED = "slot int, piece string, data binary"
 #: kinds that every shard may have, beside those that are named otherwise
 TOLD, ERROR = "#told", "#error"
 #: rows that are handled together
@@ -135,6 +162,52 @@ def _worked(
             yield from work(pa.concat_tables(tables), Path(scratch))
     except Exception as error:  # noqa: BLE001 - whatever it is, it is the driver's to raise
         yield ERROR, error_bytes(error)
+
+
+def answered(
+    work: Callable[[pa.Table], bytes], rows: Mapping[str, Ranges], version: str, batches: Iterable[pa.RecordBatch]
+) -> Iterator[pa.RecordBatch]:
+    """What is said of some rows of each piece.
+
+    Args:
+        work: makes bytes of them.
+        rows: which, by piece.
+        version: of forecastcore on the driver.
+        batches: `kind, data`.
+    """
+    for batch in batches:
+        for kind, data in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            try:
+                check_same(version)
+                answer, failed = work(_stretches(table_of(data), rows[kind])), False
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is the driver's to raise
+                answer, failed = error_bytes(error), True
+            for place, part in enumerate(parts_of(answer)):
+                yield _batch(ANSWERED, kind=[kind], place=[place], error=[failed], data=[part])
+
+
+def picked(takes: Mapping[str, Sequence[Take]], batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """Rows of a panel's pieces, on their way to the units that need them.
+
+    Args:
+        takes: of each piece what goes where.
+        batches: `kind, data`: names of pieces, and their rows.
+    """
+    for batch in batches:
+        for kind, data in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            table = table_of(data)
+            for slot, name, rows in takes[kind]:
+                mine = _stretches(table, rows)
+                yield _batch(PICKED, slot=[slot], piece=[name], data=[data if mine is table else stream_of(mine)])
+
+
+def _stretches(table: pa.Table, rows: Ranges) -> pa.Table:
+    """Some rows of a table; itself where they are all."""
+    import pyarrow as pa
+
+    if sum(end - begin for begin, end in rows) == table.num_rows:
+        return table
+    return pa.concat_tables([table.slice(begin, end - begin) for begin, end in rows]).combine_chunks()
 
 
 def finished(finish: Callable[[pa.Table], pa.Table], batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

@@ -17,13 +17,14 @@ from uuid import uuid4
 from forecastcore import __version__
 from forecastcore.engines.spark import shards as tasks
 from forecastcore.engines.spark.session import interrupt, mend, open_session, said, tagged
-from forecastcore.engines.spark.shards import ERROR, TOLD
+from forecastcore.engines.spark.shards import ERROR, TOLD, Ranges, Take
 from forecastcore.engines.spark.slots import slots
+from forecastcore.engines.spark.worker import lost
 from forecastcore.engines.wire import error_of, table_of
 from forecastcore.errors import EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     import pyarrow as pa
@@ -76,8 +77,8 @@ class Spread:
         *,
         column: str,
         cuts: Sequence[str],
-        files: Iterable[tuple[str, bytes]],
-        needs: Sequence[Sequence[str]],
+        files: Iterable[tuple[str, bytes]] = (),
+        needs: Sequence[Sequence[str]] = (),
     ) -> Shards:
         """Work on all rows of some of the series at a time, in a task each.
 
@@ -87,7 +88,7 @@ class Spread:
             column: names the series.
             cuts: ascending names of series: with each a shard begins, and one begins before the first.
             files: parcels with the folder that each fills; few of them are held at a time.
-            needs: for each shard the parcels that it needs.
+            needs: for each shard the parcels that it needs; none where no shard needs any.
 
         Raises:
             EngineError: also where the work raises.
@@ -95,18 +96,21 @@ class Spread:
         spark, count = self.rows.sparkSession, len(cuts) + 1
         keys = self.flown(lambda: slots(spark, count))
         rows = self.rows.mapInArrow(partial(tasks.cut, self.read, column, tuple(cuts), tuple(keys)), tasks.CUT)
-        parts = reduce(type(rows).unionByName, _sent(spark, tasks.parcels(files)))
-        asked = [(keys[shard], name) for shard, names in enumerate(needs) for name in names]
-        wanted = spark.createDataFrame(asked, "slot int, name string").join(parts, "name")
-        both = rows.unionByName(wanted.select(*rows.columns)).repartition(count, "slot")
+        if needs:
+            parts = reduce(type(rows).unionByName, _sent(spark, tasks.parcels(files)))
+            asked = [(keys[shard], name) for shard, names in enumerate(needs) for name in names]
+            wanted = spark.createDataFrame(asked, "slot int, name string").join(parts, "name")
+            rows = rows.unionByName(wanted.select(*rows.columns))
         numbers = {key: shard for shard, key in enumerate(keys)}
-        made = _kept(both.mapInArrow(partial(tasks.make, work, numbers, __version__), tasks.MADE))
+        made, held = _held(
+            rows.repartition(count, "slot").mapInArrow(partial(tasks.make, work, numbers, __version__), tasks.MADE)
+        )
         answers = made.where(made.kind.isin(TOLD, ERROR)).select("shard", "kind", "data")
         told = sorted(self.flown(answers.collect), key=lambda row: row.shard)
         for row in told:
             if row.kind == ERROR:
                 raise error_of(bytes(row.data))
-        return Shards(self, made, tuple(bytes(row.data) for row in told))
+        return Shards(self, made, tuple(bytes(row.data) for row in told), held)
 
     def flown(self, action: Callable[[], T]) -> T:
         """What Spark answers; where nobody waits for it any more, it is interrupted.
@@ -139,11 +143,13 @@ class Shards:
         spread: of what.
         made: all of it.
         told: what the driver is to know, in the order of the shards.
+        held: whether workers hold it; if not it is made anew whenever it is asked for.
     """
 
     spread: Spread
     made: DataFrame
     told: tuple[bytes, ...]
+    held: bool = True
 
     def __enter__(self) -> Self:
         """Nothing: it is there."""
@@ -157,6 +163,31 @@ class Shards:
         """Let workers forget it; that of a session that has ended is gone."""
         with suppress(Exception):  # what is told by then is worth more
             self.made.unpersist()
+
+    def answered(self, work: Callable[[pa.Table], bytes], rows: Mapping[str, Ranges]) -> dict[str, bytes]:
+        """What is said of some rows of what was made, by kind.
+
+        Args:
+            work: importable function of a table.
+            rows: which of each kind; of these kinds each shard has one thing at most, the bytes of an Arrow stream.
+
+        Raises:
+            EngineError: also where the work raises, or something is not there any more.
+        """
+        asked = self._of(*rows).select("kind", "data")
+        told = asked.mapInArrow(partial(tasks.answered, work, rows, __version__), tasks.ANSWERED)
+        parts: dict[str, list[bytes]] = {}
+        for row in sorted(self.spread.flown(told.collect), key=lambda row: (row.kind, row.place)):
+            if row.error:
+                raise error_of(bytes(row.data))
+            parts.setdefault(row.kind, []).append(bytes(row.data))
+        if len(parts) < len(rows):
+            raise lost()
+        return {kind: b"".join(data) for kind, data in parts.items()}
+
+    def picked(self, takes: Mapping[str, Sequence[Take]]) -> DataFrame:
+        """Rows of pieces of a panel, on their way to the units that need them; see `tasks.picked`."""
+        return self._of(*takes).select("kind", "data").mapInArrow(partial(tasks.picked, takes), tasks.PICKED)
 
     def frame(self, kind: str, finish: Callable[[pa.Table], pa.Table], schema: pa.Schema) -> DataFrame:
         """The rows of a kind as Spark's own; none of them comes to the driver.
@@ -179,8 +210,8 @@ class Shards:
         found = sorted(self.spread.flown(gather), key=lambda one: one[:2])
         return pa.concat_tables([table for *_, table in found])
 
-    def _of(self, kind: str) -> DataFrame:
-        return self.made.where(self.made.kind == kind)
+    def _of(self, *kinds: str) -> DataFrame:
+        return self.made.where(self.made.kind.isin(*kinds))
 
 
 def spread_parts(engine: SparkEngine, parts: Sequence[str], read: Callable[[str], Iterable[pa.RecordBatch]]) -> Spread:
@@ -220,14 +251,14 @@ def _sent(spark: SparkSession, parcels: Iterable[tuple[str, int, bytes]]) -> Ite
         yield spark.createDataFrame(held, _PARCEL)
 
 
-def _kept(frame: DataFrame) -> DataFrame:
+def _held(frame: DataFrame) -> tuple[DataFrame, bool]:
     """The frame, held by the workers that made it, where the cluster can: serverless ones make it anew."""
     try:
-        return frame.persist()
+        return frame.persist(), True
     except Exception as error:
         if "NOT_SUPPORTED" not in str(error):
             raise
-        return frame
+        return frame, False
 
 
 def _ddl(schema: pa.Schema) -> str:

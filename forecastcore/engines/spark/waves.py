@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from forecastcore.engines.local import spans_by_series, spans_of
+from forecastcore.engines.spark.panel import SpreadPanel
 from forecastcore.engines.wire import parts_of, stream_of
 from forecastcore.frames import to_panel_arrow
 from forecastcore.parcel import wrap
@@ -29,6 +30,8 @@ __all__ = ["Wave", "waves"]
 _PIECE_ROWS = 40_000
 #: bytes that the units of a wave need, unless one unit alone needs more
 _WAVE_BYTES = 32_000_000
+#: bytes of a number
+_CELL = 8
 
 
 @dataclass
@@ -37,21 +40,71 @@ class Wave:
 
     Attributes:
         orders: what to do as JSON, by number of the unit.
-        needs: names of the pieces that each unit needs, in their order.
+        needs: names of the pieces that each unit needs from here, in their order.
         pieces: their bytes; several units may need one.
+        takes: of pieces that workers hold what goes where: the unit, a name for these rows, and which they are.
+        size: bytes of all pieces, about.
     """
 
     orders: dict[int, str] = field(default_factory=dict)
     needs: dict[int, list[str]] = field(default_factory=dict)
     pieces: dict[str, bytes] = field(default_factory=dict)
+    takes: dict[str, list[tuple[int, str, list[tuple[int, int]]]]] = field(default_factory=dict)
+    size: int = 0
 
-    @property
-    def size(self) -> int:
-        """Bytes of all pieces."""
-        return sum(map(len, self.pieces.values()))
+    def add(self, pieces: dict[str, bytes]) -> None:
+        """Take pieces along."""
+        self.size += sum(len(data) for name, data in pieces.items() if name not in self.pieces)
+        self.pieces |= pieces
 
 
-def waves(panel: pd.DataFrame, units: Sequence[Unit], tasks: int) -> Iterator[Wave]:
+@dataclass(frozen=True)
+class _Here:
+    """A panel in this process, cut where units begin and end."""
+
+    panel: pd.DataFrame
+    spans: dict[str, tuple[int, int]]
+    cuts: list[int]
+
+    @classmethod
+    def of(cls, panel: pd.DataFrame, units: Sequence[Unit]) -> _Here:
+        spans = spans_by_series(panel)
+        edges = [row for unit in units for span in spans_of(unit, spans) for row in span]
+        return cls(panel, spans, _cuts([a for a, _ in spans.values()], [0, len(panel), *edges]))
+
+    def given(self, wave: Wave, number: int, unit: Unit) -> list[str]:
+        """Let a unit have its rows; the names under which they come."""
+        cuts = self.cuts
+        mine = {
+            f"rows {a}": (a, b)
+            for begin, end in ([(0, len(self.panel))] if unit.ids is None else spans_of(unit, self.spans))
+            for a, b in pairwise(cuts[bisect_left(cuts, begin) : bisect_right(cuts, end)])
+        }
+        for name, (a, b) in mine.items():
+            if name not in wave.pieces:
+                wave.add({name: stream_of(to_panel_arrow(self.panel.iloc[a:b].reset_index(drop=True)))})
+        wave.needs[number] = [*mine]
+        return [*mine]
+
+
+@dataclass(frozen=True)
+class _There:
+    """A panel that workers hold."""
+
+    panel: SpreadPanel
+
+    def given(self, wave: Wave, number: int, unit: Unit) -> list[str]:
+        """Let a unit have its rows; the names under which they come."""
+        rows = self.panel.rows(unit.ids)
+        names = [f"rows {number} {place}" for place in range(len(rows))]
+        for name, (kind, spans) in zip(names, rows.items(), strict=True):
+            wave.takes.setdefault(kind, []).append((number, name, spans))
+            wave.size += _CELL * self.panel.columns * sum(end - begin for begin, end in spans)
+        wave.needs[number] = []
+        return names
+
+
+def waves(panel: pd.DataFrame | SpreadPanel, units: Sequence[Unit], tasks: int) -> Iterator[Wave]:
     """Units in their order, in waves of at most `tasks` units and little weight.
 
     Args:
@@ -59,28 +112,18 @@ def waves(panel: pd.DataFrame, units: Sequence[Unit], tasks: int) -> Iterator[Wa
         units: what to do.
         tasks: most units of a wave.
     """
-    spans = spans_by_series(panel)
-    wanted = [((0, len(panel)),) if unit.ids is None else spans_of(unit, spans) for unit in units]
-    cuts = _cuts([a for a, _ in spans.values()], [row for ranges in wanted for span in ranges for row in span])
+    rows = _There(panel) if isinstance(panel, SpreadPanel) else _Here.of(panel, units)
     wave = Wave()
-    for number, (unit, ranges) in enumerate(zip(units, wanted, strict=True)):
-        mine = [
-            piece
-            for begin, end in ranges
-            for piece in pairwise(cuts[bisect_left(cuts, begin) : bisect_right(cuts, end)])
-        ]
+    for number, unit in enumerate(units):
         if len(wave.orders) == tasks or wave.size > _WAVE_BYTES:
             yield wave
             wave = Wave()
-        names = {f"rows {a}": (a, b) for a, b in mine}
-        for name, (a, b) in names.items():
-            if name not in wave.pieces:
-                wave.pieces[name] = stream_of(to_panel_arrow(panel.iloc[a:b].reset_index(drop=True)))
+        names = rows.given(wave, number, unit)
         files = _parcel(unit.folder, unit.reads) if unit.folder is not None else {}
-        wave.pieces |= files
-        wave.needs[number] = [*names, *files]
+        wave.add(files)
+        wave.needs[number] += files
         about = {"unit": number, "ids": unit.ids, "request": unit.request, "barred": dict(unit.barred)}
-        wave.orders[number] = json.dumps({**about, "panel": list(names), "folder": list(files)})
+        wave.orders[number] = json.dumps({**about, "panel": names, "folder": list(files)})
     if wave.orders:
         yield wave
 

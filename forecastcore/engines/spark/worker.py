@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-__all__ = ["ANSWER", "check_same", "serve"]
+__all__ = ["ANSWER", "check_same", "lost", "serve"]
 
 #: a part of an answer, or of what is told of an error
 ANSWER = "unit int, place int, error boolean, data binary"
@@ -68,19 +68,29 @@ def check_same(version: str) -> None:
         )
 
 
+def lost() -> EngineError:
+    """Something is not what it was when it was made: a worker that held it is gone, and the source is another now."""
+    return EngineError(
+        "a worker that held a part of the history was lost, and the source was changed since it was read",
+        hint="run again once nobody writes to it",
+    )
+
+
 def _done(
     work: Callable[[pd.DataFrame, str], Any], timeout: float, order: Mapping[str, Any], pieces: Mapping[str, bytes]
 ) -> Any:
     import pyarrow as pa
 
-    panel = pa.concat_tables([table_of(pieces[name]) for name in order["panel"]]).combine_chunks()
+    if not {*order["panel"]} <= pieces.keys():
+        raise lost()
+    panel = pa.concat_tables([table_of(pieces[name]) for name in order["panel"]]).unify_dictionaries()
     with tempfile.TemporaryDirectory(prefix="forecastcore-") as scratch:
         folder = Path(scratch) if order["folder"] else None
         if folder is not None:
             unwrap(b"".join(pieces[name] for name in order["folder"]), folder)
         ids = None if order["ids"] is None else tuple(order["ids"])
         unit = Unit(ids, order["request"], order["barred"], folder)
-        ((_, answer),) = in_pool(work, panel.unify_dictionaries(), [unit], workers=1, timeout=timeout)
+        ((_, answer),) = in_pool(work, panel, [unit], workers=1, timeout=timeout)
     return answer
 
 
