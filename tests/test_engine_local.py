@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from pathlib import Path
 
@@ -112,6 +113,16 @@ def test_an_answer_that_nobody_waits_for_leaves_no_worker_behind():
     while alive(pid):
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def test_workers_that_are_ended_while_more_is_on_its_way_are_ended_in_silence(monkeypatch):
+    said = []
+    monkeypatch.setattr(threading, "excepthook", said.append)
+    for _ in range(5):
+        stream = LocalEngine(2).map(pid_of, PANEL, units(*[("series-0",), ("series-1",), ("series-2",)] * 3))
+        next(stream)
+        stream.close()
+    assert said == []
 
 
 def test_workers_whose_last_answer_was_taken_wait_for_the_next_map():

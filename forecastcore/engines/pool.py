@@ -43,6 +43,8 @@ _START = 120.0
 _ALONE = -1
 #: seconds between two looks at the clock
 _TICK = 0.2
+#: seconds within which what was sent lies in the workers' queue
+_SETTLED = 0.5
 #: seconds between two looks of a worker at its parent
 _LOOK = 1.0
 
@@ -197,8 +199,19 @@ class Pool(Generic[T]):
 
     def _stop(self) -> None:
         if self._executor is not None:
+            _settle(self._executor)
             self._executor.shutdown(wait=True, kill_workers=True)
             self._executor, Pool.alive = None, 0
+
+
+def _settle(executor: Any) -> None:
+    """Wait until what was sent lies in the workers' queue.
+
+    Loky's manager moves it there in a moment; where workers are killed before that, it stumbles over it, and says so.
+    """
+    deadline = time.monotonic() + _SETTLED
+    while executor._work_ids.qsize() and time.monotonic() < deadline:  # noqa: SLF001 - nothing public tells
+        time.sleep(0.001)
 
 
 def _workers(least: int) -> Any:
