@@ -501,7 +501,9 @@ def test_progress_of_the_run_is_told_as_it_comes(caller):
         place = caller.workspace.cluster.place(run.parameters[3]).with_name("progress.json")
         for done in range(3):
             place.write_text(json.dumps({"stage": "backtest ridge", "done": done, "total": 2}))
-            run.pause(0.15)
+            deadline = time.monotonic() + 30
+            while ("backtest ridge", done, 2) not in told and time.monotonic() < deadline:
+                run.pause(0.02)
         caller.leave_report(run)
 
     told, caller.workspace.runs.program = [], program

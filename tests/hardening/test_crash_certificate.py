@@ -313,7 +313,10 @@ def _wrong(rows, versions):
     if good.groupby(["scenario", "issued_at"])["run_key"].nunique().gt(1).any():
         yield "I2: two vintages of one origin"
     told = rows[["model", "model_version", "status", "assumed_by", "run_key"]]
-    if told.isna().any(axis=None) or not set(rows["model_version"]) <= versions or (rows["model"] == "").any():
+    # where no version can be loaded the last season serves, and says why
+    stands_in = (rows["model_version"] == "none") & (rows["status"] != "ok") & (rows["reason"] != "")
+    known = rows["model_version"].isin(versions) | stands_in
+    if told.isna().any(axis=None) or not known.all() or (rows["model"] == "").any():
         yield "I8: rows that do not say what made them"
 
 
