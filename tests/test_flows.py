@@ -407,7 +407,7 @@ def test_an_incident_of_a_deployment_is_told_once_and_its_end_once_and_deploying
     with sinks.posts(server.home) as sink:
         monkeypatch.setenv("FORECASTCORE_ALERT_WEBHOOK", f"http://127.0.0.1:{sink.server_address[1]}/here")
         first = alerts.deploy()
-        assert (len(first.made), first.channels) == (8, ("webhook/forecastcore-webhook",))
+        assert (len(first.made), first.channels) == (9, ("webhook/forecastcore-webhook",))
         assert first.patience.total_seconds() == 270
         runs = []
         with server.client() as client:
