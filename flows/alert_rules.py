@@ -177,47 +177,56 @@ def rules(
 def _dead(patience: timedelta, tag: str) -> AutomationCore:
     # Only a heartbeat starts the clock: where events do not reach the server at all, no run is ended.
     seconds = int(patience.total_seconds())
-    words = f"no heartbeat for {seconds} s: the process is gone, or its machine, or its way to this server"
-    return AutomationCore(
-        name=f"{tag}: dead runs",
-        description=f"A run that has sent no heartbeat for {seconds} s ends as Crashed.",
-        trigger=EventTrigger(
-            match={"prefect.resource.id": "prefect.flow-run.*"},
-            match_related=[_tagged(tag)],
-            for_each={"prefect.resource.id"},
-            after={PULSE},
-            expect={PULSE, *(f"prefect.flow-run.{name}" for name in _SILENT)},
-            posture=Posture.Proactive,
-            threshold=1,
-            within=patience,
-        ),
-        actions=[ChangeFlowRunState(state=StateType.CRASHED, name="Crashed", message=words)],
+    return _crashing(
+        f"{tag}: dead runs",
+        f"A run that has sent no heartbeat for {seconds} s ends as Crashed.",
+        f"no heartbeat for {seconds} s: the process is gone, or its machine, or its way to this server",
+        match_related=[_tagged(tag)],
+        after={PULSE},
+        expect={PULSE, *map(_event, _SILENT)},
+        within=patience,
     )
 
 
 def _unstarted(within: timedelta, tag: str) -> AutomationCore:
     # It never sent a heartbeat, so that its silence would never be noticed, and pools with a limit count it for good.
     seconds = int(within.total_seconds())
-    words = f"taken up, and not started in {seconds} s: the worker that took it up is gone, or its machine"
-    return AutomationCore(
-        name=f"{tag}: runs that nobody starts",
-        description=f"A run that was taken up and has not started in {seconds} s ends as Crashed.",
-        trigger=EventTrigger(
-            match={"prefect.resource.id": "prefect.flow-run.*"},
-            match_related=[_tagged(tag)],
-            for_each={"prefect.resource.id"},
-            after={f"prefect.flow-run.{name}" for name in _TAKEN_UP},
-            expect={PULSE, *(f"prefect.flow-run.{name}" for name in _STARTED)},
-            posture=Posture.Proactive,
-            threshold=1,
-            within=within,
-        ),
-        actions=[ChangeFlowRunState(state=StateType.CRASHED, name="Crashed", message=words)],
+    return _crashing(
+        f"{tag}: runs that nobody starts",
+        f"A run that was taken up and has not started in {seconds} s ends as Crashed.",
+        f"taken up, and not started in {seconds} s: the worker that took it up is gone, or its machine",
+        match_related=[_tagged(tag)],
+        after={*map(_event, _TAKEN_UP)},
+        expect={PULSE, *map(_event, _STARTED)},
+        within=within,
     )
 
 
+def _crashing(name: str, description: str, message: str, **trigger: Any) -> AutomationCore:
+    """Ends a run as Crashed after an event that is followed by none of those that are expected.
+
+    Args:
+        name: of the automation.
+        description: of it.
+        message: of the state that the run gets.
+        trigger: whose runs, which events start the clock and which stop it, and how long there may be none.
+    """
+    each = {"match": {"prefect.resource.id": "prefect.flow-run.*"}, "for_each": {"prefect.resource.id"}}
+    return AutomationCore(
+        name=name,
+        description=description,
+        trigger=EventTrigger(**each, **trigger, posture=Posture.Proactive, threshold=1),
+        actions=[ChangeFlowRunState(state=StateType.CRASHED, name="Crashed", message=message)],
+    )
+
+
+def _event(state: str) -> str:
+    """The event that a flow run sends when it comes into a state."""
+    return f"prefect.flow-run.{state}"
+
+
 def _told(incident: Incident, channels: Sequence[Channel], tag: str) -> list[AutomationCore]:
-    begins, ends = ({f"prefect.flow-run.{name}" for name in names} for names in (incident.begins, incident.ends))
+    begins, ends = ({*map(_event, names)} for names in (incident.begins, incident.ends))
     alert, recovery = (f"forecastcore: {_WHO} {words}" for words in incident.told)
     link = "{{ flow_run|ui_url }}"
     body = (

@@ -51,7 +51,7 @@ def reconcile(
     fix: bool = False,  # noqa: FBT001, FBT002 - a parameter of the deployment, given by name
     overrides: tuple[str, ...] = (),
 ) -> State[Any]:
-    """Find what is left over, and put an end to it; what stays fails the flow run, so that somebody looks.
+    """Find what is left over, and put it right; what stays fails the flow run, so that somebody looks.
 
     A run of a deployment whose process died on this machine is begun again, and waits for what the dead one had sent
     to Databricks.
@@ -157,5 +157,5 @@ def _text(run: FlowRun, label: str) -> str | None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--project", metavar="FILE", help="project file (default: forecast.yaml)")
-    parser.add_argument("--fix", action="store_true", help="cancel, close and remove what is found")
+    parser.add_argument("--fix", action="store_true", help="begin again, cancel, close and remove what is found")
     sys.exit(run_script(reconcile, vars(parser.parse_args())))

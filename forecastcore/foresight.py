@@ -17,8 +17,6 @@ from forecastcore.units import assumption_unit, chunks, request_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy.typing as npt
-
     from forecastcore.frames import Answer, History
     from forecastcore.ports import Engine, Past
     from forecastcore.project import Project
@@ -55,11 +53,9 @@ def assumption_errors(
 def _moments(history: History, *, names: Sequence[str], until: pd.Timestamp) -> Answer:
     """Of some series and each covariate, up to an instant: how many values, their mean, and their squares about it."""
     values = history.panel.loc[history.panel["ds"] <= until, list(names)]
-    return {"count": values.count().to_numpy(), "mean": values.mean().to_numpy(), "squares": _squares(values)}
-
-
-def _squares(values: pd.DataFrame) -> npt.NDArray[np.float64]:
-    return np.asarray(((values - values.mean()) ** 2).sum().to_numpy(dtype=float))
+    mean = values.mean()
+    squares = ((values - mean) ** 2).sum()
+    return {"count": values.count().to_numpy(), "mean": mean.to_numpy(), "squares": squares.to_numpy(dtype=float)}
 
 
 def _spreads(parts: Sequence[Answer]) -> list[float]:

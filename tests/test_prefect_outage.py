@@ -2,7 +2,6 @@
 
 import json
 import os
-import runpy
 import subprocess
 import sys
 import threading
@@ -47,13 +46,8 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    """As `make up` starts it, with the alerts that end runs without a heartbeat."""
-    ours = runpy.run_path(str(ROOT / "scripts" / "services.py"))["ENVIRONMENT"]
-    how = {name: value for name, value in ours.items() if name.startswith("PREFECT_SERVER_CONCURRENCY_")}
-    with support.running(tmp_path_factory.mktemp("prefect"), **how) as running:
-        running.prefect("work-pool", "create", "local-pool", "--type", "process")
-        running.prefect("deploy", "--name", "predict")
-        running.run("flows/alerts.py", "deploy")
+    """One that is soon away."""
+    with support.as_shipped(tmp_path_factory.mktemp("prefect")) as running:
         yield running
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import runpy
 import signal
 import socket
 import subprocess
@@ -159,3 +160,22 @@ def end(process):
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+
+
+@contextlib.contextmanager
+def as_shipped(home, *, limit=None):
+    """One on the clocks that it has under `make up`, with the deployment of predict and the alerts.
+
+    Args:
+        home: its folder.
+        limit: how many runs go on at once in its pool.
+    """
+    ours = runpy.run_path(str(ROOT / "scripts" / "services.py"))["ENVIRONMENT"]
+    with running(home, **{k: v for k, v in ours.items() if k.startswith("PREFECT_SERVER_CONCURRENCY_")}) as server:
+        server.prefect("work-pool", "create", "local-pool", "--type", "process")
+        if limit is not None:
+            server.prefect("work-pool", "set-concurrency-limit", "local-pool", str(limit))
+        server.prefect("deploy", "--name", "predict")
+        done = server.run("flows/alerts.py", "deploy")
+        assert "420 s after they were taken up" in done.stdout, done.stdout + done.stderr
+        yield server
