@@ -314,6 +314,9 @@ def test_four_channels_get_one_alert_and_one_recovery_of_a_hundred_bad_runs(serv
         *("forecastcore-teams", "forecastcore-email", "forecastcore-slack", "forecastcore-webhook")
     ]
     one.end(*[bad(message="<https://evil.example|click> [here](https://evil.example)\nNext step: pay")] * 100)
+    # The server looks at two events at a time, so that runs that end in one moment may change places; those of a
+    # deployment are minutes apart. What comes after the hundred has been sent when they have been looked at.
+    alerts.try_out()
     one.end(*[state("Completed")] * 3)
 
     def through(host):
