@@ -24,9 +24,10 @@ from forecastcore.vintages import newest
 from tests.conftest import small_history
 from tests.support import commands, postgres, prefect_server, sinks
 from tests.support.azurite import server as azurite
+from tests.support.spark import closing_session, connect_server
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
-__all__ = ["databricks", "databricks_environments"]
+__all__ = ["connect_server", "databricks", "databricks_environments"]
 
 ROOT = Path(__file__).parents[2]
 SEED = 20261127
@@ -71,7 +72,7 @@ POINTS = {
         "first of the sinks delivered": f"{PREDICT}:_delivery:after:1",
         "half of the sinks delivered": f"{PREDICT}:_delivery:after:3",
         "first scenario delivered": f"{PUBLISH}:after:1",
-        "in the second scenario": f"{PREDICT}:_delivery:after:7",
+        "in the second scenario": f"{PREDICT}:_delivery:after:8",
         "all delivered": f"{PUBLISH}:after:2",
         "figures recorded": f"{PREDICT}:_track:after:1",
         "before the MLflow run ends": f"{RUN}.__exit__:before:1",
@@ -108,6 +109,7 @@ POINTS = {
     },
 }
 UPLOAD, TRANSACTION = "azure.storage.blob:ContainerClient.upload_blob", "deltalake:DeltaTable.create_write_transaction"
+WORKBOOK = "xlsxwriter:Workbook.close"
 #: within a publish, sink by sink
 FILES = {
     f"{what} ({when})": f"os:{call}:{when}:{nth}"
@@ -123,6 +125,13 @@ FILES = {
 WITHIN = {
     "parquet": FILES,
     "csv": FILES,
+    "excel": {
+        **FILES,
+        "workbook made (before)": f"{WORKBOOK}:before:1",
+        "workbook put in place (before)": f"{WORKBOOK}:after:1 > os:replace:before:1",
+        "workbook put in place (after)": f"{WORKBOOK}:after:1 > os:replace:after:1",
+        "memory of workbook put in place (after)": f"{WORKBOOK}:after:1 > os:replace:after:2",
+    },
     "delta": {
         "rows on the disk (before)": "os:fsync:before:1",
         **{
@@ -179,6 +188,7 @@ class Places:
         made = {
             "parquet": {"path": "out/parquet"},
             "csv": {"path": "out/csv"},
+            "excel": {"path": "out/people/excel"},
             "delta": {"path": "out/delta"},
             "sql": {"url": "${env:SINK_URL}", "schema_name": word},
             "azure-blob": {
@@ -288,12 +298,8 @@ def broken(path: str, *, delivered: bool, after_all: bool) -> list[str]:
         if delivered and after_all and not len(rows):
             found.append(f"I1: {label} has nothing")
         found += [f"{code} in {label}" for code in _wrong(rows, versions)]
-        latest = _latest(sink) if after_all and len(rows) else None
-        if latest is not None:
-            keys = ["unique_id", "scenario", "ds", "run_key"]
-            want = newest([sink.read()]).to_pandas()[keys].sort_values(keys, ignore_index=True)
-            if not latest[keys].sort_values(keys, ignore_index=True).equals(want):
-                found.append(f"I3: the latest of {label} is another than the newest")
+        if after_all and len(rows) and _stale(sink):
+            found.append(f"I3: the latest of {label} is another than the newest")
     return found
 
 
@@ -320,18 +326,32 @@ def _wrong(rows, versions):
         yield "I8: rows that do not say what made them"
 
 
-def _latest(sink):
-    """What stands beside the table for people who want the newest only, where that is a file."""
+def _stale(sink):
+    """Whether what stands beside the table for people who want the newest only is another; not where that is a view."""
     import pandas as pd
     from deltalake import DeltaTable
 
-    folder = Path(getattr(sink, "path", "") or "")
-    name = type(sink).__name__
-    if name == "DeltaSink":
-        return DeltaTable(folder.with_name("forecast_latest")).to_pandas()
-    if name == "ParquetSink":
-        return pd.read_parquet(folder.with_name("forecast_latest.parquet"))
-    return None
+    folder, rows = Path(getattr(sink, "path", "") or ""), sink.read()
+    keys, want = ["unique_id", "scenario", "ds", "run_key"], newest([rows]).to_pandas()
+    match type(sink).__name__:
+        case "DeltaSink":
+            latest = DeltaTable(folder.with_name("forecast_latest")).to_pandas()
+        case "ParquetSink":
+            latest = pd.read_parquet(folder.with_name("forecast_latest.parquet"))
+        case "ExcelSink":  # the newest vintage alone, without its key
+            keys, want = ["unique_id", "scenario", "valid_time_utc", "issued_at_local"], rows.to_pandas()
+            want = want[want["issued_at"] == want.groupby("scenario")["issued_at"].transform("max")]
+            latest = pd.read_excel(sink.workbook)
+            want = want.assign(
+                **{
+                    name: want[ours].dt.tz_localize(None)
+                    for name, ours in zip(keys[2:], ("ds", "issued_at"), strict=True)
+                }
+            )
+        case _:
+            return False
+    latest, want = (frame[keys].sort_values(keys, ignore_index=True) for frame in (latest, want))
+    return not latest.astype(want.dtypes).equals(want)
 
 
 def leaks(site, *told):
@@ -478,6 +498,26 @@ def test_a_command_on_spark_that_is_killed_and_started_again_leaves_everything_w
     spark = {"type": "spark", "master": "local[1]"}
     found = ground.killed_and_started_again(command, ON_SPARK[command][point], sinks=FOLDERS, engine=spark)
     ground.certify(found, point=point, sinks="parquet, delta", engine="spark (local session)")
+
+
+WRITER, SESSION = "pyspark.sql.connect.readwriter:DataFrameWriter", "pyspark.sql.connect.session:SparkSession"
+IN_A_CATALOG = {
+    f"{what} ({when})": f"{PUBLISH}:before:1 > {call}:{when}:1"
+    for what, call in (("rows appended", f"{WRITER}.saveAsTable"), ("view made", f"{SESSION}.sql"))
+    for when in ("before", "after")
+}
+
+
+@pytest.mark.row(20, seed="20261127")
+@pytest.mark.parametrize("point", IN_A_CATALOG)
+def test_a_table_of_a_catalog_is_whole_after_a_predict_was_killed_in_it(point, ground, connect_server, tmp_path):
+    """A table of Parquet, made over Spark Connect: Spark's Delta is no Python package."""
+    with closing_session(connect_server) as session:
+        session.sql(f"CREATE SCHEMA s LOCATION '{tmp_path / 's'}'")
+        table = {"type": "delta-table", "table": "s.forecasts", "remote": connect_server, "format": "parquet"}
+        spark = {"type": "spark", "remote": connect_server}
+        found = ground.killed_and_started_again("predict", IN_A_CATALOG[point], sinks=[table], engine=spark)
+    ground.certify(found, point=point, sinks="delta-table", engine="spark (Connect)")
 
 
 # -- as flows of Prefect

@@ -10,7 +10,6 @@ import threading
 import uuid
 from collections import Counter
 from collections.abc import Callable
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
@@ -32,11 +31,10 @@ from forecastcore_spark import DeltaTableSink
 from forecastcore_sql import SqlSink
 from psycopg import sql  # noqa: TID253 - what is delivered is looked at from outside
 
-from forecastcore.engines.spark.session import open_session
 from forecastcore.vintages import newest
 from tests.support import postgres, publisher
 from tests.support.azurite import server
-from tests.support.spark import connect_server
+from tests.support.spark import closing_session, connect_server
 
 __all__ = ["connect_server"]
 
@@ -253,16 +251,6 @@ def killed_and_retried(place, nursery, tmp_path, rounds):
 @pytest.mark.row(20, trials=200)
 def test_a_kill_at_any_step_and_a_retry_leave_what_a_clean_run_leaves(place, nursery, tmp_path):
     killed_and_retried(place, nursery, tmp_path, ROUNDS)
-
-
-@contextmanager
-def closing_session(remote):
-    """A session that is told of its end while the server is there: without, it would ask for it for minutes."""
-    session = open_session(None, remote, {})
-    try:
-        yield session
-    finally:
-        session.stop()
 
 
 @pytest.mark.row(20, trials=FEW)

@@ -103,12 +103,9 @@ class Child:
 
 
 def arm(kill: str) -> None:
-    """Die at `module:attribute:before|after:n`; with `… > …`, the second call counts from the first one on."""
-    outer, _, inner = kill.rpartition(" > ")
-    if outer:
-        _hook(outer, lambda: arm(inner))
-    else:
-        _hook(inner, lambda: os.kill(os.getpid(), signal.SIGKILL))
+    """Die at `module:attribute:before|after:n`; with `… > …`, each call counts from the one before it on."""
+    first, _, then = kill.partition(" > ")
+    _hook(first, lambda: arm(then) if then else os.kill(os.getpid(), signal.SIGKILL))
 
 
 def _hook(call: str, deed: Callable[[], None]) -> None:

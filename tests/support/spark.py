@@ -7,11 +7,13 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from forecastcore.engines.spark.session import open_session
 
 
 def answers(port):
@@ -62,6 +64,16 @@ def connect_server(tmp_path):
     finally:
         server.terminate()
         server.wait(60)
+
+
+@contextmanager
+def closing_session(remote):
+    """A session that is told of its end while the server is there: without, it would ask for it for minutes."""
+    session = open_session(None, remote, {})
+    try:
+        yield session
+    finally:
+        session.stop()
 
 
 @dataclass(frozen=True)
