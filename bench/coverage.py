@@ -38,35 +38,40 @@ NOMINAL, NEAR, LEAST = 0.8, 0.02, 0.72
 def main() -> None:
     """One line per data set and model, then the means."""
     told = options(__doc__ or "", models=("seasonal-naive", "ridge"))
-    print(
-        f"{'data set':<22} {'model':<15} {'origins':>7} {'in all':>7} {'±':>5}   quarters of the horizon        width"
-    )
-    every, least = [], []
+    columns = f"{'data set':<22} {'model':<15} {'origins':>7} {'in all':>7} {'±':>5}   {'quarters of the horizon':<30}"
+    print(f"{columns} width  score")
+    every, least, scores = [], [], []
     for project, _ in projects(told):
         for model in told.models:
             one = (
                 project if model == "default" else Project.load(project.path, overrides=[f"models=[{{type: {model}}}]"])
             )
             try:
-                count, (overall, spread, *quarters, width) = measure(one)
+                count, (overall, spread, *quarters, width, score) = measure(one)
             except DataError as error:
                 print(f"{project.config.name:<22} {model:<15} {error.message[:60]}", flush=True)
                 continue
             every.append(overall)
+            scores.append(score)
             least.append(min(quarters))
             shares = "  ".join(f"{share:6.1%}" for share in quarters)
             line = f"{project.config.name:<22} {model:<15} {count:>7} {overall:7.1%} {spread:5.1%}"
-            print(f"{line}   {shares}   {width:.3f}", flush=True)
+            print(f"{line}   {shares}   {width:.3f}  {score:.3f}", flush=True)
     far = np.abs(np.asarray(every) - NOMINAL)
     within, poor = int((far <= NEAR).sum()), int((np.asarray(least) < LEAST).sum())
     print(
         f"mean {np.mean(every):.1%}, mean distance from 80 % {np.mean(far):.1%}, worst bucket {min(least):.1%}, "
-        f"{within} of {len(every)} within 78-82 %, {poor} with a bucket under 72 %"
+        f"{within} of {len(every)} within 78-82 %, {poor} with a bucket under 72 %, "
+        f"score {np.exp(np.mean(np.log(scores))):.3f}"
     )
 
 
 def measure(project: Project) -> tuple[int, list[float]]:
-    """Number of origins; coverage (mean over steps), its standard error, that of each quarter, width over level."""
+    """Number of origins; coverage (mean over steps), its standard error, that of each quarter, width and score.
+
+    Width and interval score (Gneiting & Raftery 2007: the width, and what lies outside ten times over) are shares of
+    the series' level.
+    """
     whole, horizon = runtime.history(project), project.config.horizon
     known = int(whole.panel["unique_id"].value_counts(sort=False).max())
     count = max(min(MOST, known // 2 // horizon), 1)
@@ -89,12 +94,10 @@ def measure(project: Project) -> tuple[int, list[float]]:
     by_origin = [inside[fine & (fold == one)].mean() for one in np.unique(fold[fine])]
     quarters = [float(inside[fine & hit].mean()) for hit in step_buckets(step).values()]
     spread = float(np.std(by_origin, ddof=1) / np.sqrt(len(by_origin))) if len(by_origin) > 1 else float("nan")
-    return count, [
-        float(np.mean(by_step)),
-        spread,
-        *quarters,
-        float((high - low)[fine].mean() / np.abs(y[fine]).mean()),
-    ]
+    wide, missed = (high - low)[fine], (np.maximum(low - y, 0) + np.maximum(y - high, 0))[fine]
+    level = np.abs(y[fine]).mean()
+    told = wide.mean() / level, (wide + missed / (1 - NOMINAL) * 2).mean() / level
+    return count, [float(np.mean(by_step)), spread, *quarters, *map(float, told)]
 
 
 if __name__ == "__main__":
