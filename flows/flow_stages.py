@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import time
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
@@ -28,8 +29,9 @@ from prefect.client.schemas.filters import (
     FlowRunFilterStateType,
 )
 from prefect.client.schemas.objects import StateType
-from prefect.context import FlowRunContext
+from prefect.context import FlowRunContext, TaskRunContext
 from prefect.exceptions import TerminationSignal
+from prefect.logging.handlers import APILogHandler
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import Cancelled, Completed, Failed
 from pydantic import SecretBytes, SecretStr
@@ -195,7 +197,7 @@ def truthfully(work: Callable[[], State[Any]]) -> State[Any]:
         return Completed(name="Skipped", message=words)
     names, watch = {"flow_run": str(run.id)} if run else {}, Watch(run)
     try:
-        with part_of(**names), watch:
+        with part_of(**names), _warnings_shown(), watch:
             return work()
     except TerminationSignal:
         if not watch.struck:
@@ -206,6 +208,26 @@ def truthfully(work: Callable[[], State[Any]]) -> State[Any]:
     except Exception as error:  # noqa: BLE001 - a plugin's or a fault of ours; the state has to say so
         get_run_logger().exception("the run failed")
         return Failed(message=_cause(error), data=error)
+
+
+class _Shown(APILogHandler):
+    """Sends a record to the log of the run that it is made in; one of a thread beside it is in our own log only."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if FlowRunContext.get() or TaskRunContext.get():
+            plain = {"msg": mask(record.getMessage()), "args": None, "exc_info": None, "exc_text": None}
+            super().emit(logging.makeLogRecord(record.__dict__ | plain))
+
+
+@contextlib.contextmanager
+def _warnings_shown() -> Iterator[None]:
+    """What forecastcore warns of, such as that it waits for a cluster's workspace, is in the flow run's log too."""
+    ours, handler = logging.getLogger("forecastcore"), _Shown(logging.WARNING)
+    ours.addHandler(handler)
+    try:
+        yield
+    finally:
+        ours.removeHandler(handler)
 
 
 def _sign(run: FlowRun | None) -> None:

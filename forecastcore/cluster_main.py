@@ -204,4 +204,5 @@ class _Told(Steps):
 
     def _tell(self, name: str, done: int, total: int) -> None:
         self._at = time.monotonic()
-        self._path.write_text(json.dumps({"stage": name, "done": done, "total": total}), encoding="utf-8")
+        with contextlib.suppress(OSError):  # a volume that is away for a moment must not end the run
+            self._path.write_text(json.dumps({"stage": name, "done": done, "total": total}), encoding="utf-8")

@@ -255,6 +255,67 @@ def test_a_planted_fault_is_named_by_exactly_its_check_and_the_exit_code_says_so
     assert "dapi0123" not in out
 
 
+CLUSTER = {"spark_version": "16.4.x-scala2.12", "node_type": "D4", "workers": 1}
+#: what is wrong with a workspace: the engine's settings, what is planted, the check, what it names, and the mend
+WORKSPACE_FAULTS = {
+    "token": ({}, lambda there: setattr(there, "token", "another"), "databricks", "refused asking who", "sign in"),
+    "out": ({}, lambda there: there.fault(".", 503), "databricks", "does not answer", "in trouble"),
+    "may not read": ({}, lambda there: there.deny("directories"), "databricks-volume", "not have perm", "READ VOLUME"),
+    "volume out": ({}, lambda there: there.fault("directories", 500), "databricks-volume", "does not say", "try again"),
+    "submit out": ({}, lambda there: there.fault("submit", 500), "databricks-jobs", "no answer", "try again"),
+    "no such runtime": (
+        {"cluster": {**CLUSTER, "spark_version": "15.4.x-cpu"}},
+        lambda there: None,
+        "databricks-jobs",
+        "has no runtime 15.4.x-cpu",
+        "write one of 16.4.x-scala2.12, 17.3.x-scala2.13",
+    ),
+    "old runtime": (
+        {"cluster": {**CLUSTER, "spark_version": "13.3.x"}},
+        lambda there: setattr(there, "spark_versions", ("13.3.x",)),
+        "databricks-jobs",
+        "13.3.x has a Python older than 3.11",
+        "15 or newer",
+    ),
+    "old cluster": (
+        {"existing_cluster": "c2"},
+        lambda there: there.clusters.update(c2="14.3.x"),
+        "databricks-jobs",
+        "14.3.x has a Python older than 3.11",
+        "15 or newer",
+    ),
+    "no such cluster": (
+        {"existing_cluster": "c9"},
+        lambda there: None,
+        "databricks-jobs",
+        "c9 does not exist",
+        "engine.existing_cluster",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", WORKSPACE_FAULTS)
+def test_what_is_wrong_with_a_workspace_is_named_with_whom_it_was_asked_as_and_its_mend(fault, shop, monkeypatch):
+    changes, plant, check, words, mend = WORKSPACE_FAULTS[fault]
+    workspace = _on_databricks(shop, monkeypatch, **({"serverless": False} if changes else {}), **changes)
+    plant(workspace)
+    started = time.monotonic()
+    lame = failed(findings(shop))
+    assert list(lame) == [check], lame
+    assert words in lame[check].detail
+    assert workspace.url in lame[check].detail or "runtime" in lame[check].detail
+    assert mend in lame[check].mend
+    assert time.monotonic() - started < 60
+    assert list(workspace.runs) == []
+
+
+def test_a_workspace_where_all_is_well_is_told_with_its_user_and_runtime(shop, monkeypatch):
+    workspace = _on_databricks(shop, monkeypatch, serverless=False, existing_cluster="c1")
+    told = {name: one.detail for name, one in findings(shop).items() if name.startswith("databricks")}
+    assert told["databricks"] == f"{workspace.url} knows this as someone@example.com"
+    assert told["databricks-jobs"] == "someone@example.com may submit runs; runtime 16.4.x-scala2.12"
+
+
 @pytest.fixture
 def copied(shop, tmp_path):
     """A copy whose model store is its own, for faults planted in it."""

@@ -180,6 +180,8 @@ def test_on_databricks_the_same_flow_shows_the_run_there_and_why_it_failed(serve
     page = run.as_json(databricks.url)["run_page_url"]
     assert f"[the run](<{page}>)" in server.artifacts(run_id_of(done))["forecastcore-tiny-summary"].data
     assert {"submit to Databricks", f"Databricks run {run.run_id}"} <= set(server.tasks(run_id_of(done)))
+    bar = server.artifacts(run_id_of(done))["forecastcore-tiny-progress"]
+    assert re.search(r": \d+ of \d+$", bar.description), "how far the cluster is, as it says itself"
 
     def program(run):
         raise Ended("FAILED", "The spark driver has stopped unexpectedly", code="DRIVER_ERROR")

@@ -48,7 +48,7 @@ def _boss(patient: Patient) -> Supervisor:
 
 def volume(patient: Patient) -> str:
     """The volume that requests and reports pass through is there."""
-    from forecastcore.engines.databricks.workspace import Refused, Unavailable
+    from forecastcore.engines.databricks.answers import Refused, Unavailable
 
     boss = _boss(patient)
     try:
@@ -63,7 +63,7 @@ def volume(patient: Patient) -> str:
 
 def jobs(patient: Patient) -> str:
     """A job may be submitted, and its compute is one that forecastcore runs on."""
-    from forecastcore.engines.databricks.workspace import Refused, Unavailable
+    from forecastcore.engines.databricks.answers import Refused, Unavailable
 
     boss = _boss(patient)
     who = f"{boss.workspace.host}, asked as {boss.workspace.user}"
@@ -78,7 +78,7 @@ def jobs(patient: Patient) -> str:
 
 def _may_submit(boss: Supervisor) -> None:
     """A submission without a task cannot become a run, but whoever may not submit is told so first."""
-    from forecastcore.engines.databricks.workspace import Refused
+    from forecastcore.engines.databricks.answers import Refused
 
     try:
         boss.workspace.call("POST", "/api/2.2/jobs/runs/submit", body={"run_name": "forecastcore doctor", "tasks": []})
@@ -96,8 +96,7 @@ def _compute(boss: Supervisor) -> str:
             mend = f"write one of {', '.join(sorted(there)[-4:])} under engine.cluster.spark_version"
             raise Fault(f"{boss.workspace.host} has no runtime {version}", mend)
     elif settings.existing_cluster:
-        told = ask("GET", "/api/2.1/clusters/get", query={"cluster_id": settings.existing_cluster})
-        version = str(told.get("spark_version"))
+        version = _runtime_of(boss, settings.existing_cluster)
     else:
         return "serverless"
     number = re.match(r"\d+", version)
@@ -105,6 +104,18 @@ def _compute(boss: Supervisor) -> str:
         mend = f"take a runtime of {_OLDEST} or newer"
         raise Fault(f"the runtime {version} has a Python older than 3.11, which forecastcore needs", mend)
     return f"runtime {version}"
+
+
+def _runtime_of(boss: Supervisor, cluster: str) -> str:
+    from forecastcore.engines.databricks.answers import Refused
+
+    try:
+        told = boss.workspace.call("GET", "/api/2.1/clusters/get", query={"cluster_id": cluster})
+    except Refused as error:
+        who = boss.workspace.user
+        mend = f"mend engine.existing_cluster, or have {who} granted Can Attach To on it"
+        raise Fault(f"the cluster {cluster} in {boss.workspace.host}, asked as {who}: {error}", mend) from error
+    return str(told.get("spark_version"))
 
 
 CHECKS = (("databricks", workspace), ("databricks-volume", volume), ("databricks-jobs", jobs))

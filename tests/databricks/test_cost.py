@@ -1,7 +1,6 @@
 """What a run takes is told with the rates that were given, and a budget is not passed."""
 
 import math
-import time
 
 import pytest
 
@@ -78,13 +77,13 @@ def test_whoever_waits_cancels_before_the_budget_is_passed(caller, monkeypatch):
 
     caller.workspace.runs.program = work
     # no minute for a test
-    monkeypatch.setattr("forecastcore.engines.databricks.wait.affordable", lambda _: 1.0)
-    begun = time.time()
+    monkeypatch.setattr("forecastcore.engines.databricks.wait.affordable", lambda _: 8.0)
     with pytest.raises(DatabricksRunError, match=r"before it would pass engine\.budget") as told:
-        caller.run("a")
+        caller.run("a", boss=caller.boss(poll="2s"))
     assert told.value.fault == "budget"
-    assert time.time() - begun < 25, "and does not wait for its end"
-    assert caller.workspace.runs.get(told.value.run_id).result == "CANCELED"
+    run = caller.workspace.runs.get(told.value.run_id)
+    assert run.result == "CANCELED"
+    assert 2.0 < run.ended - run.started <= 8.0, "before, and not at once"
 
 
 @pytest.mark.slow
@@ -105,6 +104,9 @@ def test_what_a_run_took_is_in_its_report_and_on_its_mlflow_run(make_site, datab
     run = store._connection.call("look", lambda client: client.get_run(told.document["run_id"]))
     assert run.data.metrics["cost.node_hours"] == pytest.approx(cost["node_hours"])
     assert run.data.metrics["cost.amount"] == pytest.approx(cost["amount"])
+    assert run.data.metrics["cost.per_1000_series"] == pytest.approx(cost["per_1000_series"])
+    for name in ("seconds", "nodes", "spot_share", "dbu"):
+        assert run.data.metrics[f"cost.{name}"] == pytest.approx(cost[name])
     shares = cost["by_candidate"]
     assert (set(shares), sum(shares.values())) == ({"seasonal-naive", "naive"}, pytest.approx(1.0))
     assert run.data.metrics["cost.share.naive"] == pytest.approx(shares["naive"])

@@ -35,8 +35,12 @@ def settings_of(project: Project) -> DatabricksEngine:
     return settings
 
 
-def supervisor_of(project: Project) -> Supervisor:
+def supervisor_of(project: Project, patience: float = 0.0) -> Supervisor:
     """Whoever sends this project's runs away.
+
+    Args:
+        project: whose `engine:` says where.
+        patience: seconds that a workspace is waited for that is there and in trouble.
 
     Raises:
         DatabricksRunError: the workspace cannot be reached, or does not know us.
@@ -52,6 +56,7 @@ def supervisor_of(project: Project) -> Supervisor:
         settings.profile,
         only_identities=project.config.profile == "prod",
         pause=min(1.0, seconds(settings.poll)),
+        patience=patience,
     )
     files = belongings(project.config, project.root)
     return Supervisor(workspace, Tickets(project.root), settings, project.config.name, files)
@@ -73,13 +78,14 @@ def send_away(project: Project, request: RunRequest, used: Iterable[str], steps:
         DatabricksRunError: with the fault, the run's address, and what to do.
     """
     from forecastcore.engines.databricks.supervise import interruptible, supervise
+    from forecastcore.engines.databricks.supervisor import PATIENCE
     from forecastcore.engines.databricks.wheels import libraries_of
 
     with interruptible():
         index = settings_of(project).index is not None
         stage = "look up versions" if index else "pack wheels"
         libraries = steps.run(stage, lambda: libraries_of(used, index=index))
-        boss = supervisor_of(project)
+        boss = steps.run("reach Databricks", lambda: supervisor_of(project, PATIENCE))
         report, url, took = supervise(boss, _key(request), request, libraries, steps)
     told = report.report or {}
     series = (told.get("series") or {}).get("total")

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from forecastcore.engines.databricks.answers import Refused, Unavailable
 from forecastcore.engines.databricks.states import HINTS
 from forecastcore.engines.databricks.supervisor import CANCELLING, DOUBTS, JOBS
-from forecastcore.engines.databricks.workspace import Refused, Unavailable
 from forecastcore.messages import RunReport
 
 if TYPE_CHECKING:

@@ -7,10 +7,10 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from forecastcore.engines.databricks.answers import Refused, Unavailable, patient
 from forecastcore.engines.databricks.payload import nonce_of, run_folder
 from forecastcore.engines.databricks.states import read_state
 from forecastcore.engines.databricks.supervisor import BEAT, JOBS
-from forecastcore.engines.databricks.workspace import Refused, Unavailable, patient
 from forecastcore.processes import alive
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def jobs_over(boss: Supervisor, since: float) -> set[str]:
 
 def _listed(boss: Supervisor, look: Callable[[], T]) -> T:
     try:
-        return patient(look, until=time.monotonic() + _PATIENCE, pause=boss.pause)
+        return patient(look, until=time.monotonic() + _PATIENCE, pause=boss.pause, host=boss.workspace.host)
     except Refused as error:
         raise boss.workspace.explained(error, "listing runs") from error
     except Unavailable as error:

@@ -13,12 +13,12 @@ import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from forecastcore.engines.databricks.answers import Queue, Refused, Unavailable
 from forecastcore.engines.databricks.belongings import bring
 from forecastcore.engines.databricks.payload import Order, home, nonce_of, order_digest, payload, run_folder, seconds
 from forecastcore.engines.databricks.supervisor import JOBS
 from forecastcore.engines.databricks.tickets import Ticket
 from forecastcore.engines.databricks.wheels import Wheel
-from forecastcore.engines.databricks.workspace import Queue, Refused, Unavailable
 from forecastcore.errors import DatabricksRunError
 from forecastcore.logbook import note
 
@@ -114,7 +114,9 @@ def _sent(boss: Supervisor, ticket: Ticket) -> Ticket | None:
     except Unavailable as error:
         hint = "Run the same command again: it looks first whether the run was submitted"
         raise (boss.full(error) if error.busy else boss.silent(error, hint)) from error
-    ticket = boss.tickets.write(ticket.having(run_id=number))
+    ticket = boss.tickets.write(
+        ticket.having(run_id=number, at=time.time())
+    )  # it may have waited for room, or an answer
     return _recognised(boss, ticket, boss.state(ticket))
 
 
@@ -124,10 +126,10 @@ def _posted(boss: Supervisor, ticket: Ticket) -> int:
     A workspace with no room for another run is no fault: it is waited for as long as a run may take, one question per
     interval.
     """
-    lost = False
+    lost, told = False, False
 
     def post() -> int:
-        nonlocal lost
+        nonlocal lost, told
         if lost:
             with contextlib.suppress(Refused):  # who may not list runs has the token
                 if found := find(boss, ticket):
@@ -136,8 +138,12 @@ def _posted(boss: Supervisor, ticket: Ticket) -> int:
             return int(boss.workspace.call("POST", f"{JOBS}/submit", body=ticket.payload)["run_id"])
         except Unavailable as error:
             lost = not error.busy
-            if error.busy:
-                _log.info("Databricks has no room for another run yet (%s): waiting", error)
+            if error.busy and not told:
+                told = True
+                wait = boss.settings.timeout
+                _log.warning(
+                    "Databricks has no room for another run yet (%s): waiting for it for up to %s", error, wait
+                )
             raise
 
     limit = seconds(boss.settings.timeout)

@@ -10,11 +10,11 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from forecastcore.engines.databricks.answers import Refused, Unavailable
 from forecastcore.engines.databricks.fetch import fetch
 from forecastcore.engines.databricks.submit import find, submit
 from forecastcore.engines.databricks.supervisor import CANCELLING
 from forecastcore.engines.databricks.wait import wait
-from forecastcore.engines.databricks.workspace import Refused, Unavailable
 from forecastcore.errors import DatabricksRunError
 
 if TYPE_CHECKING:

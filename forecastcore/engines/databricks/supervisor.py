@@ -8,9 +8,9 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
+from forecastcore.engines.databricks.answers import Queue, Refused, Unavailable, patient
 from forecastcore.engines.databricks.payload import seconds
 from forecastcore.engines.databricks.states import State, read_state
-from forecastcore.engines.databricks.workspace import Queue, Refused, Unavailable, patient
 from forecastcore.errors import DatabricksRunError
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from forecastcore.engines.databricks.tickets import Ticket, Tickets
     from forecastcore.engines.databricks.workspace import Workspace
 
-__all__ = ["BEAT", "DOUBTS", "JOBS", "Supervisor"]
+__all__ = ["BEAT", "DOUBTS", "JOBS", "PATIENCE", "Supervisor"]
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -79,7 +79,7 @@ class Supervisor:
             Unavailable: there was none in all that time.
             Refused: the answer is no.
         """
-        return patient(ask, until=time.monotonic() + patience, pause=self.pause, queue=queue)
+        return patient(ask, until=time.monotonic() + patience, pause=self.pause, host=self.workspace.host, queue=queue)
 
     def look(self, run_id: int | None) -> State:
         """The run's state, asked for once."""

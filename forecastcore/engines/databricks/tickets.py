@@ -38,7 +38,7 @@ class Ticket:
         folder: its place in the volume.
         run_id: Databricks' number, once it is known.
         url: the run's page, once it is known.
-        at: when it was submitted, seconds since 1970.
+        at: when it was to be submitted, then when it was, seconds since 1970.
         pid: process that waits for it.
         outcome: how it ended; empty while it is open.
     """

@@ -11,11 +11,11 @@ import socket
 import time
 from typing import TYPE_CHECKING
 
+from forecastcore.engines.databricks.answers import Refused, Unavailable
 from forecastcore.engines.databricks.cost import affordable
 from forecastcore.engines.databricks.payload import seconds
 from forecastcore.engines.databricks.states import HINTS
 from forecastcore.engines.databricks.supervisor import BEAT, DOUBTS
-from forecastcore.engines.databricks.workspace import Refused, Unavailable
 
 if TYPE_CHECKING:
     from forecastcore.engines.databricks.states import State

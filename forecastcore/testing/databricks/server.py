@@ -36,6 +36,7 @@ _FILES = "/api/2.0/fs/files"
 _FOLDERS = "/api/2.0/fs/directories"
 _OPEN = ("/.well-known/", "/oidc/")
 _PAGE = 25
+_NO_CLIENT = "invalid_client"
 #: bytes that one import may have
 _IMPORTED = 10 * 1024 * 1024
 
@@ -86,6 +87,8 @@ class FakeWorkspace:
             token does; `runs.slots` is how many may run at once, `runs.limit` how many may be live, `runs.rate` how
             many may be submitted in a second.
         requests: all requests so far.
+        clusters: runtime version of each cluster that is there.
+        spark_versions: runtime versions that a new cluster may have.
         stale_first_read: the first read of a new run or file answers that it is not there.
         user: whom the workspace takes the caller for.
     """
@@ -110,6 +113,7 @@ class FakeWorkspace:
         self.user = "someone@example.com"
         self.lifetime = 3600
         self.stale_first_read = False
+        self.clusters: dict[str, str] = {"c1": "16.4.x-scala2.12"}
         self.spark_versions: tuple[str, ...] = ("16.4.x-scala2.12", "17.3.x-scala2.13")
         self._issued: set[str] = set()
         self._fresh: set[str] = set()
@@ -221,6 +225,7 @@ class FakeWorkspace:
             },
             "/oidc/v1/token": self._issue,
             "preview/scim/v2/Me": lambda _: {"userName": self.user, "id": "1"},
+            "clusters/get": self._cluster,
             "clusters/spark-versions": lambda _: {
                 "versions": [{"key": key, "name": key} for key in self.spark_versions]
             },
@@ -246,7 +251,7 @@ class FakeWorkspace:
         """Client credentials become a bearer token."""
         sent = base64.b64decode(request.headers.get("authorization", "").removeprefix("Basic ")).decode()
         if sent != ":".join(self.client):
-            raise ApiError(401, "invalid_client", "Client authentication failed")
+            raise ApiError(401, _NO_CLIENT, "Client authentication failed")
         token = f"issued-{secrets.token_hex(8)}"
         self._issued.add(token)
         return {"access_token": token, "token_type": "Bearer", "expires_in": self.lifetime, "scope": "all-apis"}
@@ -290,6 +295,12 @@ class FakeWorkspace:
         first = int(request.query.get("page_token", 0))
         more = {"next_page_token": str(first + _PAGE)} if len(found) > first + _PAGE else {}
         return {"runs": [run.as_json(self.url) for run in found[first : first + _PAGE]], **more}
+
+    def _cluster(self, request: Request) -> dict[str, Any]:
+        cluster = request.query["cluster_id"]
+        if cluster not in self.clusters:
+            raise ApiError(400, "INVALID_PARAMETER_VALUE", f"Cluster {cluster} does not exist")
+        return {"cluster_id": cluster, "spark_version": self.clusters[cluster]}
 
     def _of_workspace(self, path: str) -> Path:
         place = (self.cluster.workspace / path.removeprefix("/Workspace").lstrip("/")).resolve()
@@ -370,7 +381,10 @@ def _strike(rule: Rule) -> _Struck | None:
 
 
 def _error(status: int, code: str, message: str, headers: dict[str, str] | None = None) -> _Answer:
-    return _Answer(body=json.dumps({"error_code": code, "message": message}).encode(), status=status, headers=headers)
+    said = {"error_code": code, "message": message}
+    if code == _NO_CLIENT:  # the endpoint of tokens words it as RFC 6749 does
+        said = {"error": code, "error_description": message}
+    return _Answer(body=json.dumps(said).encode(), status=status, headers=headers)
 
 
 class _Server(ThreadingHTTPServer):
