@@ -125,6 +125,9 @@ def up() -> None:
     start("prefect", "prefect", "server", "start", "--host", "127.0.0.1", "--port", PREFECT_PORT)
     wait("prefect", "/api/health")
     prefect("work-pool", "create", POOL, "--type", "process", may_fail=True)  # it may be there from before
+    if (HOME / "worker.json").exists() and not running("worker"):  # `down` would have taken the note away
+        print("the worker had died: flows/reconcile.py --fix begins its runs again, and ends what they left behind")
+        python("flows/reconcile.py", "--project", str(project / "forecast.yaml"), "--fix", may_fail=True)
     start("worker", "prefect", "worker", "start", "--pool", POOL, "--type", "process")  # it takes as long as to deploy
     prefect("deploy", "--all")
     start("mlflow", "mlflow", "server", "--backend-store-uri", store, "--host", "127.0.0.1", "--port", MLFLOW_PORT)

@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from forecastcore.processes import here
 from forecastcore.runs.deployments import ask
 
 ROOT = Path(__file__).parents[1]
@@ -95,6 +97,37 @@ def test_up_starts_deploys_and_answers_a_second_one_starts_nothing_and_down_ends
     assert done.stdout.split("\n")[:3] == ["worker ended", "mlflow ended", "prefect ended"]
     assert not answers(environment["PREFECT_PORT"], "/api/health")
     assert not answers(environment["MLFLOW_PORT"], "/health")
+
+
+@pytest.mark.row(3)
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_where_the_worker_died_up_begins_its_runs_again_before_the_next_worker_is_there(services, tmp_path):
+    from prefect.client.orchestration import get_client
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+    from prefect.states import Running
+
+    (tmp_path / "demo-project").mkdir()
+    text = "name: demo\nsource: {type: csv, path: none.csv}\nfrequency: h\nhorizon: 24\n"
+    (tmp_path / "demo-project" / "forecast.yaml").write_text(text)
+    done, environment = services("up")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "the worker had died" not in done.stdout
+    worker = json.loads((tmp_path / "services" / "worker.json").read_text())["pid"]
+    os.kill(worker, signal.SIGKILL)
+    api = f"http://127.0.0.1:{environment['PREFECT_PORT']}/api"
+    with temporary_settings({PREFECT_API_URL: api}), get_client(sync_client=True) as client:
+        deployment = client.read_deployment_by_name("predict/predict")
+        run = client.create_flow_run_from_deployment(deployment.id)
+        client.set_flow_run_state(run.id, Running(), force=True)
+        labels = {"forecastcore.host": here()[0], "forecastcore.process": "4194305/1"}  # no process has such a number
+        client.update_flow_run_labels(run.id, labels)
+        again, _ = services("up")
+        assert again.returncode == 0, again.stdout + again.stderr
+        assert again.stdout.index("the worker had died") < again.stdout.index("worker started")
+        names = [state.name for state in client.read_flow_run_states(run.id)]
+    assert names[:2] == ["Scheduled", "Running"]
+    assert "AwaitingRetry" in names, names
 
 
 @pytest.mark.slow

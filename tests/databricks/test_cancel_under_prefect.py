@@ -163,7 +163,7 @@ DEATHS = {
     "the submission is on its way": ("runs/submit", 1, False),
     "submitted, and nothing heard": ("runs/submit", 1, True),
     "asked how it is for the first time": ("runs/get$", 1, False),
-    "said that somebody waits": ("PUT .*owner.json", 1, True),
+    "said that somebody waits": ("PUT .*owner.json", 2, True),
     "asked how it goes": ("runs/get$", 4, True),
     "its report was on its way": ("GET .*report.json", 1, True),
 }

@@ -413,7 +413,7 @@ def test_reconcile_finds_what_is_left_over_and_nothing_else(away, caller, forks,
     child = forks.begin(away.folder, "dead")
     forks.go()
     orphan = until(lambda: caller.workspace.live() and caller.workspace.live()[0])
-    until(lambda: caller.workspace.asked("owner.json"))
+    until(lambda: orphan.reads)
     os.kill(child, 9)
     forks.ended()
     watched = caller.submit("watched")

@@ -14,6 +14,7 @@ import pytest
 from mlflow import MlflowClient
 
 from forecastcore import runtime
+from forecastcore.engines.databricks import answers, reconcile, wait
 from forecastcore.engines.databricks.reconcile import orphans
 from forecastcore.engines.databricks.wait import sign_of_life
 from forecastcore.project import Project
@@ -93,7 +94,7 @@ def test_every_kind_that_is_planted_is_found_and_put_right_once(away, caller, fo
     child = forks.begin(away.folder, "dead")
     forks.go()
     orphan = until(lambda: caller.workspace.live() and caller.workspace.live()[0])
-    until(lambda: caller.workspace.asked("owner.json"))
+    until(lambda: orphan.reads)
     os.kill(child, signal.SIGKILL)
     forks.ended()
 
@@ -183,7 +184,7 @@ def test_what_a_dead_process_had_sent_away_is_no_orphan_where_somebody_takes_it_
     caller.workspace.runs.program = caller.program(60)
     child = forks.begin(caller.root, "goes on")
     forks.go()
-    until(lambda: caller.workspace.asked("owner.json"))
+    until(lambda: caller.workspace.live() and caller.workspace.live()[0].reads)
     os.kill(child, signal.SIGKILL)
     forks.ended()
     caller.workspace.runs.program = caller.program()
@@ -194,6 +195,29 @@ def test_what_a_dead_process_had_sent_away_is_no_orphan_where_somebody_takes_it_
     assert [one.kind for one in orphans(boss)] == ["run-without-owner", "ticket-without-run"]
     assert orphans(boss, {child}) == []
     assert len(orphans(boss, {child + 2**22})) == 2
+
+
+@pytest.mark.row(7, 19)
+def test_after_an_outage_no_run_is_an_orphan_whose_owner_is_about_to_ask_for_it(caller, monkeypatch, until):
+    """The run is there, its owner never heard so, and was silent for long: on clocks ten times as fast."""
+    assert answers._LONGEST * 1.5 <= wait.BEAT, "whoever asks again is heard while he is listened for"
+    fast = wait.BEAT / 10
+    for module in (wait, reconcile):
+        monkeypatch.setattr(module, "BEAT", fast)
+    monkeypatch.setattr(answers, "_LONGEST", answers._LONGEST / 10)
+    caller.workspace.runs.program = caller.program(20)
+    boss, there = caller.boss(poll="1s"), caller.boss()
+    submitted = caller.workspace.fault("runs/submit", 503, after=True)
+    owner = threading.Thread(target=caller.run, kwargs={"boss": boss})
+    owner.start()
+    until(lambda: submitted.struck)
+    caller.workspace.fault(".", 503)
+    time.sleep(6.0)
+    caller.workspace.faults.clear()
+    assert orphans(there) == []
+    assert len(caller.workspace.live()) == 1
+    owner.join(60)
+    assert [run.result for run in caller.workspace.runs] == ["SUCCESS"]
 
 
 @pytest.mark.row(5)

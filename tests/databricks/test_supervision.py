@@ -171,11 +171,12 @@ POINTS = [
     ("scim", 1, False),
     ("PUT .*request.json", 1, False),
     ("PUT .*request.json", 1, True),
+    ("PUT .*owner.json", 1, True),
     ("runs/submit", 1, False),
     ("runs/submit", 1, True),
     ("runs/get$", 1, False),
     ("runs/get$", 1, True),
-    ("PUT .*owner.json", 1, True),
+    ("PUT .*owner.json", 2, True),
     ("runs/get$", 2, False),
     ("runs/get$", 4, True),
     ("GET .*report.json", 1, False),
@@ -183,7 +184,7 @@ POINTS = [
 ]
 
 
-@pytest.mark.row(3, trials=12)
+@pytest.mark.row(3, trials=13)
 @pytest.mark.parametrize("rounds", counts(1, 10))
 def test_a_caller_that_dies_anywhere_finds_its_run_again(caller, forks, rounds):
     def program(run):

@@ -20,7 +20,8 @@ __all__ = ["Queue", "Refused", "Unavailable", "causes", "meant", "patient"]
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
-_LONGEST = 30.0
+#: seconds of the longest pause, but for jitter: no longer than between two signs of life, which `reconcile` listens for
+_LONGEST = 10.0
 #: answers that may be lost before it is told; and where the host may be a wrong one, which may end it at the third
 _LOST, _UNSURE = 1, 3
 _GONE = ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND")

@@ -18,6 +18,7 @@ from forecastcore.engines.databricks.belongings import bring
 from forecastcore.engines.databricks.payload import Order, home, nonce_of, order_digest, payload, run_folder, seconds
 from forecastcore.engines.databricks.supervisor import JOBS
 from forecastcore.engines.databricks.tickets import Ticket
+from forecastcore.engines.databricks.wait import sign_of_life
 from forecastcore.engines.databricks.wheels import Wheel
 from forecastcore.errors import DatabricksRunError
 from forecastcore.logbook import note
@@ -103,6 +104,7 @@ def _bring(boss: Supervisor, order: Order, request: RunRequest, wheels: Sequence
 
 def _sent(boss: Supervisor, ticket: Ticket) -> Ticket | None:
     """The ticket with its run; None where the token belongs to a run that is over, so that another one is due."""
+    sign_of_life(boss, ticket)  # who waits is known before the run is there: an outage may begin in between
     try:
         number = _posted(boss, ticket)
     except Refused as error:
