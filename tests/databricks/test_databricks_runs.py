@@ -368,6 +368,22 @@ def test_a_fault_is_one_message_with_which_where_and_what_to_do(away, databricks
     assert databricks.live() == []
 
 
+@pytest.mark.slow
+def test_a_plugin_that_does_not_import_there_is_told_with_its_name_and_the_run(make_site, databricks):
+    """The real wheel on the stand-in for a cluster, where a library is missing that is here."""
+    databricks.cluster.environment["DATABRICKS_RUNTIME_VERSION"] = "16.4"
+    missing = "import os\nif os.environ.get('DATABRICKS_RUNTIME_VERSION'):\n    import nothing_of_that_name\n"
+    site = make_site()
+    site.plugin(missing + PLUGIN, "plugins/own.py").write(engine=ENGINE, models=[{"type": "level"}])
+    told = site.cli("--json", "retrain")
+    (error,) = told.document["errors"]
+    assert "No module named 'nothing_of_that_name'" in error["message"], error
+    assert "plugins.load.0: ModuleNotFoundError" in error["message"]
+    assert databricks.url in error["message"]
+    assert error["hint"]
+    assert (databricks.live(), len(databricks.asked("runs/submit"))) == ([], 1)
+
+
 def test_what_the_run_itself_says_is_what_the_command_says_exit_code_too(away, databricks):
     def program(run):
         failure = {"code": "quality", "message": "duplicates: two rows", "hint": "mend them", "exit_code": 4}

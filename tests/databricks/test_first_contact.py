@@ -20,14 +20,14 @@ from tests.support import prefect_server as support
 ROOT = Path(__file__).parents[2]
 #: seconds in which a mistake has to be told, on a busy machine too
 AT_ONCE = 20
-#: how a workspace is out
+#: how a workspace is out, for four questions
 OUTAGES = {
-    "500": lambda there: there.fault(".", 500),
-    "502": lambda there: there.fault(".", 502),
-    "503": lambda there: there.fault(".", 503),
-    "429": lambda there: there.rate_limit(".", retry_after=1),
-    "reset": lambda there: there.reset("."),
-    "silent": lambda there: there.latency(".", 0.7),
+    "500": lambda there: there.fault(".", 500, times=4),
+    "502": lambda there: there.fault(".", 502, times=4),
+    "503": lambda there: there.fault(".", 503, times=4),
+    "429": lambda there: there.rate_limit(".", retry_after=1, times=4),
+    "reset": lambda there: there.reset(".", times=4),
+    "silent": lambda there: there.latency(".", 0.7, times=4),
 }
 
 
@@ -48,7 +48,6 @@ def reach(**how):
 @pytest.mark.parametrize("outage", OUTAGES)
 def test_a_workspace_that_is_out_from_the_start_is_waited_for_and_the_log_says_so(databricks, identity, caplog, outage):
     OUTAGES[outage](databricks)
-    threading.Timer(3.0, databricks.faults.clear).start()
     with caplog.at_level(logging.WARNING, "forecastcore"):
         there = reach()
     assert there.user == databricks.user
@@ -57,6 +56,19 @@ def test_a_workspace_that_is_out_from_the_start_is_waited_for_and_the_log_says_s
     assert told[0].startswith(f"Databricks: {databricks.url} does not answer (")
     assert "waiting for it for up to " in told[0]
     assert told[1].startswith(f"Databricks: {databricks.url} answers again after ")
+
+
+def test_whoever_sits_before_the_command_line_sees_that_it_waits_and_for_what(databricks, make_site):
+    databricks.fault(".", 500, times=5)
+    databricks.runs.program = lambda run: None
+    engine = {"type": "databricks", "serverless": True, "volume": "/Volumes/main/fc/jobs", "poll": "50ms"}
+    site = make_site().write(engine=engine)
+    command = [Path(sys.executable).with_name("forecastcore"), "-p", site.folder / "forecast.yaml", "retrain"]
+    told = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False).stderr
+    assert told.count(f"Databricks: {databricks.url} does not answer (") == 1, told
+    assert "waiting for it for up to" in told
+    assert "left no report" in told, "it went on from there"
+    assert len(list(databricks.runs)) == 1
 
 
 def test_whoever_only_looks_does_not_wait_and_is_told_what_it_is(databricks, identity):

@@ -521,6 +521,19 @@ def test_a_detached_job_goes_on_and_the_same_command_waits_for_it_again(caller):
     assert caller.run(boss=caller.boss(on_timeout="detach")) == run.run_id
 
 
+@pytest.mark.row(6, 19)
+def test_a_job_that_is_detached_while_the_workspace_stumbles_is_no_orphan(caller):
+    caller.workspace.runs.program = caller.program(60)
+    boss = caller.boss(timeout="5s", on_timeout="detach")
+    stumbles = caller.workspace.fault("PUT .*owner.json", 500, offset=2, times=3)  # not of submitting, nor of waiting
+    with pytest.raises(DatabricksRunError, match="goes on: run the same command again"):
+        caller.run(boss=boss)
+    assert stumbles.struck == 3
+    ticket = boss.tickets.read("predict-a")
+    assert boss.workspace.read_json(f"{ticket.folder}/owner.json")["detached"] is True
+    assert len(caller.workspace.live()) == 1
+
+
 @pytest.mark.row(6)
 def test_every_payload_has_an_end(caller):
     for way in ("cancel", "detach"):

@@ -16,7 +16,7 @@ from forecastcore.tracking.connect import mask
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["Queue", "Refused", "Unavailable", "causes", "meant", "patient"]
+__all__ = ["NotYet", "Queue", "Refused", "Unavailable", "causes", "meant", "patient"]
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -52,6 +52,10 @@ class Unavailable(Exception):  # noqa: N818 - reads as what it is
         self.retry_after = retry_after
         self.busy = busy
         self.there = there or busy
+
+
+class NotYet(Unavailable):
+    """An answer that may be an old one, such as that a thing is not there which was just made."""
 
 
 class Refused(Exception):  # noqa: N818 - reads as what it is
@@ -107,7 +111,8 @@ def patient(ask: Callable[[], T], *, until: float, pause: float, host: str, queu
             again = time.monotonic() + wait
             if again > (waiting.until if waiting else until):
                 raise
-            if host and not (told or waiting) and attempt >= (_LOST if error.there else _UNSURE):
+            lost = attempt >= (_LOST if error.there else _UNSURE) and not isinstance(error, NotYet)
+            if host and lost and not (told or waiting):
                 told, left = True, until - time.monotonic()
                 _log.warning("Databricks: %s does not answer (%s): waiting for it for up to %.0f s", host, error, left)
             until = again + patience if waiting else until  # it answers: the time that it may be silent begins anew

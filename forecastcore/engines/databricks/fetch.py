@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from forecastcore.engines.databricks.answers import Refused, Unavailable
-from forecastcore.engines.databricks.states import HINTS
+from forecastcore.engines.databricks.answers import NotYet, Refused, Unavailable
+from forecastcore.engines.databricks.states import HINTS, missing_there
 from forecastcore.engines.databricks.supervisor import CANCELLING, DOUBTS, JOBS
 from forecastcore.messages import RunReport
 
@@ -35,7 +35,8 @@ def fetch(boss: Supervisor, ticket: Ticket, state: State) -> RunReport:
     found = _report(boss, ticket, DOUBTS if state.good else _FEW)
     if found is not None and found.failure is not None:
         boss.tickets.write(ticket.having(outcome="failed"))
-        told = boss.error(ticket, found.failure.message, "failed", found.failure.hint)
+        fault = missing_there(found.failure.message) or "failed"
+        told = boss.error(ticket, found.failure.message, fault, found.failure.hint or HINTS[fault])
         told.code, told.exit_code = found.failure.code, found.failure.exit_code
         raise told
     if not state.good:
@@ -62,7 +63,7 @@ def _report(boss: Supervisor, ticket: Ticket, doubts: int) -> RunReport | None:
         except (ValidationError, Refused) as error:
             if next(doubted) >= doubts:
                 return None
-            raise Unavailable("there is no report yet, or not all of it") from error
+            raise NotYet("there is no report yet, or not all of it") from error
 
     try:
         return boss.asked(ask)

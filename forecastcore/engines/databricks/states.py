@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["KNOWN", "State", "read_state"]
+__all__ = ["HINTS", "KNOWN", "State", "missing_there", "read_state"]
 
 #: life-cycle states in which a run is still to come to an end; one that nobody has heard of counts as such too
 _UNDER_WAY = ("PENDING", "QUEUED", "BLOCKED", "WAITING_FOR_RETRY", "WAITING", "RUNNING", "TERMINATING")
@@ -108,14 +108,19 @@ class State:
             return "skipped"
         if any(word in said for word in _MEMORY):
             return "memory"
-        if "modulenotfounderror" in said or "importerror" in said:
-            return "not-installed"
+        if missing := missing_there(said):
+            return missing
         return _BY_CODE.get(self.code, "cluster" if self.life == "INTERNAL_ERROR" else "failed")
 
     def words(self, cause: str) -> str:
         """What happened, in words."""
         said = cause or self.message or f"{self.life} {self.result}".strip()
         return f"{_WORDS.get(self.fault(cause), 'failed')}: {said}"
+
+
+def missing_there(said: str) -> str:
+    """The fault of a run that misses a library; empty where what it says is something else."""
+    return "not-installed" if any(word in said.lower() for word in ("modulenotfounderror", "importerror")) else ""
 
 
 def read_state(run: Mapping[str, Any]) -> State:

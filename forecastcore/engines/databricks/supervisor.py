@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
-from forecastcore.engines.databricks.answers import Queue, Refused, Unavailable, patient
+from forecastcore.engines.databricks.answers import NotYet, Queue, Refused, Unavailable, patient
 from forecastcore.engines.databricks.payload import seconds
 from forecastcore.engines.databricks.states import State, read_state
 from forecastcore.errors import DatabricksRunError
@@ -99,7 +99,7 @@ class Supervisor:
             except Refused as error:
                 if error.fault != "gone" or next(doubts) >= DOUBTS:
                     raise
-                raise Unavailable(str(error)) from error
+                raise NotYet(str(error)) from error
 
         try:
             return self.asked(ask)

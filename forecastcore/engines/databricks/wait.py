@@ -15,7 +15,7 @@ from forecastcore.engines.databricks.answers import Refused, Unavailable
 from forecastcore.engines.databricks.cost import affordable
 from forecastcore.engines.databricks.payload import seconds
 from forecastcore.engines.databricks.states import HINTS
-from forecastcore.engines.databricks.supervisor import BEAT, DOUBTS
+from forecastcore.engines.databricks.supervisor import BEAT, CANCELLING, DOUBTS
 
 if TYPE_CHECKING:
     from forecastcore.engines.databricks.states import State
@@ -107,9 +107,16 @@ def _too_dear(boss: Supervisor, ticket: Ticket) -> DatabricksRunError:
 def sign_of_life(boss: Supervisor, ticket: Ticket, *, detached: bool = False) -> None:
     """Say beside the run's request who waits for it, for `reconcile`, wherever that looks from."""
     life = {"host": socket.gethostname(), "pid": os.getpid(), "at": time.time(), "beat": max(BEAT, boss.interval)}
-    with contextlib.suppress(Refused, Unavailable):
-        content = json.dumps({**life, "detached": detached}).encode()
+    content = json.dumps({**life, "detached": detached}).encode()
+
+    def write() -> None:
         boss.workspace.write(f"{ticket.folder}/owner.json", content)
+
+    with contextlib.suppress(Refused, Unavailable):
+        if detached:  # the last one: without it, the run would be nobody's
+            boss.asked(write, CANCELLING)
+        else:
+            write()
 
 
 def _tell_progress(boss: Supervisor, ticket: Ticket, steps: Steps) -> None:
