@@ -135,6 +135,7 @@ def test_a_flow_run_on_databricks_is_told_by_all_three_in_one_order(
     protected = {"PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true"}  # as `make up` has it
     with prefect_server.running(home, **protected) as server:
         site.write(engine=engine)
+        databricks.fault("scim", 500, times=3)
         done = server.run("flows/predict.py", "--project", site.folder / "forecast.yaml")
         assert done.returncode == 0, done.stderr
         monkeypatch.setenv("PREFECT_API_URL", server.api)
@@ -145,6 +146,7 @@ def test_a_flow_run_on_databricks_is_told_by_all_three_in_one_order(
         assert f"Databricks run {run.run_id}" in messages(told)
         assert {"load model", "publish base"} <= set(messages(told, "databricks"))
         assert any("Finished in state Completed" in line for line in messages(told, "prefect"))
+        assert ["waiting for it" in line["message"] for line in told["lines"]].count(True) == 1, "both kept it"
         by_flow_run = logs(site.project(), told["names"]["flow_run"])
         assert by_flow_run["names"] == told["names"]
         began = time.monotonic()

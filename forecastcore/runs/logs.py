@@ -121,10 +121,11 @@ def _gathered(
     lines = [
         Line(at=_instant(line["at"]), source="run", level=line["level"], message=line["message"]) for line in book.lines
     ]
+    said = {line.message for line in lines}
     for kind, asked in others.items():
         if name := book.names.get(kind):
-            try:
-                lines += asked(project, name)
+            try:  # our own warnings are in the flow run's log too
+                lines += (one for one in asked(project, name) if one.source != "prefect" or one.message not in said)
             except (OSError, ValueError, KeyError, ForecastCoreError) as error:
                 unasked.append(mask(f"{asked.__name__.lstrip('_')}: {error}"))
     return sorted(lines), unasked, book
