@@ -52,8 +52,9 @@ def test_two_hundred_at_once_where_ten_may_run_all_come_through_in_order_of_room
     assert max(most) <= LIMIT
     assert makespan <= 1.2 * ideal
     # Twenty waves of ten, none a second late, wait 0, WORK, … 19 * WORK: the last one exactly twice the median, whoever
-    # is in it. What a queue of ours may add for one run is that its question comes an interval after the place is free.
-    assert waited[-1] <= 2 * statistics.median(waited) + POLL
+    # is in it. What a queue of ours may add is the pause until its next question, an interval with jitter of a half: it
+    # shows at the end, where a place that is free is no longer asked for at once by one of many.
+    assert waited[-1] <= 2 * statistics.median(waited) + 1.5 * POLL
     polls = {}
     for request in caller.workspace.asked("runs/get"):
         polls.setdefault(request.query["run_id"], []).append(request.at)
