@@ -39,6 +39,7 @@ SWITCHES: Final = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
     "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "MLFLOW_DATABRICKS_ENDPOINT_HTTP_RETRY_TIMEOUT": "10",
 }
 #: Seconds in which a database server must accept a connection.
 CONNECT_SECONDS: Final = 5.0
