@@ -85,7 +85,7 @@ def measure(project: Project) -> tuple[int, list[float]]:
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch) / "model"
             pack(project, history, contest, engine, folder)
-            _, quantiles = run_package(project, whole, folder, engine, rows, range(len(some)))
+            quantiles = rows.taken(run_package(project, whole, folder, engine, rows, range(len(some))))[:, 1:]
         parts.append((rows.y, quantiles[:, 0], quantiles[:, -1], rows.step, rows.fold + first))
     y, low, high, step, fold = map(np.concatenate, zip(*parts, strict=True))
     fine = np.isfinite(y)

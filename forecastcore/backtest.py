@@ -6,33 +6,39 @@ assumed there (see `race`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from bisect import bisect_left
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from forecastcore import guard, intervals, metrics, runtime
 from forecastcore.errors import DataError, EngineError
 from forecastcore.frames import offsets, together
 from forecastcore.naive import repeat_season
+from forecastcore.sheet import Sheet, spans
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import numpy.typing as npt
+    import pandas as pd
 
     from forecastcore.api import Task
-    from forecastcore.ensemble import Blend
     from forecastcore.frames import Answer, History
     from forecastcore.ports import Past
-    from forecastcore.project import Candidate, Project
+    from forecastcore.project import Project
 
     Floats = npt.NDArray[np.float64]
     Ints = npt.NDArray[np.intp]
 
-__all__ = ["Backtest", "Result", "fold_origins", "rows_of"]
+__all__ = ["Backtest", "fold_origins", "rows_of"]
+
+#: of what is asked of the history, what is kept by origin and series, and by name
+_KEPT = ("there", "scale", "scale2", "noise", "screened", "reasons")
+#: rows that tell as well as any more how far a seasonal naive is off
+_REFERENCES = 200_000
 
 
 def fold_origins(history: Past, project: Project) -> list[pd.Timestamp]:
@@ -60,50 +66,26 @@ def fold_origins(history: Past, project: Project) -> list[pd.Timestamp]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Result:
-    """One candidate's forecasts of all backtest rows, aligned with `Backtest`'s rows.
-
-    Attributes:
-        candidate: what was fitted.
-        forecast: point forecasts; a series that the model could not do has its fallback's.
-        quantiles: calibrated on the errors of the other folds, shape (rows, levels).
-        errors: what its quantiles are calibrated on.
-        failures: why series were served by the fallback, with the number of folds, screened series not counted.
-        seconds: work time over all units.
-        foresight: what the same fitted models forecast of the actual covariates; None where they use none assumed.
-        remarks: what else is to be said of it.
-        blend: of an ensemble, how its members are put together; learned from all folds.
-    """
-
-    candidate: Candidate
-    forecast: Floats
-    quantiles: Floats
-    errors: intervals.Errors
-    failures: Mapping[str, str]
-    seconds: float
-    foresight: Floats | None = None
-    remarks: tuple[str, ...] = ()
-    blend: Blend | None = None
-
-    def failed(self, rows: Backtest) -> bool:
-        """Whether the fallback served every series that a model was given."""
-        return bool(self.failures) and len(self.failures) >= len(rows.ids) - len(rows.screened)
-
-
-@dataclass(frozen=True, kw_only=True)
 class Backtest:
     """The rows that every candidate was scored on, in the order (origin, series, step).
+
+    What is known of each origin and series is in memory; the numbers of rows are read when they are asked for. Where
+    there are many, ask for those of some series at a time (`parts`).
 
     Attributes:
         origins: oldest first.
         ids: series that existed at any origin.
-        fold, series, step: numbers of each row's origin and series, and its step.
-        y: actuals, NaN where missing and for screened series.
+        horizon: steps.
+        there: which series existed at which origin: they have rows there, one for each step; shape (origins, series).
+        actuals: of each row the actual, NaN where missing and for screened series, and the forecasts of the seasonal
+            naives.
+        yardstick: which of these is best; None where none can be scored.
+        first: the number of the first series in these.
         scale, scale2: in-sample seasonal naive error (mean absolute, mean squared) by origin and series.
-        group: number of each row's (origin, series) pair.
+        size: mean absolute actual of each series.
+        level: of all rows.
+        classes: by name of a class of size, which series belong to it.
         reference: mean MASE of the best seasonal naive.
-        naive: its forecasts.
-        reference_error: its errors relative to its forecasts.
         noise: before each origin, by series (see `intervals.noise`); shape (origins, series).
         season: steps.
         place: where in the season each origin stands; shape (origins,).
@@ -112,52 +94,136 @@ class Backtest:
 
     origins: list[pd.Timestamp]
     ids: list[str]
-    fold: Ints
-    series: Ints
-    step: Ints
-    y: Floats
+    horizon: int
+    there: npt.NDArray[np.bool_]
+    actuals: Sheet
+    yardstick: int | None
+    first: int = 0
     scale: Floats
     scale2: Floats
-    group: Ints
+    size: Floats
+    level: float
+    classes: Mapping[str, npt.NDArray[np.bool_]]
     reference: float
-    naive: Floats
-    reference_error: Floats
     noise: Floats
     season: int
     place: Ints
     screened: Mapping[str, str]
 
-    @cached_property
-    def _numbers(self) -> pd.Index[str]:
-        return pd.Index(np.asarray(self.ids, dtype=object))
+    def parts(self) -> Iterator[Backtest]:
+        """The rows of some series at a time, in their order; itself where there are few."""
+        parts = self.spans()
+        if len(parts) == 1:
+            yield self
+            return
+        for begin, end in parts:
+            yield self.among(begin, end)
 
-    @cached_property
-    def _begins(self) -> Ints:
-        """The first row of each (origin, series) pair; -1 where it has none."""
-        begins = np.full(self.scale.size, -1, dtype=np.intp)
-        first = self.step == 1
-        begins[self.group[first]] = np.flatnonzero(first)
-        return begins
+    def spans(self) -> list[tuple[int, int]]:
+        """The series of each part: the first, and the one after the last."""
+        return spans(len(self.ids), len(self.origins) * self.horizon)
 
-    def place_of(self, fold: Ints, series: Ints, step: Ints) -> Ints:
-        """The numbers of rows, by origin, series and step.
+    def among(self, begin: int, end: int) -> Backtest:
+        """The rows of neighbouring series."""
+        return replace(
+            self,
+            ids=self.ids[begin:end],
+            there=self.there[:, begin:end],
+            first=self.first + begin,
+            scale=self.scale[:, begin:end],
+            scale2=self.scale2[:, begin:end],
+            size=self.size[begin:end],
+            classes={name: hit[begin:end] for name, hit in self.classes.items()},
+            noise=self.noise[:, begin:end],
+        )
+
+    def sheet(self, columns: int) -> Sheet:
+        """A sheet for numbers of all rows."""
+        return Sheet(len(self.ids), len(self.origins), self.horizon, columns)
+
+    def taken(self, sheet: Sheet) -> Floats:
+        """The numbers of these rows, shape (rows, columns)."""
+        values = sheet.read(self.first, self.first + len(self.ids))
+        return values.swapaxes(0, 1)[self.there].reshape(-1, values.shape[-1])
+
+    def put(self, sheet: Sheet, values: Floats) -> None:
+        """Write the numbers of these rows, shape (rows, columns)."""
+        width = values.shape[-1]
+        cells = np.full((*self.there.shape, self.horizon, width), np.nan)
+        cells[self.there] = values.reshape(-1, self.horizon, width)
+        sheet.write(self.first, cells.swapaxes(0, 1))
+
+    def place_in(self, sheet: Sheet, fold: Ints, series: Ints, step: Ints, values: Floats) -> None:
+        """Write the numbers of some rows of all series, in any order, shape (rows, columns).
 
         Raises:
             EngineError: there is no such row.
         """
-        begin = self._begins[fold.astype(np.intp) * len(self.ids) + series]
-        if (begin < 0).any():
+        if (series < 0).any() or not self.there[fold, series].all():
             raise EngineError("the backtest gave rows that were not asked for")
-        return np.asarray(begin + step - 1)
+        width = (self.spans() or [(0, 1)])[0][1]
+        part = series // width
+        for number in np.unique(part):
+            mine = slice(None) if (part == number).all() else part == number
+            first, last = int(series[mine].min()), int(series[mine].max()) + 1
+            cells = sheet.read(first, last)
+            cells[series[mine] - first, fold[mine], step[mine] - 1] = values[mine]
+            sheet.write(first, cells)
+
+    @cached_property
+    def _pairs(self) -> tuple[Ints, Ints]:
+        fold, series = np.nonzero(self.there)
+        return fold.astype(np.intp), series.astype(np.intp)
+
+    @cached_property
+    def fold(self) -> Ints:
+        """The number of each row's origin."""
+        return np.repeat(self._pairs[0], self.horizon)
+
+    @cached_property
+    def series(self) -> Ints:
+        """The number of each row's series."""
+        return np.repeat(self._pairs[1], self.horizon)
+
+    @cached_property
+    def step(self) -> Ints:
+        """The step of each row, 1 … horizon."""
+        return np.tile(np.arange(1, self.horizon + 1, dtype=np.intp), len(self._pairs[0]))
+
+    @cached_property
+    def group(self) -> Ints:
+        """The number of each row's (origin, series) pair."""
+        return self.fold * len(self.ids) + self.series
+
+    @cached_property
+    def _actuals(self) -> Floats:
+        return self.taken(self.actuals)
+
+    @property
+    def y(self) -> Floats:
+        """Actuals, NaN where missing and for screened series."""
+        return self._actuals[:, 0]
+
+    @property
+    def naive(self) -> Floats:
+        """The best seasonal naive's forecasts."""
+        return self._actuals[:, 1 + self.yardstick] if self.yardstick is not None else np.full(len(self.y), np.nan)
 
     def numbers_of(self, ids: Sequence[str]) -> Ints:
-        """The numbers of some series, ascending."""
-        return np.sort(self._numbers.get_indexer(pd.Index(np.asarray(ids, dtype=object)))).astype(np.intp)
+        """The numbers of some series, ascending; -1 for one that is not there."""
+        places = [bisect_left(self.ids, uid) for uid in ids]
+        known = [n if n < len(self.ids) and self.ids[n] == uid else -1 for n, uid in zip(places, ids, strict=True)]
+        return np.sort(np.array(known, dtype=np.intp))
 
-    def origin_losses(self, forecast: Floats) -> Floats:
-        """Mean of `losses` over the series that were scored, shape (origins,)."""
-        losses = self.losses(forecast)
-        return metrics.group_mean(losses.ravel(), np.repeat(np.arange(len(losses)), losses.shape[1]), len(losses))
+    def reference_errors(self) -> Floats:
+        """The best seasonal naive's errors relative to its forecasts; where there are many, of some series evenly."""
+        step = max(self.there.sum() * self.horizon // _REFERENCES, 1)
+        found = []
+        for rows in self.parts():
+            with np.errstate(divide="ignore", invalid="ignore"):
+                error = (rows.y - rows.naive) / np.abs(rows.naive)
+            found.append(error[np.isfinite(error) & ((rows.first + rows.series) % step == 0)])
+        return np.concatenate(found)
 
     def losses(self, forecast: Floats) -> Floats:
         """Mean absolute scaled error by origin and series, shape (origins, series)."""
@@ -169,7 +235,7 @@ class Backtest:
             return np.sqrt(self._by_pair((forecast - self.y) ** 2) / self.scale2)
         if metric == "wql":
             loss = metrics.pinball(self.y, quantiles, levels).mean(axis=1)
-            return 2 * self._by_pair(loss) / np.nanmean(np.abs(self.y))
+            return 2 * self._by_pair(loss) / self.level
         return self.losses(forecast)
 
     def _by_pair(self, values: Floats) -> Floats:
@@ -198,15 +264,10 @@ class Backtest:
             place=self.place,
         )
 
-    def slices(self, result: Result, levels: Sequence[float]) -> dict[str, dict[str, float]]:
-        """All errors of a result: in all, by quarter of the horizon, by size of the series (see `metrics.by_slice`)."""
-        return metrics.by_slice(self.scored, result.forecast, result.quantiles, levels)
-
     @cached_property
     def scored(self) -> metrics.Scored:
         """What forecasts are scored on, with the slices to tell apart."""
-        size = metrics.group_mean(np.abs(self.y), self.series, len(self.ids))
-        classes = {name: np.tile(hit, len(self.origins)) for name, hit in metrics.size_classes(size).items()}
+        classes = {name: np.tile(hit, len(self.origins)) for name, hit in self.classes.items()}
         return metrics.Scored(
             y=self.y,
             group=self.group,
@@ -215,40 +276,64 @@ class Backtest:
             scale2=self.scale2.ravel(),
             naive=self.naive,
             size_class=classes,
+            horizon=self.horizon,
         )
 
 
 def rows_of(project: Project, history: Past, origins: list[pd.Timestamp]) -> Backtest:
     """The rows to score on, their actuals and scales, and the seasonal naive yardstick; NaN for what has not come."""
     task = runtime.task(project, history.grid, history.origin)
-    seen = history.ask(
-        partial(_seen, task=task, origins=tuple(origins), max_missing=project.config.quality.max_missing)
-    )
-    ids, there = [str(uid) for uid in history.ids], together(seen, "there", 1)
-    fold, series = (values.astype(np.intp) for values in np.nonzero(there))
-    scale, scale2 = (together(seen, name, 1) for name in ("scale", "scale2"))
-    group = np.repeat(fold * len(ids) + series, task.horizon)
-    actual, naives = together(seen, "actual", 1)[there].ravel(), together(seen, "naive", 2)[:, there]
-    best, naive, error = _yardstick(naives.reshape(len(naives), -1), actual, group, scale)
+    ids, seasons = [str(uid) for uid in history.ids], len(task.seasons)
+    actuals = Sheet(len(ids), len(origins), task.horizon, 1 + seasons)
+    seen, done, total = [], 0, np.zeros((2, seasons))
+    asked = partial(_seen, task=task, origins=tuple(origins), max_missing=project.config.quality.max_missing)
+    for one in history.ask(asked):
+        actual, naives = np.where(one["there"][:, :, None], one["actual"], np.nan), one["naive"]
+        actuals.write(done, np.stack([actual, *naives], axis=-1).swapaxes(0, 1))
+        done += actual.shape[1]
+        total += _yardsticks(actual, naives, one["scale"])
+        seen.append({**{name: one[name] for name in _KEPT}, **_sizes(actual)})
+    scale, scale2, there, noise = (together(seen, name, 1) for name in ("scale", "scale2", "there", "noise"))
+    number, size = (together(seen, name) for name in ("number", "size"))
+    mean = np.divide(total[0], total[1], out=np.full(seasons, np.nan), where=total[1] > 0)
+    best = int(np.nanargmin(mean)) if np.isfinite(mean).any() else None
     screened = zip(together(seen, "screened").tolist(), together(seen, "reasons").tolist(), strict=True)
+    by_series = np.divide(size, number, out=np.full(len(ids), np.nan), where=number > 0)
     return Backtest(
         origins=origins,
         ids=ids,
-        fold=np.repeat(fold, task.horizon),
-        series=np.repeat(series, task.horizon),
-        step=np.tile(np.arange(1, task.horizon + 1, dtype=np.intp), len(fold)),
-        y=actual,
+        horizon=task.horizon,
+        there=there,
+        actuals=actuals,
+        yardstick=best,
         scale=scale,
         scale2=scale2,
-        group=group,
-        reference=best,
-        naive=naive,
-        reference_error=error,
-        noise=together(seen, "noise", 1),
+        size=by_series,
+        level=float(size.sum() / number.sum()) if number.any() else float("nan"),
+        classes=metrics.size_classes(by_series),
+        reference=float(mean[best]) if best is not None else float("inf"),
+        noise=noise,
         season=task.season,
         place=np.array([history.grid.number(origin) % task.season for origin in origins]),
         screened=dict(screened),
     )
+
+
+def _sizes(actual: Floats) -> Answer:
+    """How many actuals each series has, and the sum of their absolute values."""
+    fine = np.isfinite(actual)
+    return {"number": fine.sum(axis=(0, 2)), "size": np.where(fine, np.abs(actual), 0.0).sum(axis=(0, 2))}
+
+
+def _yardsticks(actual: Floats, naives: Floats, scale: Floats) -> Floats:
+    """Sum and number, over origins and series, of the scaled errors of each of the seasonal naives (day, week …)."""
+    error = np.abs(actual - naives)
+    fine = np.isfinite(error)
+    count = fine.sum(axis=-1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        loss = np.where(fine, error, 0.0).sum(axis=-1) / count / scale
+    known = np.isfinite(loss)
+    return np.stack([np.where(known, loss, 0.0).sum(axis=(1, 2)), known.sum(axis=(1, 2))])
 
 
 def _seen(history: History, *, task: Task, origins: Sequence[pd.Timestamp], max_missing: float) -> Answer:
@@ -290,15 +375,3 @@ def _upto(instants: npt.NDArray[Any], starts: npt.NDArray[np.intp], origin: pd.T
     """Row after the last one not later than the origin, for each series."""
     seen = np.r_[0, np.cumsum(instants <= origin.to_datetime64())]
     return np.asarray(starts[:-1] + seen[starts[1:]] - seen[starts[:-1]])
-
-
-def _yardstick(naives: Floats, actual: Floats, group: Ints, scale: Floats) -> tuple[float, Floats, Floats]:
-    """MASE of the best of the seasonal naives (day, week …), its forecasts, and its errors relative to them."""
-    best, naive, error = float("inf"), np.full(len(actual), np.nan), np.zeros(0)
-    for forecast in naives:
-        loss = metrics.group_mean(np.abs(actual - forecast), group, scale.size).reshape(scale.shape) / scale
-        mean = float(loss[np.isfinite(loss)].mean()) if np.isfinite(loss).any() else float("nan")
-        if mean < best:
-            with np.errstate(divide="ignore", invalid="ignore"):
-                best, naive, error = mean, forecast, (actual - forecast) / np.abs(forecast)
-    return best, naive, error[np.isfinite(error)]

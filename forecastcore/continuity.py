@@ -79,7 +79,7 @@ def compare(old: Profile, history: Past, task: Task, limits: Limits) -> list[Gua
     if len(mine):
         known, now = _rows(old, mine), _rows(new, theirs)
         asked = partial(_since, task=task, trained=old.origin, places=_places(instants, old.at))
-        seen = history.ask(asked)
+        seen = [*history.ask(asked)]
         recent = {name: together(seen, name)[theirs] for name in seen[0]}
         faults |= _amount(known, now, instants, task, limits)
         faults |= _rewritten(known, recent["values"], partial(_moved, history, known, instants, task), limits)

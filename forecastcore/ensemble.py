@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping  # noqa: TC003 - read at run time, with the types of the parameters
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -19,12 +20,14 @@ from forecastcore.guard import Answer
 from forecastcore.metrics import group_mean
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     import numpy.typing as npt
 
     Floats = npt.NDArray[np.float64]
     Ints = npt.NDArray[np.intp]
+    #: rows of some series at a time; gives them again whenever it is called
+    Parts = Callable[[], Iterator["Evidence"]]
 
 __all__ = ["Blend", "Ensemble", "Evidence", "learn", "merge", "out_of_fold"]
 
@@ -175,87 +178,134 @@ class Evidence:
         return self.take(fine)
 
 
-def learn(method: Method, evidence: Evidence) -> Blend:
+def learn(method: Method, parts: Parts) -> Blend:
     """Learn how to put members together; where no row can be scored, all members count alike."""
-    members = len(evidence.forecasts)
-    scored = evidence.scored()
-    if method in {"mean", "median"} or members == 1 or not len(scored.y):
+    members = len(next(parts()).forecasts)
+
+    def scored() -> Iterator[Evidence]:
+        return (one.scored() for one in parts())
+
+    if method in {"mean", "median"} or members == 1 or not any(len(one.y) for one in scored()):
         return Blend(method, np.full(members, 1 / members))
-    return Blend(method, _greedy(scored)) if method == "greedy" else _per_series(scored)
+    return Blend(method, _greedy(members, scored)) if method == "greedy" else _per_series(scored)
 
 
-def out_of_fold(method: Method, evidence: Evidence, values: Floats) -> tuple[Floats, Blend]:
+def out_of_fold(method: Method, parts: Parts, values: Callable[[], Iterator[Floats]]) -> tuple[Iterator[Floats], Blend]:
     """Put the members' backtest rows together, those of each fold by what the other folds teach.
 
     With a single fold there are no others, and all members count alike.
 
     Args:
         method: see `Ensemble`.
-        evidence: all rows.
-        values: see `Blend.combine`.
+        parts: all rows.
+        values: those of each part; see `Blend.combine`.
 
     Returns:
-        The rows, shape (rows, columns), and what all folds together teach.
+        The rows of each part, shape (rows, columns), and what all folds together teach.
     """
-    out = np.full(values.shape[1:], np.nan)
-    names = np.asarray(evidence.ids, dtype=object)[evidence.series]
-    folds = np.unique(evidence.fold)
-    for number in folds:
-        here = evidence.fold == number
-        out[here] = learn(method, evidence.take(~here)).combine(names[here].tolist(), values[:, here])
-    return out, learn(method, evidence if len(folds) > 1 else evidence.take(evidence.fold != folds))
+    folds = sorted({int(number) for one in parts() for number in np.unique(one.fold)})
+
+    def without(number: int) -> Blend:
+        return learn(method, lambda: (one.take(one.fold != number) for one in parts()))
+
+    blends = {number: without(number) for number in folds}
+
+    def rows() -> Iterator[Floats]:
+        for one, mine in zip(parts(), values(), strict=True):
+            out = np.full(mine.shape[1:], np.nan)
+            names = np.asarray(one.ids, dtype=object)[one.series]
+            for number in np.unique(one.fold).tolist():
+                here = one.fold == number
+                out[here] = blends[number].combine(names[here].tolist(), mine[:, here])
+            yield out
+
+    return rows(), learn(method, parts) if len(folds) > 1 else blends[folds[0]]
 
 
-def _greedy(evidence: Evidence) -> Floats:
+@dataclass(frozen=True)
+class _Weighed:
+    """Errors of some rows, and what each counts for: all groups alike.
+
+    Attributes:
+        error: shape (members, rows).
+        group: number of each row's group among those of these rows.
+        share: of each row in its group.
+        weight: of each group.
+        power: see `Evidence`.
+    """
+
+    error: Floats
+    group: Ints
+    share: Floats
+    weight: Floats
+    power: int
+
+    @classmethod
+    def of(cls, evidence: Evidence) -> _Weighed:
+        groups, group = np.unique(evidence.group, return_inverse=True)
+        share = 1 / np.bincount(group)[group] if len(group) else np.zeros(0)
+        return cls(evidence.forecasts - evidence.y, group, share, 1 / evidence.scale[groups], evidence.power)
+
+    def loss(self, errors: Floats) -> float:
+        """Sum over the groups."""
+        if self.power == 1:
+            return float(np.abs(errors) @ (self.share * self.weight[self.group]))
+        return float(np.sqrt(np.bincount(self.group, errors**2 * self.share, len(self.weight))) @ self.weight)
+
+
+def _greedy(members: int, parts: Parts) -> Floats:
     """Weights by greedy selection with replacement: again and again the member that helps the mean most.
 
     Of all the steps on the way the best is kept; the first is the best member alone, so none on these rows is better.
     """
-    error = evidence.forecasts - evidence.y
-    groups, group = np.unique(evidence.group, return_inverse=True)
-    share = 1 / np.bincount(group)[group]
-    weight = 1 / evidence.scale[groups] / len(groups)
-    row_weight = share * weight[group]
+    first = [_Weighed.of(one) for one in islice(parts(), 2)]
 
-    def loss(errors: Floats) -> float:
-        if evidence.power == 1:
-            return float(np.abs(errors) @ row_weight)
-        return float(np.sqrt(np.bincount(group, weights=errors**2 * share)) @ weight)
+    def weighed() -> Iterable[_Weighed]:
+        return first if len(first) == 1 else map(_Weighed.of, parts())
 
-    counts, total = np.zeros(len(error)), np.zeros(error.shape[1])
+    counts = np.zeros(members)
     best, lowest = counts, np.inf
     for drawn in range(1, ROUNDS + 1):
-        losses = [loss(total + one) / drawn for one in error]
+        losses = np.zeros(members)
+        for one in weighed():
+            total = counts @ one.error
+            losses += [one.loss(total + error) / drawn for error in one.error]
         member = int(np.argmin(losses))
-        counts, total = counts + np.eye(len(error))[member], total + error[member]
+        counts = counts + np.eye(members)[member]
         if losses[member] < lowest - 1e-12 * losses[member]:
             best, lowest = counts, losses[member]
     return np.asarray(best / best.sum())
 
 
-def _per_series(evidence: Evidence) -> Blend:
+def _per_series(parts: Parts) -> Blend:
     """For each series the member with the least loss on it, unless the evidence is thin.
 
     A member's gain over the overall best is drawn towards its mean gain over all series, the more so the fewer folds a
     series has; a tie, and a series that was never scored, go to the overall best.
     """
-    losses = np.stack([_group_losses(evidence, forecast) for forecast in evidence.forecasts])
-    best = int(np.nanmean(losses, axis=1).argmin())
-    first = np.full(len(evidence.scale), -1)
-    first[evidence.group] = evidence.series
-    scored = np.flatnonzero(np.isfinite(losses[0]))
-    series, count = first[scored], len(evidence.ids)
-    by_series = np.stack([group_mean(loss[scored], series, count) for loss in losses])
-    folds = np.bincount(series, minlength=count)
+    ids: list[str] = []
+    total, number, losses, scored = 0.0, 0, [], []
+    for one in parts():
+        loss = np.stack([_group_losses(one, forecast) for forecast in one.forecasts])
+        first = np.full(len(one.scale), -1)
+        first[one.group] = one.series
+        hit = np.flatnonzero(np.isfinite(loss[0]))
+        series, count = first[hit], len(one.ids)
+        total, number = total + loss[:, hit].sum(axis=1), number + len(hit)
+        losses.append(np.stack([group_mean(each[hit], series, count) for each in loss]))
+        scored.append(np.bincount(series, minlength=count))
+        ids += one.ids
+    best = int(np.argmin(total / number))
+    by_series, folds = np.concatenate(losses, axis=1), np.concatenate(scored)
     there = folds > 0
     ours = by_series[best, there]
-    gain = np.divide(ours - by_series[:, there], ours, out=np.zeros((len(losses), int(there.sum()))), where=ours > 0)
+    gain = np.divide(ours - by_series[:, there], ours, out=np.zeros((len(by_series), len(ours))), where=ours > 0)
     gain = np.where((ours == 0) & (by_series[:, there] > 0), -1.0, np.clip(gain, -1.0, 1.0))
     usual = np.minimum(gain.mean(axis=1, keepdims=True), 0.0)
     drawn = (folds[there] * gain + _SHRINK * usual) / (folds[there] + _SHRINK)
     chosen = np.where(drawn.max(axis=0) > drawn[best], drawn.argmax(axis=0), best)
-    names = np.asarray(evidence.ids, dtype=object)[there]
-    weights = np.eye(len(losses))[best]
+    names = np.asarray(ids, dtype=object)[there]
+    weights = np.eye(len(by_series))[best]
     return Blend("per-series", weights, {str(uid): int(n) for uid, n in zip(names, chosen, strict=True)})
 
 

@@ -43,7 +43,7 @@ def assumption_errors(
     units = [Unit(ids, request) for ids in chunks(history)]
     parts = [part for _, part in engine.map(assumption_unit, history.panel, units)]
     summed = pd.concat(parts).groupby(["covariate", "step"])[["rows", "error", "absolute"]].sum()
-    spreads = _spreads(history.ask(partial(_moments, names=guessed, until=origins[0])))
+    spreads = _spreads([*history.ask(partial(_moments, names=guessed, until=origins[0]))])
     return tuple(
         _error_of(name, str(project.config.covariates[name].assume), summed, spread, project)
         for name, spread in zip(guessed, spreads, strict=True)

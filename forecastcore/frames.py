@@ -20,7 +20,7 @@ from forecastcore.errors import DataError, MissingColumnsError, QualityError
 from forecastcore.timegrid import TimeGrid
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     import numpy.typing as npt
     import pyarrow as pa
@@ -166,9 +166,9 @@ class History:
         """Of the panel; see `data_digest`."""
         return data_digest(self.panel)
 
-    def ask(self, question: Callable[[History], Answer]) -> list[Answer]:
+    def ask(self, question: Callable[[History], Answer]) -> Iterator[Answer]:
         """What is asked of all series, answered once."""
-        return [question(self)]
+        yield question(self)
 
     def of(self, ids: Collection[str]) -> History:
         """That of some of the series."""

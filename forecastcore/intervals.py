@@ -20,34 +20,29 @@ moving a model's own quantiles, Romano, Patterson & Candès (2019); errors over 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from forecastcore.metrics import group_mean, naive_scale
+from forecastcore.samples import Sample
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import numpy.typing as npt
 
     Floats = npt.NDArray[np.float64]
     Ints = npt.NDArray[np.intp]
 
-__all__ = ["Conformal", "Errors", "calibrate", "leave_one_fold_out", "noise"]
+__all__ = ["Conformal", "Errors", "Pool", "calibrate", "leave_one_fold_out", "noise", "without_each"]
 
-#: errors wanted for the quantiles of one step; steps nearby lend theirs where a step has fewer
-WANTED = 200
-#: errors that tell the quantiles of a step as well as any more
-_PLENTY = 10_000
 #: errors of its own that a series needs to count for half of its size
 _SHRINK = 20
 #: horizons, and at least so many seasons, before an origin in which noise is looked at
 _LOOKED_BACK = 2
 #: factor by which a band is widened or narrowed at most because the series has changed
 _AT_MOST = 3.0
-#: steps on which it is looked how far errors of one origin hang together
-_LOOKED_AT = 24
 
 
 def _none() -> Floats:
@@ -139,6 +134,17 @@ class Conformal:
         moved[native] = own[native] + size[native] * self.offsets[rows[native]]
         return np.asarray(np.sort(moved, axis=1))
 
+    def of_errors(self, known: Ints, errors: Errors, fold: int) -> Floats:
+        """The same for backtest rows of one origin.
+
+        Args:
+            known: see `of_series`.
+            errors: the rows.
+            fold: number of the origin.
+        """
+        now, place = errors.noise[fold], int(errors.place[fold])
+        return self.of_series(known, errors.series, errors.step, errors.forecast, errors.own, now, place)
+
     def _alike(self, steps: Ints, place: int | None) -> Ints:
         """For each step the nearest one that was at its time of the season in the backtest; itself where none was."""
         if place is None or self.place is None or place == self.place:
@@ -172,15 +178,17 @@ def _change(now: Floats, usual: Floats, unknown: Floats | float = 1.0) -> Floats
     return np.clip(np.where(np.isfinite(factor), factor, unknown), 1 / _AT_MOST, _AT_MOST)
 
 
-def _sizes(error: Floats, series: Ints, level_of: Floats) -> tuple[Floats, float]:
-    """Mean absolute error of each series, and the typical share of it in a series' level.
+def _sizes(own: Floats, n: Floats, level_of: Floats) -> tuple[Floats, float]:
+    """The size of each series' errors, and the typical share of it in a series' level.
 
     A series with few errors is drawn towards the typical share of its own level, in logarithms: levels differ by
     orders of magnitude.
+
+    Args:
+        own: mean absolute error of each series.
+        n: how many errors each has.
+        level_of: mean absolute actual of each.
     """
-    count = len(level_of)
-    own = group_mean(np.abs(error), series, count)
-    n = np.bincount(series[np.isfinite(error)], minlength=count)
     with np.errstate(invalid="ignore", divide="ignore"):
         share = np.asarray(own / level_of)
     told = share[np.isfinite(share) & (share > 0)]
@@ -191,70 +199,6 @@ def _sizes(error: Floats, series: Ints, level_of: Floats) -> tuple[Floats, float
         drawn = np.exp(weight * np.log(own) + (1 - weight) * np.log(expected))
     size = np.where(np.isfinite(drawn) & (drawn > 0), drawn, np.where(own > 0, own, expected))
     return np.where(np.isfinite(size) & (size > 0), size, 1.0), typical
-
-
-def _rank(values: Floats, level: float, count: float) -> float:
-    """The finite-sample quantile: that of level (n + 1) / n · level above the median, its mirror below.
-
-    Args:
-        values: errors.
-        level: of the quantile.
-        count: n, the number of errors that would tell as much if they were independent.
-    """
-    if level < 0.5:  # noqa: PLR2004 - the median
-        return -_rank(-values, 1 - level, count)
-    if level > 0.5:  # noqa: PLR2004 - the median
-        level = min(level * (count + 1) / count, 1.0)
-    return float(np.quantile(values, level))
-
-
-def _design_effect(values: Floats, level: float, fold: Ints) -> float:
-    """How many errors of these tell as much as one independent error: those of one origin hang together.
-
-    The share of errors below a quantile differs from origin to origin by more than it would if errors were independent
-    (Kish 1965, Survey sampling); NaN where there are no two origins to compare.
-    """
-    below = values <= np.quantile(values, level)
-    count = np.bincount(fold)
-    share = np.bincount(fold, below)[count > 0] / count[count > 0]
-    expected = level * (1 - level) / len(values)
-    return float(share.var(ddof=1) / len(share) / expected) if len(share) > 1 else float("nan")
-
-
-def _shape(scaled: Floats, step: Ints, fold: Ints, horizon: int, levels: Sequence[float]) -> Floats:
-    """Each level's quantile of its own scaled errors by step, borrowing from the steps around; shape (horizon, levels).
-
-    Args:
-        scaled: shape (rows, levels), one column of errors per level.
-        step: 1 … horizon of each row.
-        fold: number of each row's origin.
-        horizon: steps.
-        levels: quantile levels.
-    """
-    # numbers of 16 bits are sorted in proportion to their count
-    order = np.argsort(step.astype(np.int16 if horizon <= np.iinfo(np.int16).max else np.int64), kind="stable")
-    origin = fold[order]
-    out = np.zeros((horizon, len(levels)))
-    if not len(order):
-        return out
-    edges = np.searchsorted(step[order], np.arange(1, horizon + 2))
-    windows = [_window(edges, h, horizon) for h in range(1, horizon + 1)]
-    for number, level in enumerate(levels):
-        some = windows[:: max(horizon // _LOOKED_AT, 1)]
-        effects = [_design_effect(scaled[order[window], number], level, origin[window]) for window in some]
-        effect = max(float(np.mean(effects)), 1.0) if np.isfinite(effects).all() else 1.0
-        parts = [scaled[order[window], number] for window in windows]
-        out[:, number] = [_rank(part, level, max(len(part) / effect, 1.0)) for part in parts]
-    return out
-
-
-def _window(edges: Ints, step: int, horizon: int) -> slice:
-    """Rows of a step and of so many steps around it that there are enough; an even sample where there are very many."""
-    width, low, high = 0, edges[step - 1], edges[step]
-    while high - low < WANTED and width < horizon:
-        width += 1
-        low, high = edges[max(step - 1 - width, 0)], edges[min(step + width, horizon)]
-    return slice(int(low), int(high), max(int(high - low) // _PLENTY, 1))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -302,58 +246,143 @@ class Errors:
             fold=self.fold[hit],
         )
 
-    def among(self, ids: Sequence[str]) -> Errors:
-        """The same, its series numbered among others."""
+    def fine(self, folds: npt.NDArray[np.bool_]) -> Errors:
+        """The rows of some origins that teach something: those with an actual, and no fallback's."""
+        return self.take(self.made & np.isfinite(self.y) & np.isfinite(self.forecast) & folds[self.fold])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pool:
+    """Errors of the rows of a backtest, or of several, some at a time.
+
+    Attributes:
+        ids: series of all of them.
+        noise: before each origin, by series (see `noise`); shape (origins, series).
+        season: steps.
+        place: where in the season each origin stands; shape (origins,).
+        parts: gives them all, and again whenever it is called: the number in `ids` of each series of a part, and
+            the part's errors, whose origins are numbered as those of all.
+    """
+
+    ids: Sequence[str]
+    noise: Floats
+    season: int
+    place: Ints
+    parts: Callable[[], Iterator[tuple[Ints, Errors]]]
+
+    @classmethod
+    def of(cls, errors: Errors) -> Pool:
+        """That of rows which are at hand."""
+        known = np.arange(len(errors.ids))
+        return cls(
+            ids=errors.ids,
+            noise=errors.noise,
+            season=errors.season,
+            place=errors.place,
+            parts=lambda: iter([(known, errors)]),
+        )
+
+    def joined(self, more: Pool) -> Pool:
+        """These errors and those of other origins, of some of the same series."""
         import pandas as pd
 
-        number = pd.Index(np.array(ids, dtype=object)).get_indexer(pd.Index(np.array(self.ids, dtype=object)))
-        unrest = np.full((len(self.noise), len(ids)), np.nan)
-        unrest[:, number] = self.noise
-        return replace(self, series=number[self.series], ids=ids, noise=unrest)
+        number = pd.Index(np.array(self.ids, dtype=object)).get_indexer(pd.Index(np.array(more.ids, dtype=object)))
+        noise = np.full((len(more.noise), len(self.ids)), np.nan)
+        noise[:, number] = more.noise
 
-    def joined(self, more: Errors) -> Errors:
-        """These rows and those of other origins, of the same series."""
-        names = ("y", "forecast", "own", "made", "step", "series", "noise", "place")
-        both: dict[str, Any] = {name: np.concatenate([getattr(self, name), getattr(more, name)]) for name in names}
-        fold = np.concatenate([self.fold, more.fold + len(self.noise)])
-        return replace(self, **both, fold=fold)
+        def parts() -> Iterator[tuple[Ints, Errors]]:
+            yield from self.parts()
+            for known, errors in more.parts():
+                yield number[known], replace(errors, fold=errors.fold + len(self.noise))
+
+        noises, places = np.concatenate([self.noise, noise]), np.concatenate([self.place, more.place])
+        return replace(self, noise=noises, place=places, parts=parts)
 
 
-def calibrate(errors: Errors, horizon: int, levels: Sequence[float]) -> Conformal:
+def calibrate(
+    errors: Errors | Pool, horizon: int, levels: Sequence[float], folds: npt.NDArray[np.bool_] | None = None
+) -> Conformal:
     """Learn how far quantiles lie from their base.
+
+    A pool is gone through three times: for the level of each series, for the size of its errors, and for their shape.
 
     Args:
         errors: backtest rows; those without an actual, and those of a fallback, are left out.
         horizon: steps.
         levels: quantile levels, ascending.
+        folds: which origins to learn from, shape (origins,); all where it is left out.
     """
-    level_of = group_mean(np.abs(errors.y), errors.series, len(errors.ids))
-    fine = errors.take(errors.made & np.isfinite(errors.y) & np.isfinite(errors.forecast))
-    origins = np.bincount(errors.fold, minlength=len(errors.noise)) > 0
-    seen, places = errors.noise[origins], np.bincount(errors.place[origins])
+    pool = Pool.of(errors) if isinstance(errors, Errors) else errors
+    used = np.ones(len(pool.noise), dtype=bool) if folds is None else folds
+    shape = len(pool.noise), horizon
+    level, scale, size = np.zeros((3, 2, len(pool.ids)))
+    origins, plain, native = np.zeros(len(pool.noise), dtype=bool), [], []
+    for known, part in pool.parts():
+        fine, hit = part.fine(used), used[part.fold]
+        origins |= np.bincount(part.fold[hit], minlength=len(origins)) > 0
+        level[:, known] += _totals(np.abs(part.y[hit]), part.series[hit], len(known))
+        scale[:, known] += _totals(np.abs(fine.forecast), fine.series, len(known))
+        own = np.isfinite(fine.own).all(axis=1)
+        plain.append(_cells(fine.fold, fine.step, shape))
+        native.append(_cells(fine.fold[own], fine.step[own], shape))
+    seen, places = pool.noise[origins], np.bincount(pool.place[origins])
     usual = np.exp(group_mean(np.log(seen).ravel(), np.tile(np.arange(seen.shape[1]), len(seen)), seen.shape[1]))
-    unrest = np.sqrt(_change(errors.noise, usual))[fine.fold, fine.series]
-    scales = group_mean(np.abs(fine.forecast), fine.series, len(errors.ids))
-    calm = (fine.y - fine.forecast) / unrest
-    sizes, typical = _sizes(calm, fine.series, level_of)
-    size = sizes[fine.series]
-    plain = np.broadcast_to((calm / size)[:, None], (len(size), len(levels)))
-    native = np.isfinite(fine.own).all(axis=1)
-    moved = (fine.y[native, None] - fine.own[native]) / (unrest * size)[native, None]
+    unrest = np.sqrt(_change(pool.noise, usual))
+    for known, part in pool.parts():
+        fine = part.fine(used)
+        calm = (fine.y - fine.forecast) / unrest[fine.fold, known[fine.series]]
+        size[:, known] += _totals(np.abs(calm), fine.series, len(known))
+    sizes, typical = _sizes(_mean(size), size[1], _mean(level))
+    flat, moved = Sample(np.stack(plain), 1), Sample(np.stack(native), len(levels))
+    for number, (known, part) in enumerate(pool.parts()):
+        fine = part.fine(used)
+        unit = unrest[fine.fold, known[fine.series]] * sizes[known[fine.series]]
+        flat.add(number, fine.step, fine.fold, ((fine.y - fine.forecast) / unit)[:, None])
+        own = np.isfinite(fine.own).all(axis=1)
+        from_own = (fine.y[own, None] - fine.own[own, : len(levels)]) / unit[own, None]
+        moved.add(number, fine.step[own], fine.fold[own], from_own)
     # A series without an error of its own has no size: the level of its forecasts says how wide its band is.
-    known = np.bincount(fine.series, minlength=len(errors.ids)) > 0
     return Conformal(
         levels=tuple(levels),
-        offsets=_shape(moved, fine.step[native], fine.fold[native], horizon, levels),
-        plain=_shape(plain, fine.step, fine.fold, horizon, levels),
+        offsets=moved.shape(levels),
+        plain=flat.shape(levels),
         relative=typical,
-        ids=errors.ids,
-        sizes=np.where(known, sizes, np.nan),
-        scales=scales,
+        ids=pool.ids,
+        sizes=np.where(scale[1] > 0, sizes, np.nan),
+        scales=_mean(scale),
         noise=usual,
-        season=errors.season,
+        season=pool.season,
         place=int(places.argmax()) if 2 * places.max(initial=0) > places.sum() else None,
     )
+
+
+def _totals(values: Floats, series: Ints, count: int) -> Floats:
+    """Sum and number of the finite values of each series, shape (2, series)."""
+    fine = np.isfinite(values)
+    return np.stack(
+        [np.bincount(series[fine], values[fine], minlength=count), np.bincount(series[fine], minlength=count)]
+    )
+
+
+def _mean(totals: Floats) -> Floats:
+    found = np.full(totals.shape[1], np.nan)
+    return np.asarray(np.divide(totals[0], totals[1], out=found, where=totals[1] > 0))
+
+
+def _cells(fold: Ints, step: Ints, shape: tuple[int, int]) -> Ints:
+    """How many rows there are by origin and step."""
+    return np.bincount(fold * shape[1] + step - 1, minlength=shape[0] * shape[1]).reshape(shape)
+
+
+def without_each(errors: Errors | Pool, horizon: int, levels: Sequence[float]) -> Iterator[tuple[int, Conformal]]:
+    """For each origin what the others teach; a single one teaches itself."""
+    pool = Pool.of(errors) if isinstance(errors, Errors) else errors
+    there = np.zeros(len(pool.noise), dtype=bool)
+    for _, part in pool.parts():
+        there |= np.bincount(part.fold, minlength=len(there)) > 0
+    for number in np.flatnonzero(there).tolist():
+        others = there & (np.arange(len(there)) != number)
+        yield number, calibrate(pool, horizon, levels, others if others.any() else there)
 
 
 def leave_one_fold_out(errors: Errors, levels: Sequence[float]) -> Floats:
@@ -363,11 +392,7 @@ def leave_one_fold_out(errors: Errors, levels: Sequence[float]) -> Floats:
     """
     out = np.full((len(errors.y), len(levels)), np.nan)
     horizon = int(errors.step.max()) if len(errors.step) else 0
-    known = np.arange(len(errors.ids))
-    for number in np.unique(errors.fold):
+    for number, learned in without_each(errors, horizon, levels):
         here = errors.fold == number
-        learned = calibrate(errors.take(~here if (~here).any() else here), horizon, levels)
-        asked = errors.take(here)
-        now, place = errors.noise[number], int(errors.place[number])
-        out[here] = learned.of_series(known, asked.series, asked.step, asked.forecast, asked.own, now, place)
+        out[here] = learned.of_errors(np.arange(len(errors.ids)), errors.take(here), number)
     return out

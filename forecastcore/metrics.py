@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -34,6 +34,8 @@ __all__ = [
     "size_classes",
     "smape",
     "step_buckets",
+    "summed",
+    "tally",
 ]
 
 #: step buckets of a horizon, and size classes of the series
@@ -53,9 +55,14 @@ def group_mean(values: Floats, group: Ints, groups: int) -> Floats:
     return np.asarray(np.divide(total, count, out=np.full(groups, np.nan), where=count > 0))
 
 
-def step_buckets(step: Ints) -> dict[str, npt.NDArray[np.bool_]]:
-    """Rows of each quarter of the horizon, by name; none where the horizon has fewer than four steps."""
-    horizon = int(step.max()) if len(step) else 0
+def step_buckets(step: Ints, horizon: int = 0) -> dict[str, npt.NDArray[np.bool_]]:
+    """Rows of each quarter of the horizon, by name; none where the horizon has fewer than four steps.
+
+    Args:
+        step: 1 … horizon of each row.
+        horizon: 0 for the largest of the steps.
+    """
+    horizon = horizon or (int(step.max()) if len(step) else 0)
     quarter = (step - 1) * _QUARTERS // max(horizon, 1)
     first = [-(-b * horizon // _QUARTERS) + 1 for b in range(_QUARTERS + 1)]
     return {
@@ -149,6 +156,7 @@ class Scored:
         scale, scale2: in-sample seasonal naive error of each pair: mean absolute, mean squared.
         naive: the best seasonal naive's forecasts, shape (rows,).
         size_class: by name of a class, which pairs belong to it.
+        horizon: steps; 0 for the largest of the rows' steps.
     """
 
     y: Floats
@@ -158,6 +166,7 @@ class Scored:
     scale2: Floats
     naive: Floats
     size_class: Mapping[str, npt.NDArray[np.bool_]]
+    horizon: int = 0
 
 
 def by_slice(rows: Scored, forecast: Floats, quantiles: Floats, levels: Sequence[float]) -> dict[str, dict[str, float]]:
@@ -178,7 +187,12 @@ def by_slice(rows: Scored, forecast: Floats, quantiles: Floats, levels: Sequence
         clipped to 0.01 … 100; `win_rate` is the share of pairs with the smaller error, a tie being half a win (both as
         in fev-bench, Shchur et al. 2025).
     """
-    pairs, buckets = len(rows.scale), step_buckets(rows.step)
+    return summed([tally(rows, forecast, quantiles, levels)])
+
+
+def tally(rows: Scored, forecast: Floats, quantiles: Floats, levels: Sequence[float]) -> dict[str, dict[str, float]]:
+    """Sums and numbers over some rows, by slice, of which `summed` makes what `by_slice` says of all; see there."""
+    pairs, buckets = len(rows.scale), step_buckets(rows.step, rows.horizon)
     bucket = np.zeros(len(rows.y), dtype=np.intp)
     for number, hit in enumerate(buckets.values()):
         bucket[hit] = number
@@ -210,9 +224,20 @@ def by_slice(rows: Scored, forecast: Floats, quantiles: Floats, levels: Sequence
     for number, name in enumerate(buckets):
         table[name] = _of_slice(rows, {key: values[:, :, number] for key, values in totals.items()}, everything)
     table |= {name: _of_slice(rows, whole, hit) for name, hit in rows.size_class.items()}
-    if (np.isfinite(rows.y) & ~np.isfinite(forecast) & np.isfinite(rows.scale)[rows.group]).any():
-        table["all"] |= dict.fromkeys(("mase", "rmsse", "wql"), np.inf)
+    lacking = np.isfinite(rows.y) & ~np.isfinite(forecast) & np.isfinite(rows.scale)[rows.group]
+    table["all"]["lacking"] = float(lacking.sum())
     return table
+
+
+def summed(parts: Iterable[Mapping[str, Mapping[str, float]]]) -> dict[str, dict[str, float]]:
+    """The errors that `by_slice` tells, from the tallies of all rows."""
+    total: dict[str, dict[str, float]] = {}
+    for part in parts:
+        for name, sums in part.items():
+            mine = total.setdefault(name, dict.fromkeys(sums, 0.0))
+            for key, value in sums.items():
+                mine[key] += value
+    return {name: _errors_of(sums) for name, sums in total.items()}
 
 
 def _sums(values: Floats, cell: Ints, full: Floats) -> Floats:
@@ -225,35 +250,41 @@ def _sums(values: Floats, cell: Ints, full: Floats) -> Floats:
 
 
 def _of_slice(rows: Scored, totals: Mapping[str, Floats], hit: _Pairs) -> dict[str, float]:
-    """The errors of some pairs, from their sums and numbers."""
+    """Sums and numbers over some pairs, from each one's sums and numbers."""
     sums, counts = ({name: values[kind, hit] for name, values in totals.items()} for kind in (0, 1))
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = {name: sums[name] / counts[name] for name in ("absolute", "squared", "naive")}
-        ours, theirs = mean["absolute"] / rows.scale[hit], mean["naive"] / rows.scale[hit]
-        known = np.isfinite(ours) & np.isfinite(theirs)
-        ours, theirs = ours[known], theirs[known]
+        mase, theirs = mean["absolute"] / rows.scale[hit], mean["naive"] / rows.scale[hit]
+        rmsse = np.sqrt(mean["squared"] / rows.scale2[hit])
+        known = np.isfinite(mase) & np.isfinite(theirs)
+        ours, theirs = mase[known], theirs[known]
         ratio = np.where(theirs > 0, ours / theirs, np.where(ours > 0, np.inf, 1.0))
         # Without the pairs that have nothing: where they stand would change the order in which numbers are rounded.
         whole = {name: float(values[counts[name] > 0].sum()) for name, values in sums.items()}
-        number = {name: float(values.sum()) for name, values in counts.items()}
-        reference = _mean(theirs)
-        return {
-            "mase": _mean(mean["absolute"] / rows.scale[hit]),
-            "rmsse": _mean(np.sqrt(mean["squared"] / rows.scale2[hit])),
-            "smape": _ratio(whole["smape"], number["smape"]),
-            "wql": _ratio(2 * whole["pinball"], whole["pinball_actual"]),
-            "bias": _ratio(whole["error"], whole["actual"]),
-            "coverage": _ratio(whole["inside"], number["inside"]),
-            "skill": 1 - _ratio(_mean(ours), reference),
-            "skill_gm": 1 - float(np.exp(np.log(np.clip(ratio, *_CLIP)).mean())) if len(ratio) else float("nan"),
-            "win_rate": _mean((ours < theirs) + 0.5 * (ours == theirs)),
-        }
+        number = {f"{name}_n": float(values.sum()) for name, values in counts.items()}
+        means = {"mase": mase[np.isfinite(mase)], "rmsse": rmsse[np.isfinite(rmsse)], "ours": ours, "theirs": theirs}
+        means |= {"log_ratio": np.log(np.clip(ratio, *_CLIP)), "wins": (ours < theirs) + 0.5 * (ours == theirs)}
+    told = {name: float(values.sum()) for name, values in means.items()}
+    return {**whole, **number, **told, **{f"{name}_n": float(len(values)) for name, values in means.items()}}
+
+
+def _errors_of(sums: Mapping[str, float]) -> dict[str, float]:
+    """The errors of a slice, from its sums and numbers."""
+    mean = {name: _ratio(sums[name], sums[f"{name}_n"]) for name in ("mase", "rmsse", "smape", "inside")}
+    ours, theirs, ratio = (_ratio(sums[name], sums[f"{name}_n"]) for name in ("ours", "theirs", "log_ratio"))
+    errors = {
+        "mase": mean["mase"],
+        "rmsse": mean["rmsse"],
+        "smape": mean["smape"],
+        "wql": _ratio(2 * sums["pinball"], sums["pinball_actual"]),
+        "bias": _ratio(sums["error"], sums["actual"]),
+        "coverage": mean["inside"],
+        "skill": 1 - _ratio(ours, theirs),
+        "skill_gm": 1 - float(np.exp(ratio)),
+        "win_rate": _ratio(sums["wins"], sums["wins_n"]),
+    }
+    return {**errors, **dict.fromkeys(("mase", "rmsse", "wql"), np.inf)} if sums.get("lacking") else errors
 
 
 def _ratio(one: float, other: float) -> float:
     return one / other if other else float("nan")
-
-
-def _mean(values: Floats) -> float:
-    fine = values[np.isfinite(values)]
-    return float(fine.mean()) if len(fine) else float("nan")

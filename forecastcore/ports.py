@@ -111,8 +111,8 @@ class Past(Protocol):
         """What an engine cuts its units from."""
         ...
 
-    def ask(self, question: Callable[[History], Answer]) -> list[Answer]:
-        """What is asked of the rows, in the order of series.
+    def ask(self, question: Callable[[History], Answer]) -> Iterator[Answer]:
+        """What is asked of the rows, in the order of series; there need not be more than some answers at a time.
 
         Args:
             question: importable function, or a `partial` of one, of a history of some or all of the series; makes

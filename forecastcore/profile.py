@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import io
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +81,7 @@ class Profile:
     def to_bytes(self) -> bytes:
         """As npz."""
         out = io.BytesIO()
-        plain: dict[str, Any] = {name: np.asarray(value) for name, value in asdict(self).items()}
+        plain: dict[str, Any] = {name: np.asarray(value) for name, value in vars(self).items()}
         np.savez(out, **plain)
         return out.getvalue()
 
@@ -259,7 +259,7 @@ def profile(history: Past, task: Task) -> Profile:
     places = np.sort(
         np.random.default_rng(0).choice(len(instants), min(_REMEMBERED, len(instants)), replace=False)
     ).astype(np.intp)
-    seen = history.ask(partial(_seen, task=task, places=places))
+    seen = [*history.ask(partial(_seen, task=task, places=places))]
     each: dict[str, Any] = {name: together(seen, name) for name in _EACH}
     duplicates = sum(count for name, count in history.counts.items() if name.startswith("duplicates_"))
     return Profile(

@@ -5,34 +5,30 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Generator
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
+import pandas as pd
 
-from forecastcore import intervals, runtime
+from forecastcore import runtime
 from forecastcore.api import quantile_column
-from forecastcore.backtest import Result
 from forecastcore.errors import EngineError
 from forecastcore.package import Package
 from forecastcore.parcel import unwrap
 from forecastcore.ports import Unit
+from forecastcore.results import FORESIGHT, OWN, Result, bands_of
 from forecastcore.segments import by_segment
 from forecastcore.serving import Stored, serve_origins
-from forecastcore.units import backtest_unit, chunks, fit_unit, request_of
+from forecastcore.units import backtest_unit, chunks, fit_unit, request_of, rows_answered
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
-    import numpy.typing as npt
-    import pandas as pd
-
     from forecastcore.backtest import Backtest
     from forecastcore.ports import Engine, Past
     from forecastcore.project import Candidate, Project
-
-    Floats = npt.NDArray[np.float64]
+    from forecastcore.sheet import Sheet
 
 __all__ = ["Race", "fit_all", "run", "run_package"]
 
@@ -95,55 +91,51 @@ class Race:
                 return mine.result(candidate)
             told = mine.units
             while mine.units == told:
-                number, frame = next(self._stream)
+                number, answer = next(self._stream)
                 name, unit = self._jobs[number]
-                self._got[name].add(frame, unit.ids)
+                self._got[name].add(answer, unit.ids)
 
 
-@dataclass
 class _Answers:
-    """What the units of one candidate have answered: numbers in the order of the backtest's rows, no names.
+    """What the units of one candidate have answered, put into the places of the backtest's rows.
 
-    Attributes:
+    Args:
         rows: of the backtest.
         levels: of the quantiles.
+
+    Attributes:
         units: how many have answered.
-        values: forecast, quantiles and foresight of each row, a column each; made when the first comes.
-        made: rows that the model made, and no fallback.
-        there: how many rows came.
-        failed: origin, series and reason of those that the fallback made.
-        seconds: work time.
-        carried: why covariates were carried on, with the number of units.
     """
 
-    rows: Backtest
-    levels: tuple[float, ...]
-    units: int = 0
-    values: Floats = field(default_factory=lambda: np.zeros((0, 0)))
-    made: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, dtype=bool))
-    there: int = 0
-    failed: list[tuple[int, str, str]] = field(default_factory=list)
-    seconds: float = 0.0
-    carried: Counter[str] = field(default_factory=Counter)
+    def __init__(self, rows: Backtest, levels: tuple[float, ...]) -> None:
+        self._rows, self._levels = rows, levels
+        self.units = 0
+        self._sheet: Sheet | None = None  # made when the first comes
+        self._there = 0
+        self._failed: list[tuple[int, str, str]] = []
+        self._seconds = 0.0
+        self._carried: Counter[str] = Counter()
+        self._foresees = False
 
-    def add(self, frame: pd.DataFrame, ids: Sequence[str] | None) -> None:
-        """The answer of one more unit, of some series or of all."""
-        if not self.units:
-            self.values = np.full((len(self.rows.y), len(self.levels) + 2), np.nan, order="F")
-            self.made = np.zeros(len(self.rows.y), dtype=bool)
+    def add(self, answer: bytes, ids: Sequence[str] | None) -> None:
+        """The answer of one more unit, of some series or of all; see `units.backtest_unit`."""
+        about, blocks = rows_answered(answer)
+        self._sheet = self._sheet or self._rows.sheet(OWN + len(self._levels))
         self.units += 1
-        self.seconds += float(frame.attrs["seconds"])
-        self.carried.update(frame.attrs["carried"])
-        if not len(frame):
-            return
-        fold, series, step = (frame[name].to_numpy() for name in ("fold", "series", "step"))
-        place = self.rows.place_of(fold, series if ids is None else self.rows.numbers_of(ids)[series], step)
-        for column, name in enumerate(["forecast", *map(quantile_column, self.levels), "foresight"]):
-            if name in frame:
-                self.values[place, column] = frame[name].to_numpy()
-        self.made[place] = frame["made"].to_numpy()
-        self.there += len(frame)
-        self.failed += [(fold, uid, reason) for fold, uid, reason in frame.attrs["failed"]]
+        self._seconds += float(about["seconds"])
+        self._carried.update(about["carried"])
+        self._failed += [(fold, uid, reason) for fold, uid, reason in about["failed"]]
+        numbers = None if ids is None else self._rows.numbers_of(ids)
+        names = ["forecast", "made", "foresight", *map(quantile_column, self._levels)]
+        for block in blocks:
+            values = np.full((len(block["step"]), len(names)), np.nan)
+            for column, name in enumerate(names):
+                if name in block:
+                    values[:, column] = block[name]
+            series = block["series"] if numbers is None else numbers[block["series"]]
+            self._rows.place_in(self._sheet, block["fold"], series, block["step"], values)
+            self._there += len(values)
+            self._foresees |= bool(np.isfinite(values[:, FORESIGHT]).any())
 
     def result(self, candidate: Candidate) -> Result:
         """What the candidate did; its numbers are handed over.
@@ -151,21 +143,20 @@ class _Answers:
         Raises:
             EngineError: rows are missing, or there are too many.
         """
-        rows, values = self.rows, self.values
-        if self.there != len(rows.y):
-            raise EngineError(f"{candidate.name}: the backtest gave {self.there} rows, {len(rows.y)} were asked for")
-        errors = rows.errors(values[:, 0], values[:, 1:-1], self.made)
-        reasons = {uid: reason for _, uid, reason in sorted(self.failed) if uid not in rows.screened}
+        rows, wanted = self._rows, int(self._rows.there.sum()) * self._rows.horizon
+        if self._there != wanted or self._sheet is None:
+            raise EngineError(f"{candidate.name}: the backtest gave {self._there} rows, {wanted} were asked for")
+        reasons = {uid: reason for _, uid, reason in sorted(self._failed) if uid not in rows.screened}
         return Result(
             candidate=candidate,
-            forecast=errors.forecast,
-            quantiles=intervals.leave_one_fold_out(errors, self.levels),
-            errors=errors,
+            rows=rows,
+            answers=self._sheet,
+            bands=bands_of(rows, self._sheet, self._levels),
             failures=reasons,
-            seconds=self.seconds,
-            foresight=values[:, -1] if np.isfinite(values[:, -1]).any() else None,
+            seconds=self._seconds,
+            foresees=self._foresees,
             remarks=tuple(
-                f"covariates carried on from the last season: {reason}" for reason, _ in self.carried.most_common(1)
+                f"covariates carried on from the last season: {reason}" for reason, _ in self._carried.most_common(1)
             ),
         )
 
@@ -193,8 +184,8 @@ def run_package(
     folds: Sequence[int],
     *,
     actual: bool = False,
-) -> tuple[Floats, Floats]:
-    """Point forecasts and quantiles of a stored model for the rows of some folds; NaN elsewhere.
+) -> Sheet:
+    """Point forecast and quantiles of a stored model for the rows of some folds; NaN elsewhere.
 
     Args:
         project: whose assumptions.
@@ -205,12 +196,14 @@ def run_package(
         folds: numbers of origins.
         actual: with the covariates that came instead of those assumed.
     """
-    stored = Stored(Package.outline(folder, project.host), folder)
+    stored, sheet = Stored(Package.outline(folder, project.host), folder), rows.sheet(1 + len(project.config.quantiles))
     origins = [(n, rows.origins[n]) for n in folds]
-    forecast, quantiles = serve_origins(project, stored, history, engine, origins, actual=actual)
-    values = np.full((len(rows.y), 1 + quantiles.shape[1]), np.nan)
-    values[np.isin(rows.fold, list(folds))] = np.column_stack([forecast, quantiles])
-    return values[:, 0], values[:, 1:]
+    columns = ["forecast", *map(quantile_column, project.config.quantiles)]
+    for ids, frame in serve_origins(project, stored, history, engine, origins, actual=actual):
+        known = pd.Index(np.asarray(ids, dtype=object)).get_indexer(pd.Index(frame["unique_id"]))
+        fold, step, values = (frame[name].to_numpy() for name in ("fold", "step", columns))
+        rows.place_in(sheet, fold, rows.numbers_of(ids)[known], step, values)
+    return sheet
 
 
 def fit_all(

@@ -12,23 +12,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from forecastcore.api import quantile_column
 from forecastcore.frames import offsets
 from forecastcore.ports import Unit
 from forecastcore.units import chunks, package_unit, request_of, serve_unit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
-
-    import numpy.typing as npt
 
     from forecastcore.frames import History
     from forecastcore.package import Package
     from forecastcore.ports import Engine, Past
     from forecastcore.project import Project
-
-    Floats = npt.NDArray[np.float64]
 
 __all__ = ["Stored", "serve", "serve_origins"]
 
@@ -121,15 +116,14 @@ def serve_origins(
     origins: Sequence[tuple[int, pd.Timestamp]],
     *,
     actual: bool = False,
-) -> tuple[Floats, Floats]:
-    """Point forecasts and quantiles at numbered past origins, in the order (origin, series, step).
+) -> Iterator[tuple[Sequence[str], pd.DataFrame]]:
+    """What a stored model forecasts at numbered past origins, some series at a time: these, and `package_unit`'s rows.
 
     Series that did not yet exist at an origin have no rows there. `actual` gives the covariates that came instead of
     those assumed.
     """
     stamped = [(number, origin.isoformat()) for number, origin in origins]
     units = stored.units(history, request_of(project, history.grid, origins=stamped, actual=actual))
-    frames = [frame for _, frame in engine.map(package_unit, history.panel, units)]
-    frame = pd.concat(frames, ignore_index=True).sort_values(["fold", "unique_id", "step"], kind="stable")
-    quantiles = frame[[quantile_column(q) for q in project.config.quantiles]]
-    return frame["forecast"].to_numpy(dtype=float), quantiles.to_numpy(dtype=float)
+    for number, frame in engine.map(package_unit, history.panel, units):
+        if len(frame):
+            yield units[number].ids or (), frame

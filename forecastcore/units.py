@@ -23,10 +23,13 @@ from forecastcore.guard import Part
 from forecastcore.package import Package, pack_part
 from forecastcore.project import Candidate, Project
 from forecastcore.segments import Segment, segment_of
+from forecastcore.sheet import ROWS
 from forecastcore.timegrid import TimeGrid
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping
+
+    import numpy.typing as npt
 
     from forecastcore.ports import Past
 
@@ -39,8 +42,12 @@ __all__ = [
     "package_unit",
     "project_of",
     "request_of",
+    "rows_answered",
     "serve_unit",
 ]
+
+#: where the schema of a unit's rows holds what else is said of them
+_ABOUT = b"forecastcore"
 
 #: points in a chunk that is fitted, about: a twelfth of the panel, so that workers end together, but no fewer than make
 #: handing it over cost nothing beside the work on it, and no more than these
@@ -143,16 +150,17 @@ def _segment(candidate: Candidate, panel: pd.DataFrame) -> Segment | None:
     return Segment(pattern, segment_of(pattern, str(panel["unique_id"].iloc[0]))) if pattern else None
 
 
-def backtest_unit(panel: pd.DataFrame, request_text: str) -> pd.DataFrame:
+def backtest_unit(panel: pd.DataFrame, request_text: str) -> bytes:
     """Fit and forecast one candidate on some series at some origins.
 
     It is fitted at each origin, or where the request names an instant in `fitted_at` once there for all of them.
 
     Returns:
-        `fold, series, step, forecast, q10 …, made`: numbers only, for there are many rows. `series` counts those of the
-        panel, the quantiles are the model's own, NaN where it has none, and `made` is false where the fallback was
-        asked. `foresight` is there where covariates are assumed: what the same fitted model forecasts of the actual
-        ones. In `attrs` are the seconds taken, why covariates were carried on, and `failed`: origin, series and reason.
+        What `rows_answered` reads: `fold, series, step, forecast, q10 …, made`, numbers only, for there are many rows.
+        `series` counts those of the panel, the quantiles are the model's own, left out where it has none, and `made`
+        is false where the fallback was asked. `foresight` is there where covariates are assumed: what the same fitted
+        model forecasts of the actual ones. Beside them are the `seconds` taken, why covariates were `carried` on, and
+        `failed`: origin, series and reason.
     """
     request = json.loads(request_text)
     setup = _setup(request["recipe"])
@@ -169,22 +177,42 @@ def backtest_unit(panel: pd.DataFrame, request_text: str) -> pd.DataFrame:
             block = _fold(setup, candidate, part, panel, past, origin, request)
             block.insert(0, "fold", number)
             blocks.append(block)
-    out = _in_numbers(blocks, panel) if blocks else pd.DataFrame()
-    out.attrs["carried"] = [reason for block in blocks for reason in block.attrs["carried"]]
-    out.attrs["seconds"] = time.perf_counter() - started
-    return out
+    about = {"carried": [reason for block in blocks for reason in block.attrs["carried"]], "failed": []}
+    rows = pd.concat(blocks, ignore_index=True) if blocks else pd.DataFrame()
+    if blocks:
+        failed = rows.loc[(rows["reason"] != "") & (rows["step"] == 1), ["fold", "unique_id", "reason"]]
+        about["failed"] = [[int(fold), str(uid), str(why)] for fold, uid, why in failed.itertuples(index=False)]
+        rows = _in_numbers(rows, panel)
+    return _packed(rows, {**about, "seconds": time.perf_counter() - started})
 
 
-def _in_numbers(blocks: Sequence[pd.DataFrame], panel: pd.DataFrame) -> pd.DataFrame:
-    rows = pd.concat(blocks, ignore_index=True)
-    failed = rows.loc[(rows["reason"] != "") & (rows["step"] == 1), ["fold", "unique_id", "reason"]]
+def _in_numbers(rows: pd.DataFrame, panel: pd.DataFrame) -> pd.DataFrame:
     series = pd.Index(panel["unique_id"].unique()).get_indexer(pd.Index(rows["unique_id"]))
     out = rows.drop(columns=["unique_id", "reason"]).assign(series=series, made=rows["reason"] == "")
-    if out["foresight"].isna().all():
-        out = out.drop(columns="foresight")
-    out = out.astype({"fold": np.int16, "series": np.int32, "step": np.int32})
-    out.attrs = {"failed": [[int(fold), str(uid), str(why)] for fold, uid, why in failed.itertuples(index=False)]}
-    return out
+    out = out.drop(columns=[name for name in out.columns if out[name].isna().all()])
+    return out.astype({"fold": np.int16, "series": np.int32, "step": np.int32})
+
+
+def _packed(rows: pd.DataFrame, about: Mapping[str, Any]) -> bytes:
+    """Rows, some at a time, as a stream of Arrow that is packed tightly: the driver may get those of all series."""
+    import pyarrow as pa
+
+    table = pa.Table.from_pandas(rows, preserve_index=False).replace_schema_metadata({_ABOUT: json.dumps(about)})
+    out, options = pa.BufferOutputStream(), pa.ipc.IpcWriteOptions(compression="zstd")
+    with pa.ipc.new_stream(out, table.schema, options=options) as writer:
+        writer.write_table(table, max_chunksize=ROWS)
+    return out.getvalue().to_pybytes()  # type: ignore[no-any-return]  # pyarrow has no types
+
+
+def rows_answered(answer: bytes) -> tuple[dict[str, Any], Iterator[dict[str, npt.NDArray[Any]]]]:
+    """What is said of the rows that `backtest_unit` gave, and their columns, some rows at a time."""
+    import pyarrow as pa
+
+    stream = pa.ipc.open_stream(answer)
+    blocks = (
+        {name: batch.column(name).to_numpy(zero_copy_only=False) for name in batch.schema.names} for batch in stream
+    )
+    return json.loads(stream.schema.metadata[_ABOUT]), blocks
 
 
 def _fit_at(

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from forecastcore import runtime
-from forecastcore.intervals import calibrate
+from forecastcore.intervals import Errors, calibrate
 from forecastcore.ports import Steps
 from forecastcore.runs import calibrating
 from forecastcore.runs.calibrating import calibration_errors
@@ -22,7 +22,15 @@ def learned(site, **settings):
     project = site.project()
     history = runtime.history(project)
     contest = hold_contest(project, history, runtime.engine(project), Steps())
-    return history, contest, calibration_errors(project, history, contest, runtime.engine(project))
+    return history, contest, whole(calibration_errors(project, history, contest, runtime.engine(project)))
+
+
+def whole(pool):
+    """The errors of a pool, all at once."""
+    parts = [replace(part, series=known[part.series]) for known, part in pool.parts()]
+    names = ("y", "forecast", "own", "made", "step", "series", "fold")
+    rows = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    return Errors(**rows, ids=pool.ids, noise=pool.noise, season=pool.season, place=pool.place)
 
 
 def test_earlier_origins_are_added_and_what_they_err_by_is_what_the_model_would_have(site):
@@ -52,17 +60,19 @@ def test_those_of_an_ensemble_are_its_members_put_together(site):
     history = runtime.history(project)
     contest = hold_contest(project, history, runtime.engine(project), Steps())
     mean = next(result for result in contest.results if result.candidate.members)
-    errors = calibration_errors(project, history, replace(contest, best=mean), runtime.engine(project))
+    errors = whole(calibration_errors(project, history, replace(contest, best=mean), runtime.engine(project)))
     np.testing.assert_allclose(errors.forecast, (naive.forecast + seasonal.forecast) / 2)
 
 
 def test_a_history_that_is_used_up_by_the_backtest_adds_none(site):
-    whole = runtime.history(site.project())
+    every = runtime.history(site.project())
     site.write(horizon=30, backtest={"folds": FOLDS}, models=[{"type": "naive"}])
     project = site.project()
-    history = runtime.history(project, whole.grid.shift(whole.panel["ds"].min(), 80))
+    history = runtime.history(project, every.grid.shift(every.panel["ds"].min(), 80))
     contest = hold_contest(project, history, runtime.engine(project), Steps())
-    assert calibration_errors(project, history, contest, runtime.engine(project)) is contest.best.errors
+    errors = whole(calibration_errors(project, history, contest, runtime.engine(project)))
+    np.testing.assert_array_equal(errors.forecast, contest.best.forecast)
+    assert len(errors.place) == len(contest.rows.origins)
 
 
 def test_of_many_series_some_tell_for_all_where_each_has_a_fit_of_its_own(site, monkeypatch):

@@ -1,11 +1,14 @@
 """The laws of putting forecasts together, on arrays."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forecastcore.ensemble import ROUNDS, Blend, Evidence, learn, merge, out_of_fold
+from forecastcore import ensemble
+from forecastcore.ensemble import ROUNDS, Blend, Evidence, merge
 from forecastcore.guard import Answer
 
 METHODS = ("mean", "median", "greedy", "per-series")
@@ -22,6 +25,46 @@ def evidence(seed=0, *, members=3, folds=3, series=4, horizon=5, spread=None, po
     ids = [f"s{n}" for n in range(series)]
     group = fold * series + which
     return Evidence(y=y, forecasts=forecasts, fold=fold, series=which, ids=ids, group=group, scale=scale, power=power)
+
+
+def some(rows, low, high):
+    """The rows of some series, these numbered anew."""
+    count, hit = len(rows.ids), (rows.series >= low) & (rows.series < high)
+    part, folds = rows.take(hit), len(rows.scale) // count
+    return replace(
+        part,
+        series=part.series - low,
+        ids=rows.ids[low:high],
+        group=part.fold * (high - low) + part.series - low,
+        scale=rows.scale.reshape(folds, count)[:, low:high].ravel(),
+    )
+
+
+def cuts(rows):
+    """In two parts, where there are two series."""
+    half = len(rows.ids) // 2
+    return [(0, half), (half, len(rows.ids))] if half else [(0, 1)]
+
+
+def learn(method, rows):
+    """What is learned from all rows at once, which is what is learned from them some at a time."""
+    blend = ensemble.learn(method, lambda: iter([rows]))
+    parts = ensemble.learn(method, lambda: (some(rows, *cut) for cut in cuts(rows)))
+    np.testing.assert_allclose(parts.weights, blend.weights, rtol=1e-9)
+    assert parts.choices == blend.choices
+    return blend
+
+
+def out_of_fold(method, rows, values):
+    """The same for rows that are put together."""
+    (whole,), blend = ensemble.out_of_fold(method, lambda: iter([rows]), lambda: iter([values]))
+    hits = [(rows.series >= low) & (rows.series < high) for low, high in cuts(rows)]
+    parts, _ = ensemble.out_of_fold(
+        method, lambda: (some(rows, *cut) for cut in cuts(rows)), lambda: (values[:, hit] for hit in hits)
+    )
+    for hit, part in zip(hits, parts, strict=True):
+        np.testing.assert_allclose(part, whole[hit], rtol=1e-9)
+    return whole, blend
 
 
 def names(rows):

@@ -16,6 +16,7 @@ from forecastcore.engines.local import LocalEngine
 from forecastcore.engines.spark.panel import Spans, SpreadPanel
 from forecastcore.frames import History, data_digest
 from forecastcore.profile import profile
+from forecastcore.sheet import Sheet
 from forecastcore.units import chunks
 from forecastcore.watching import drift
 from tests.conftest import small_history
@@ -34,7 +35,7 @@ class InParts:
 
     def ask(self, question):
         edges = pairwise([0, *self.cuts, len(self.whole.ids)])
-        return [question(self.whole.of(self.whole.ids[a:b])) for a, b in edges]
+        return (question(self.whole.of(self.whole.ids[a:b])) for a, b in edges)
 
 
 def both(history):
@@ -46,6 +47,8 @@ def assert_same(one, other):
     """Dataclasses of arrays and plain values."""
     for name in (field.name for field in fields(one)):
         here, there = getattr(one, name), getattr(other, name)
+        if isinstance(here, Sheet):
+            here, there = (sheet.read(0, len(one.ids)) for sheet in (here, there))
         if isinstance(here, np.ndarray) and here.dtype.kind == "f":
             np.testing.assert_allclose(there, here, rtol=1e-12, err_msg=name)
         elif isinstance(here, float):

@@ -218,7 +218,7 @@ def test_a_history_there_is_the_one_here_and_says_when_a_part_of_it_is_another_t
         with pytest.raises(EngineError, match="the source was changed since it was read"):
             list(engine.map(echo, lost, asked))
         with pytest.raises(EngineError, match="the source was changed since it was read"):
-            replace(there, panel=lost).ask(first_values)
+            list(replace(there, panel=lost).ask(first_values))
 
 
 @pytest.fixture

@@ -170,7 +170,7 @@ def test_the_luckiest_of_many_equal_trials_is_judged_without_its_luck(site):
     site.write(models=[moved({"wave": {"low": 22, "high": 200}}, trials=12)])
     project = site.project()
     contest = hold_contest(project, runtime.history(project), runtime.engine(project), Steps())
-    losses = np.stack([contest.rows.origin_losses(t.result.forecast) for t in contest.searched["moved"].trials])
+    losses = np.stack([t.result.origin_losses() for t in contest.searched["moved"].trials])
     assert losses.shape == (12, 4)
     chosen = [losses[np.delete(losses, origin, axis=1).sum(axis=1).argmin(), origin] for origin in range(4)]
     assert np.mean(chosen) > losses.mean(axis=1).min()

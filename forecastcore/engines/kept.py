@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import pandas as pd
 
-from forecastcore.engines.wire import answer_of, bytes_of
+from forecastcore.engines.wire import answer_of, pieces_of
 from forecastcore.errors import DataError
 from forecastcore.frames import data_digest
 from forecastcore.state.digests import make_private_folder
@@ -106,11 +106,14 @@ class KeptAnswers:
         """Write an answer whole or not at all; a disk that takes no more costs the resumption, not the run."""
         if self._broken:
             return
-        data = bytes_of(answer)
+        pieces = pieces_of(answer)
+        seal = hashlib.sha256(pieces[0])
+        seal.update(pieces[1])
         new = path.with_name(f"{path.name}.{os.getpid()}")
         try:
             make_private_folder(self.folder)
-            new.write_bytes(_MARK + hashlib.sha256(data).digest() + data)
+            with new.open("wb") as out:
+                out.writelines([_MARK, seal.digest(), *pieces])
             new.replace(path)
         except OSError as error:
             self._broken = True

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-__all__ = ["answer_of", "bytes_of", "error_bytes", "error_of", "parts_of", "stream_of", "table_of"]
+__all__ = ["answer_of", "bytes_of", "error_bytes", "error_of", "parts_of", "pieces_of", "stream_of", "table_of"]
 
 #: bytes of a row: far below what any link of the chain limits a message to
 _ROW = 8_000_000
@@ -40,19 +40,25 @@ def table_of(data: bytes) -> pa.Table:
 
 def bytes_of(answer: Any) -> bytes:
     """What a unit's work returned: a frame, with its `attrs`, or bytes."""
+    return b"".join(pieces_of(answer))
+
+
+def pieces_of(answer: Any) -> tuple[bytes, bytes]:
+    """The same in two pieces, so that a large answer need not be copied."""
     import pyarrow as pa
 
     if isinstance(answer, pd.DataFrame):
-        return _FRAME + stream_of(pa.Table.from_pandas(answer, preserve_index=False))
+        return _FRAME, stream_of(pa.Table.from_pandas(answer, preserve_index=False))
     if isinstance(answer, bytes):
-        return _BYTES + answer
+        return _BYTES, answer
     raise EngineError(f"the work returned {type(answer).__name__}; an engine carries frames and bytes only")
 
 
-def answer_of(data: bytes) -> Any:
-    """The answer whose bytes these are."""
-    kind, rest = data[: len(_FRAME)], data[len(_FRAME) :]
-    return table_of(rest).to_pandas() if kind == _FRAME else rest
+def answer_of(*parts: bytes) -> Any:
+    """The answer whose bytes these are, in order."""
+    kind = bytes(parts[0][: len(_FRAME)])
+    data = b"".join([memoryview(parts[0])[len(_FRAME) :], *parts[1:]])
+    return table_of(data).to_pandas() if kind == _FRAME else data
 
 
 def parts_of(data: bytes) -> Iterator[bytes]:

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from forecastcore.backtest import Result
 from forecastcore.compare import unseen_choice
 from forecastcore.ensemble import Evidence, out_of_fold
-from forecastcore.intervals import leave_one_fold_out
+from forecastcore.results import OWN, Result, bands_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import numpy.typing as npt
 
@@ -41,16 +40,15 @@ def as_chosen(results: Sequence[Result], rows: Backtest, levels: Sequence[float]
     """
     if len(results) == 1:
         return results[0]
-    losses = np.stack([rows.losses_by(metric, r.forecast, r.quantiles, levels) for r in results])
-    chosen, place = unseen_choice(losses)[rows.fold], np.arange(len(rows.fold))
-    errors = results[0].errors
-    forecast, own, made = (
-        np.stack([getattr(r.errors, name) for r in results])[chosen, place] for name in ("forecast", "own", "made")
-    )
-    foresight = np.stack([_knowing(r) for r in results])[chosen, place] if _foresees(results) else None
-    errors = replace(errors, forecast=forecast, own=own, made=made)
-    quantiles = np.stack([r.quantiles for r in results])[chosen, place]
-    return replace(results[0], forecast=forecast, quantiles=quantiles, errors=errors, foresight=foresight)
+    chosen = unseen_choice(np.stack([result.losses(metric, levels) for result in results]))
+    answers, bands = rows.sheet(OWN + len(levels)), rows.sheet(len(levels))
+    foresees = _foresees(results)
+    for part in rows.parts():
+        each = [result.among(part) for result in results]
+        of_each, place = chosen[part.fold], np.arange(len(part.fold))
+        part.put(answers, np.stack([_answers(one, foresees=foresees) for one in each])[of_each, place])
+        part.put(bands, np.stack([one.quantiles for one in each])[of_each, place])
+    return replace(results[0], answers=answers, bands=bands, foresees=foresees)
 
 
 def blended(
@@ -68,46 +66,67 @@ def blended(
     started = time.perf_counter()
     able = [number for number, result in enumerate(members) if not result.failed(rows)] or list(range(len(members)))
     power = 2 if metric == "rmsse" else 1
-    evidence = Evidence(
-        y=rows.y,
-        forecasts=np.stack([members[n].forecast for n in able]),
-        fold=rows.fold,
-        series=rows.series,
-        ids=rows.ids,
-        group=rows.group,
-        scale=(np.sqrt(rows.scale2) if power == 2 else rows.scale).ravel(),  # noqa: PLR2004 - squared errors
-        power=power,
-    )
-    values = np.stack([_answers(members[n]) for n in able])
-    combined, blend = out_of_fold(candidate.params["method"], evidence, values)
-    made = np.isfinite(combined[:, 0])
-    # Where no member gave a forecast, the fallback did, which is the same for all of them.
-    forecast = np.where(made, combined[:, 0], members[0].forecast)
-    own, foresight = np.sort(combined[:, 1:-1], axis=1), np.where(made, combined[:, -1], members[0].forecast)
-    errors = replace(members[0].errors, forecast=forecast, own=own, made=made)
-    lost = set(np.asarray(rows.ids, dtype=object)[np.unique(rows.series[~made])].tolist()) - set(rows.screened)
+
+    def each(part: Backtest) -> list[Result]:
+        return [members[n].among(part) for n in able]
+
+    def evidence() -> Iterator[Evidence]:
+        for part in rows.parts():
+            yield Evidence(
+                y=part.y,
+                forecasts=np.stack([one.forecast for one in each(part)]),
+                fold=part.fold,
+                series=part.series,
+                ids=part.ids,
+                group=part.group,
+                scale=(np.sqrt(part.scale2) if power == 2 else part.scale).ravel(),  # noqa: PLR2004 - squared errors
+                power=power,
+            )
+
+    def made_by_each() -> Iterator[Floats]:
+        return (np.stack([_made(one) for one in each(part)]) for part in rows.parts())
+
+    answers = rows.sheet(OWN + len(levels))
+    lost: set[str] = set()
+    put_together, blend = out_of_fold(candidate.params["method"], evidence, made_by_each)
+    for part, combined in zip(rows.parts(), put_together, strict=True):
+        made = np.isfinite(combined[:, 0])
+        # Where no member gave a forecast, the fallback did, which is the same for all of them.
+        fallback = members[0].among(part).forecast
+        forecast, foresight = (np.where(made, combined[:, column], fallback) for column in (0, -1))
+        own = np.sort(combined[:, 1:-1], axis=1)
+        part.put(answers, np.column_stack([forecast, made, foresight, own]))
+        lost |= {part.ids[number] for number in np.unique(part.series[~made])}
+    lost -= set(rows.screened)
     failures = {uid: next(m.failures[uid] for m in members if uid in m.failures) for uid in sorted(lost)}
     return Result(
         candidate=candidate,
-        forecast=forecast,
-        quantiles=leave_one_fold_out(errors, levels),
-        errors=errors,
+        rows=rows,
+        answers=answers,
+        bands=bands_of(rows, answers, levels),
         failures=failures,
         seconds=time.perf_counter() - started,
-        foresight=foresight if _foresees(members) else None,
+        foresees=_foresees(members),
         remarks=_remarks(candidate, [members[n] for n in able], members, blend),
         blend=blend.widened(able, len(members)),
     )
 
 
-def _answers(result: Result) -> Floats:
+def _answers(result: Result, *, foresees: bool) -> Floats:
+    """A result's rows as they are, with a forecast of the actual covariates where any of those beside it has one."""
+    errors = result.errors
+    foresight = _knowing(result) if foresees else np.full(len(errors.made), np.nan)
+    return np.column_stack([errors.forecast, errors.made, foresight, errors.own])
+
+
+def _made(result: Result) -> Floats:
     """A member's rows as `Blend.combine` takes them, those of the fallback left out: forecast, quantiles, foresight."""
-    made = result.errors.made[:, None]
-    return np.where(made, np.column_stack([result.errors.forecast, result.errors.own, _knowing(result)]), np.nan)
+    errors = result.errors
+    return np.where(errors.made[:, None], np.column_stack([errors.forecast, errors.own, _knowing(result)]), np.nan)
 
 
 def _foresees(results: Sequence[Result]) -> bool:
-    return any(result.foresight is not None for result in results)
+    return any(result.foresees for result in results)
 
 
 def _knowing(result: Result) -> Floats:

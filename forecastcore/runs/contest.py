@@ -27,10 +27,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from datetime import datetime
 
-    from forecastcore.backtest import Backtest, Result
+    from forecastcore.backtest import Backtest
     from forecastcore.messages import AssumptionError, LeaderboardRow, WorstSeries
     from forecastcore.ports import Engine, Past
     from forecastcore.project import Candidate, Project
+    from forecastcore.results import Result
     from forecastcore.runs.searching import Searched
     from forecastcore.search import Search
 
@@ -102,7 +103,7 @@ def hold_contest(
     if searches:
         require_optuna()
     rows = rows_of(project, history, fold_origins(history, project))
-    if not np.isfinite(rows.y).any():
+    if not np.isfinite(rows.size).any():
         raise _nothing_to_score(history, rows)
     field = _Field(project, history, engine, steps, rows)
     models = [candidate for candidate in candidates if not candidate.members]
@@ -118,7 +119,7 @@ def hold_contest(
     if champion:
         field.invite(champion)
     results, levels, metric = list(field.found.values()), project.config.quantiles, project.config.backtest.metric
-    slices = {r.candidate.name: rows.slices(r, levels) for r in results}
+    slices = {r.candidate.name: r.slices(levels) for r in results}
     board = [
         leaderboard_row(r, rows, slices[r.candidate.name], runtime.unused_by(project, r.candidate)) for r in results
     ]

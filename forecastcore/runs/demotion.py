@@ -14,6 +14,7 @@ from forecastcore.compare import demotion
 from forecastcore.errors import PluginError, StateError
 from forecastcore.package import Package
 from forecastcore.race import run_package
+from forecastcore.results import losses_served
 from forecastcore.runs.gate import origins_after_training, rules_of, training_data
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ def review(project: Project, history: Past, engine: Engine, store: ModelStore) -
         return None  # on spoilt data neither has failed
     metric, levels = project.config.backtest.metric, project.config.quantiles
     served = (run_package(project, history, store.fetch(v), engine, rows, new) for v in both)
-    ours, theirs = (rows.losses_by(metric, *forecast, levels)[new] for forecast in served)
+    ours, theirs = (losses_served(rows, sheet, metric, levels)[new] for sheet in served)
     rules, overlap = rules_of(project)
     return demotion(ours, theirs, rules, overlap=overlap, names=(champion.version, previous.version))
 

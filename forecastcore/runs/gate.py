@@ -16,7 +16,7 @@ from forecastcore import continuity, runtime, state
 from forecastcore.compare import Evidence, Rules, decide, unopposed
 from forecastcore.errors import ForecastCoreError, PluginError, StateError
 from forecastcore.messages import Decision, Guard
-from forecastcore.metrics import group_mean, size_classes, step_buckets
+from forecastcore.metrics import step_buckets
 from forecastcore.package import Manifest, Package
 from forecastcore.profile import PROFILE, Profile
 from forecastcore.project import Candidate
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from forecastcore.runs.contest import Contest
 
     Floats = npt.NDArray[np.float64]
+    Ints = npt.NDArray[np.intp]
 
 #: segments that the gate looks at one by one
 _SEGMENTS = 8
@@ -153,29 +154,72 @@ def _evidence(
     # The champion's own recipe again was not lucky to be chosen: it is judged as it is.
     chosen = best if recipe.same_recipe(best.candidate) else as_chosen(contest.choices, rows, levels, metric)
     refitted = next(result for result in contest.results if recipe.same_recipe(result.candidate))
-    new = origins_after_training(rows, champion)
-    forecast, quantiles = refitted.forecast, refitted.quantiles
+    new, served = origins_after_training(rows, champion), None
     if new:
-        stored, bands = run_package(project, history, store.fetch(champion), engine, rows, new)
-        forecast = np.where(np.isfinite(stored), stored, forecast)
-        quantiles = np.where(np.isfinite(bands), bands, quantiles)
-    segments = _segments(rows, project.config.segments)
-    naive, ours, theirs = (
-        np.abs(f - rows.y) / rows.scale.ravel()[rows.group] for f in (rows.naive, forecast, chosen.forecast)
-    )
-    inside, before = _inside(rows.y, best.quantiles), _inside(rows.y, quantiles)
-    everything = np.ones(len(rows.y), dtype=bool)
-    buckets = {"all": everything, **step_buckets(rows.step)}
+        served = run_package(project, history, store.fetch(champion), engine, rows, new)
+    segments, means = _segments(rows, project.config.segments), _Means(len(rows.origins))
+    losses: tuple[list[Floats], list[Floats]] = ([], [])
+    for part in rows.parts():
+        old, winner = refitted.among(part), chosen.among(part)
+        forecast, quantiles = old.forecast, old.quantiles
+        if served is not None:
+            stored = part.taken(served)
+            forecast = np.where(np.isfinite(stored[:, 0]), stored[:, 0], forecast)
+            quantiles = np.where(np.isfinite(stored[:, 1:]), stored[:, 1:], quantiles)
+        losses[0].append(part.losses_by(metric, forecast, quantiles, levels))
+        losses[1].append(part.losses_by(metric, winner.forecast, winner.quantiles, levels))
+        naive, ours, theirs = (
+            np.abs(f - part.y) / part.scale.ravel()[part.group] for f in (part.naive, forecast, winner.forecast)
+        )
+        inside, before = _inside(part.y, best.among(part).quantiles), _inside(part.y, quantiles)
+        everything = np.ones(len(part.y), dtype=bool)
+        buckets = step_buckets(part.step, part.horizon)
+        means.add("naive", "", part.fold, everything, naive, theirs)
+        for name, hit in {"all": everything, **buckets}.items():
+            means.add("coverage", name, part.fold, hit, before, inside)
+        classes = {name: hit[part.first : part.first + len(part.ids)][part.series] for name, hit in segments.items()}
+        for name, hit in {**buckets, **classes}.items():
+            means.add("slices", name, part.fold, hit, ours, theirs)
     return Evidence(
-        champion=rows.losses_by(metric, forecast, quantiles, levels),
-        challenger=rows.losses_by(metric, chosen.forecast, chosen.quantiles, levels),
-        slices={name: _by_origin(rows, hit, ours, theirs) for name, hit in segments.items()},
-        coverage={name: _by_origin(rows, hit, before, inside) for name, hit in buckets.items()},
+        champion=np.concatenate(losses[0], axis=1),
+        challenger=np.concatenate(losses[1], axis=1),
+        slices=means.of("slices"),
+        coverage=means.of("coverage"),
         nominal=levels[-1] - levels[0],
-        naive=_by_origin(rows, everything, naive, theirs),
+        naive=means.of("naive")[""],
         rivals=sum(not recipe.same_recipe(choice.candidate) for choice in contest.choices),
         new_origins=len(new),
     )
+
+
+class _Means:
+    """Means of the champion's and the challenger's values by origin, of several kinds and slices.
+
+    Args:
+        origins: how many.
+    """
+
+    def __init__(self, origins: int) -> None:
+        self._origins = origins
+        self._totals: dict[tuple[str, str], Floats] = {}
+
+    def add(self, kind: str, name: str, fold: Ints, hit: npt.NDArray[np.bool_], *values: Floats) -> None:
+        """Some rows of a slice: the values of both."""
+        totals = self._totals.setdefault((kind, name), np.zeros((2, 2, self._origins)))
+        for number, one in enumerate(values):
+            fine = hit & np.isfinite(one)
+            totals[number, 0] += np.bincount(fold[fine], one[fine], minlength=self._origins)
+            totals[number, 1] += np.bincount(fold[fine], minlength=self._origins)
+
+    def of(self, kind: str) -> dict[str, tuple[Floats, Floats]]:
+        """Those of a kind, by name of the slice; NaN for an origin that has none."""
+        found = {}
+        for (other, name), totals in self._totals.items():
+            if other == kind:
+                total, count = totals[:, 0], totals[:, 1]
+                ours, theirs = np.divide(total, count, out=np.full(total.shape, np.nan), where=count > 0)
+                found[name] = (ours, theirs)
+        return found
 
 
 def origins_after_training(rows: Backtest, champion: ModelVersion) -> list[int]:
@@ -187,22 +231,14 @@ def origins_after_training(rows: Backtest, champion: ModelVersion) -> list[int]:
 
 
 def _segments(rows: Backtest, pattern: str | None) -> dict[str, npt.NDArray[np.bool_]]:
-    """Rows of each slice: quarters of the horizon, quarters of the series by size and the largest tenth, segments.
+    """Series of each slice: quarters of the series by size and the largest tenth, segments.
 
     Of the segments the largest: with ever more of them one would be worse by chance.
     """
-    size = group_mean(np.abs(rows.y), rows.series, len(rows.ids))
     found = by_segment(pattern, rows.ids) if pattern else {}
     largest = sorted(found, key=lambda name: -len(found[name]))[:_SEGMENTS] if len(found) > 1 else []
     ids = np.asarray(rows.ids, dtype=object)
-    hits = size_classes(size) | {f"segment {name or 'of the others'}": np.isin(ids, found[name]) for name in largest}
-    return {**step_buckets(rows.step), **{name: hit[rows.series] for name, hit in hits.items()}}
-
-
-def _by_origin(rows: Backtest, hit: npt.NDArray[np.bool_], *values: Floats) -> tuple[Floats, Floats]:
-    """Means of the champion's and the challenger's values of some rows, by origin."""
-    ours, theirs = (group_mean(value[hit], rows.fold[hit], len(rows.origins)) for value in values)
-    return ours, theirs
+    return {**rows.classes, **{f"segment {name or 'of the others'}": np.isin(ids, found[name]) for name in largest}}
 
 
 def _inside(y: Floats, quantiles: Floats) -> Floats:

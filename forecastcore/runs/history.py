@@ -123,10 +123,10 @@ class SpreadHistory:
         """Of all rows."""
         return self.panel.digest
 
-    def ask(self, question: Callable[[History], Answer]) -> list[Answer]:
+    def ask(self, question: Callable[[History], Answer]) -> Iterator[Answer]:
         """What workers answer, each of the series that it holds; see `ports.Past.ask`."""
         work = partial(_answer, self.grid, self.origin, self.first, question)
-        return [_arrays_of(answer) for answer in self.panel.ask(work)]
+        return map(_arrays_of, self.panel.ask(work))
 
     def of(self, ids: Collection[str]) -> SpreadHistory:
         """That of some of the series, where it is."""

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from forecastcore.backtest import Backtest, Result
+    from forecastcore.backtest import Backtest
+    from forecastcore.results import Result
 
 __all__ = ["by_series", "leaderboard_row", "worst_first", "worst_of"]
 
@@ -26,7 +27,7 @@ _WORST = 20
 def leaderboard_row(
     result: Result, rows: Backtest, slices: Mapping[str, Mapping[str, float]], note: str = ""
 ) -> LeaderboardRow:
-    """A candidate's errors in one line, from its table of `Backtest.slices`."""
+    """A candidate's errors in one line, from its table of `Result.slices`."""
     whole = slices["all"]
     able = len(rows.ids) - len(rows.screened)
     status = "ok" if not result.failures else "failed" if result.failed(rows) else "degraded"
@@ -53,16 +54,19 @@ def leaderboard_row(
         win_rate=whole["win_rate"],
         coverage_by_step={name: one["coverage"] for name, one in slices.items() if name.startswith("steps ")},
         seconds=result.seconds,
-        premium=_premium(result, rows),
+        premium=_premium(result),
     )
 
 
-def _premium(result: Result, rows: Backtest) -> float | None:
+def _premium(result: Result) -> float | None:
     """What the same models would have gained by knowing the covariates' future, in units of mase."""
-    if result.foresight is None:
-        return None
-    gain = rows.losses(result.forecast) - rows.losses(result.foresight)
-    return float(gain[np.isfinite(gain)].mean()) if np.isfinite(gain).any() else None
+    total, count = 0.0, 0
+    for part in result.parts():
+        if part.foresight is not None:
+            gain = part.rows.losses(part.forecast) - part.rows.losses(part.foresight)
+            known = gain[np.isfinite(gain)]
+            total, count = total + float(known.sum()), count + len(known)
+    return total / count if count else None
 
 
 def _commonest(failures: Mapping[str, str]) -> str:
@@ -79,16 +83,21 @@ def by_series(rows: Backtest, forecast: npt.NDArray[np.float64]) -> npt.NDArray[
 
 def worst_of(result: Result, rows: Backtest) -> tuple[WorstSeries, ...]:
     """The series that a candidate serves worst in the backtest; see `worst_first`."""
-    ours, theirs = by_series(rows, result.forecast), by_series(rows, rows.naive)
+    parts = [(by_series(one.rows, one.forecast), by_series(one.rows, one.rows.naive)) for one in result.parts()]
+    ours, theirs = (np.concatenate(values) for values in zip(*parts, strict=True))
     times = np.divide(ours, theirs, out=np.full(len(ours), np.nan), where=theirs > 0)
+    reasons = [rows.screened.get(uid, result.failures.get(uid, "")) for uid in rows.ids]
+    unserved = np.array([bool(reason) for reason in reasons])
+    order = np.argsort(np.where(np.isfinite(ours), -ours, -np.inf), kind="stable")
+    first = (order[unserved[order]], order[~unserved[order] & np.isfinite(ours)[order]])
     return worst_first(
         WorstSeries(
-            unique_id=uid,
+            unique_id=rows.ids[place],
             mase=float(ours[place]),
             times_naive=float(times[place]),
-            reason=rows.screened.get(uid, result.failures.get(uid, "")),
+            reason=reasons[place],
         )
-        for place, uid in enumerate(rows.ids)
+        for place in np.concatenate([some[:_WORST] for some in first]).tolist()
     )
 
 

@@ -170,7 +170,7 @@ def _assumption_share(
             folder = _folder(store, version)
             if not Package.load(folder, project.host).uses_covariates:
                 continue
-            foresight, _ = run_package(project, history, folder, engine, rows, folds, actual=True)
+            foresight = rows.taken(run_package(project, history, folder, engine, rows, folds, actual=True))[:, 0]
         except ForecastCoreError as error:
             notes.append(f"version {version} could not be scored with the covariates that came: {error.message}")
             continue

@@ -16,11 +16,14 @@ from forecastcore.runs.leaderboard import by_series
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from forecastcore.backtest import Backtest, Result
+    import numpy.typing as npt
+
+    from forecastcore.backtest import Backtest
     from forecastcore.ensemble import Blend
     from forecastcore.messages import AssumptionError, LeaderboardRow
     from forecastcore.ports import Past, Run
     from forecastcore.project import Candidate, Project
+    from forecastcore.results import Result
     from forecastcore.runs.contest import Contest
     from forecastcore.runs.searching import Trial
 
@@ -100,7 +103,7 @@ def _log_candidate(tracked: Run, contest: Contest, result: Result, line: Leaderb
         child.params({"model": line.model, **{f"param.{name}": value for name, value in line.params.items()}})
         child.tags({"forecastcore.status": line.status, "forecastcore.reason": line.reason})
         child.metrics(_numbers(line))
-        for fold, loss in enumerate(rows.origin_losses(result.forecast), 1):
+        for fold, loss in enumerate(result.origin_losses(), 1):
             child.metrics({"fold_mase": float(loss)}, step=fold)
         slices = contest.slices[line.name].items()
         child.table("metrics.parquet", pd.DataFrame([{"slice": name, **one} for name, one in slices]))
@@ -146,13 +149,16 @@ def _numbers(row: LeaderboardRow) -> dict[str, float]:
 
 
 def _per_series(rows: Backtest, result: Result) -> pd.DataFrame:
-    error, count = result.forecast - rows.y, len(rows.ids)
+    numbers: dict[str, list[npt.NDArray[np.float64]]] = {"mase": [], "mae": [], "bias": []}
+    for part in result.parts():
+        error, series, count = part.forecast - part.rows.y, part.rows.series, len(part.rows.ids)
+        numbers["mase"].append(by_series(part.rows, part.forecast))
+        numbers["mae"].append(group_mean(np.abs(error), series, count))
+        numbers["bias"].append(group_mean(error, series, count))
     return pd.DataFrame(
         {
             "unique_id": rows.ids,
-            "mase": by_series(rows, result.forecast),
-            "mae": group_mean(np.abs(error), rows.series, count),
-            "bias": group_mean(error, rows.series, count),
+            **{name: np.concatenate(values) for name, values in numbers.items()},
             "reason": [rows.screened.get(uid, result.failures.get(uid, "")) for uid in rows.ids],
         }
     )

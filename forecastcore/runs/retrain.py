@@ -43,12 +43,12 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pandas as pd
 
-    from forecastcore.backtest import Result
     from forecastcore.engines.kept import KeptAnswers
     from forecastcore.ensemble import Blend
     from forecastcore.messages import Decision, ModelVersion
     from forecastcore.ports import Engine, ModelStore, Past, Run
     from forecastcore.project import Candidate, Project
+    from forecastcore.results import Result
     from forecastcore.runs.contest import Contest
 
     Floats = npt.NDArray[np.float64]
@@ -233,7 +233,7 @@ def _refit(project: Project, history: Past, contest: Contest, engine: Engine, fo
         covariates=task.covariates,
         # not the seconds: equal models have equal digests
         metrics={name: getattr(contest.winner, name) for name in METRICS if name != "seconds"},
-        fallback_spread=_spread(rows.reference_error, config.quantiles),
+        fallback_spread=_spread(rows.reference_errors(), config.quantiles),
         worst=contest.worst,
         max_missing=config.quality.max_missing,
         parts=parts,

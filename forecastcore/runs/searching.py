@@ -16,10 +16,11 @@ from forecastcore.search import explore
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from forecastcore.backtest import Backtest, Result
+    from forecastcore.backtest import Backtest
     from forecastcore.messages import LeaderboardRow
     from forecastcore.ports import Engine, Past
     from forecastcore.project import Candidate, Project
+    from forecastcore.results import Result
     from forecastcore.search import Search
 
 __all__ = ["Searched", "Trial", "loss", "search"]
@@ -105,7 +106,7 @@ def search(
             errors.append(error)
             trial = Trial(params=params, loss=np.inf, reason=str(error), seconds=time.perf_counter() - started)
         else:
-            row = leaderboard_row(result, rows, rows.slices(result, levels))
+            row = leaderboard_row(result, rows, result.slices(levels))
             value, seconds = loss(row, metric), time.perf_counter() - started
             trial = Trial(params=params, loss=value, reason=row.reason, seconds=seconds, result=result, row=row)
         trials.append(trial)

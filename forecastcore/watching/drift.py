@@ -98,7 +98,7 @@ def inputs_of(history: Past, task: Task) -> Inputs:
         task: whose horizon and seasons set the window's length.
     """
     length, share = window_length(task), _PLENTY / max(int(history.sizes.sum()), 1)
-    seen = history.ask(partial(_drawn, length=length, share=share))
+    seen = [*history.ask(partial(_drawn, length=length, share=share))]
     names, window = seen[0]["names"], together(seen, "window")
     full = window < len(history.grid.between(history.first, history.origin)) // length  # the oldest is cut short
     grids, indices, distances = [], [], []

@@ -136,4 +136,4 @@ def _landed(flight: Future[dict[int, list[bytes]]]) -> Iterator[tuple[int, Any]]
     """The answers of a wave, each put together when it is its turn."""
     found = flight.result()
     for unit in [*found]:
-        yield unit, answer_of(b"".join(found.pop(unit)))
+        yield unit, answer_of(*found.pop(unit))

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Spans", "SpreadPanel"]
 
+#: pieces whose answers are here at the same time
+_TOGETHER = 32
+
 
 class Spans(Mapping[str, tuple[int, int]]):
     """Rows of each series, looked up among names that are sorted."""
@@ -88,8 +91,8 @@ class SpreadPanel:
                 found.setdefault(self.pieces[number], []).append(mine)
         return found
 
-    def ask(self, work: Callable[[pa.Table], bytes]) -> list[bytes]:
-        """What is said of the rows of each piece, in the order of series.
+    def ask(self, work: Callable[[pa.Table], bytes]) -> Iterator[bytes]:
+        """What is said of the rows of each piece, in the order of series; of some pieces at a time.
 
         Args:
             work: importable function of such rows.
@@ -98,5 +101,10 @@ class SpreadPanel:
             EngineError: also where the work raises.
         """
         rows = self.rows()
-        answers = self.shards.answered(work, rows)
-        return [answers[kind] for kind in rows]
+        for kinds in _batched([*rows], _TOGETHER):
+            answers = self.shards.answered(work, {kind: rows[kind] for kind in kinds})
+            yield from (answers.pop(kind) for kind in kinds)
+
+
+def _batched(kinds: Sequence[str], count: int) -> Iterator[Sequence[str]]:
+    return (kinds[begin : begin + count] for begin in range(0, len(kinds), count))

@@ -1,0 +1,119 @@
+"""Errors off which quantiles are read, step by step: all of them, of very many an even sample."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+    Floats = npt.NDArray[np.float64]
+    Ints = npt.NDArray[np.intp]
+
+__all__ = ["WANTED", "Sample"]
+
+#: errors wanted for the quantiles of one step; steps nearby lend theirs where a step has fewer
+WANTED = 200
+#: errors that tell the quantiles of a step as well as any more
+_PLENTY = 10_000
+#: steps on which it is looked how far errors of one origin hang together
+_LOOKED_AT = 24
+
+
+def _rank(values: Floats, level: float, count: float) -> float:
+    """The finite-sample quantile: that of level (n + 1) / n · level above the median, its mirror below.
+
+    Args:
+        values: errors.
+        level: of the quantile.
+        count: n, the number of errors that would tell as much if they were independent.
+    """
+    if level < 0.5:  # noqa: PLR2004 - the median
+        return -_rank(-values, 1 - level, count)
+    if level > 0.5:  # noqa: PLR2004 - the median
+        level = min(level * (count + 1) / count, 1.0)
+    return float(np.quantile(values, level))
+
+
+def _design_effect(values: Floats, level: float, fold: Ints) -> float:
+    """How many errors of these tell as much as one independent error: those of one origin hang together.
+
+    The share of errors below a quantile differs from origin to origin by more than it would if errors were independent
+    (Kish 1965, Survey sampling); NaN where there are no two origins to compare.
+    """
+    below = values <= np.quantile(values, level)
+    count = np.bincount(fold)
+    share = np.bincount(fold, below)[count > 0] / count[count > 0]
+    expected = level * (1 - level) / len(values)
+    return float(share.var(ddof=1) / len(share) / expected) if len(share) > 1 else float("nan")
+
+
+class Sample:
+    """The errors off which each step's quantiles are read, picked as the parts of a pool come.
+
+    In the order of steps, origins and series; of very many an even sample. A step borrows from the steps around.
+
+    Args:
+        counts: how many errors each part has by origin and step, shape (parts, origins, horizon).
+        columns: one for each level, or one for all.
+    """
+
+    def __init__(self, counts: Ints, columns: int) -> None:
+        by_step = counts.transpose(2, 1, 0)
+        self._begins = (np.cumsum(by_step) - by_step.ravel()).reshape(by_step.shape)
+        edges = np.r_[0, np.cumsum(counts.sum(axis=(0, 1)))]
+        self._windows = [_window(edges, step, len(by_step)) for step in range(1, len(by_step) + 1)]
+        self._places = np.unique(np.concatenate([_places(window) for window in self._windows]))
+        self._values = np.empty((len(self._places), columns))
+        self._fold = np.empty(len(self._places), dtype=np.intp)
+
+    def add(self, part: int, step: Ints, fold: Ints, values: Floats) -> None:
+        """Pick from a part.
+
+        Args:
+            part: its number.
+            step: 1 … horizon of each row.
+            fold: number of each row's origin.
+            values: shape (rows, columns).
+        """
+        begins = self._begins[:, :, part].T.ravel()
+        cell = fold * len(self._begins) + step - 1
+        order = np.argsort(cell, kind="stable")
+        cell, count = cell[order], np.bincount(cell, minlength=len(begins))
+        place = begins[cell] + np.arange(len(cell)) - (np.cumsum(count) - count)[cell]
+        at = np.searchsorted(self._places, place)
+        hit = np.flatnonzero(self._places[np.minimum(at, len(self._places) - 1)] == place) if len(at) else at
+        self._values[at[hit]], self._fold[at[hit]] = values[order[hit]], fold[order[hit]]
+
+    def shape(self, levels: Sequence[float]) -> Floats:
+        """Each level's quantile of its own errors by step, shape (horizon, levels)."""
+        horizon = len(self._windows)
+        out = np.zeros((horizon, len(levels)))
+        if not len(self._places):
+            return out
+        picked = [np.searchsorted(self._places, _places(window)) for window in self._windows]
+        for number, level in enumerate(levels):
+            values = self._values[:, number if self._values.shape[1] > 1 else 0]
+            some = picked[:: max(horizon // _LOOKED_AT, 1)]
+            effects = [_design_effect(values[rows], level, self._fold[rows]) for rows in some]
+            effect = max(float(np.mean(effects)), 1.0) if np.isfinite(effects).all() else 1.0
+            parts = [values[rows] for rows in picked]
+            out[:, number] = [_rank(part, level, max(len(part) / effect, 1.0)) for part in parts]
+        return out
+
+
+def _window(edges: Ints, step: int, horizon: int) -> slice:
+    """Rows of a step and of so many steps around it that there are enough; an even sample where there are very many."""
+    width, low, high = 0, edges[step - 1], edges[step]
+    while high - low < WANTED and width < horizon:
+        width += 1
+        low, high = edges[max(step - 1 - width, 0)], edges[min(step + width, horizon)]
+    return slice(int(low), int(high), max(int(high - low) // _PLENTY, 1))
+
+
+def _places(window: slice) -> Ints:
+    return np.arange(window.start, window.stop, window.step)
