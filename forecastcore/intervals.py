@@ -20,6 +20,7 @@ moving a model's own quantiles, Romano, Patterson & Candès (2019); errors over 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -317,10 +318,17 @@ def calibrate(
     shape = len(pool.noise), horizon
     level, scale, size = np.zeros((3, 2, len(pool.ids)))
     origins, plain, native = np.zeros(len(pool.noise), dtype=bool), [], []
+    some = [(known, part.fine(used)) for known, part in islice(pool.parts(), 2)]
+
+    def learned_from() -> Iterator[tuple[Ints, Errors]]:
+        """The rows that teach something; those of a single part are taken once."""
+        return iter(some) if len(some) == 1 else ((known, part.fine(used)) for known, part in pool.parts())
+
     for known, part in pool.parts():
-        fine, hit = part.fine(used), used[part.fold]
+        hit = used[part.fold]
         origins |= np.bincount(part.fold[hit], minlength=len(origins)) > 0
         level[:, known] += _totals(np.abs(part.y[hit]), part.series[hit], len(known))
+    for known, fine in learned_from():
         scale[:, known] += _totals(np.abs(fine.forecast), fine.series, len(known))
         own = np.isfinite(fine.own).all(axis=1)
         plain.append(_cells(fine.fold, fine.step, shape))
@@ -328,19 +336,20 @@ def calibrate(
     seen, places = pool.noise[origins], np.bincount(pool.place[origins])
     usual = np.exp(group_mean(np.log(seen).ravel(), np.tile(np.arange(seen.shape[1]), len(seen)), seen.shape[1]))
     unrest = np.sqrt(_change(pool.noise, usual))
-    for known, part in pool.parts():
-        fine = part.fine(used)
+    for known, fine in learned_from():
         calm = (fine.y - fine.forecast) / unrest[fine.fold, known[fine.series]]
         size[:, known] += _totals(np.abs(calm), fine.series, len(known))
     sizes, typical = _sizes(_mean(size), size[1], _mean(level))
     flat, moved = Sample(np.stack(plain), 1), Sample(np.stack(native), len(levels))
-    for number, (known, part) in enumerate(pool.parts()):
-        fine = part.fine(used)
-        unit = unrest[fine.fold, known[fine.series]] * sizes[known[fine.series]]
-        flat.add(number, fine.step, fine.fold, ((fine.y - fine.forecast) / unit)[:, None])
-        own = np.isfinite(fine.own).all(axis=1)
-        from_own = (fine.y[own, None] - fine.own[own, : len(levels)]) / unit[own, None]
-        moved.add(number, fine.step[own], fine.fold[own], from_own)
+    for number, (known, fine) in enumerate(learned_from()):
+        with_own = np.flatnonzero(np.isfinite(fine.own).all(axis=1))
+        for sample, able in ((flat, np.arange(len(fine.y))), (moved, with_own)):
+            at, picked = sample.wanted(number, fine.step[able], fine.fold[able])
+            rows = able[picked]
+            series = known[fine.series[rows]]
+            base = fine.forecast[rows, None] if sample is flat else fine.own[rows, : len(levels)]
+            unit = unrest[fine.fold[rows], series] * sizes[series]
+            sample.put(at, fine.fold[rows], (fine.y[rows, None] - base) / unit[:, None])
     # A series without an error of its own has no size: the level of its forecasts says how wide its band is.
     return Conformal(
         levels=tuple(levels),

@@ -71,23 +71,33 @@ class Sample:
         self._values = np.empty((len(self._places), columns))
         self._fold = np.empty(len(self._places), dtype=np.intp)
 
-    def add(self, part: int, step: Ints, fold: Ints, values: Floats) -> None:
-        """Pick from a part.
+    def wanted(self, part: int, step: Ints, fold: Ints) -> tuple[Ints, Ints]:
+        """Which rows of a part are picked: their places in the sample, and their numbers.
 
         Args:
             part: its number.
             step: 1 … horizon of each row.
             fold: number of each row's origin.
-            values: shape (rows, columns).
         """
         begins = self._begins[:, :, part].T.ravel()
         cell = fold * len(self._begins) + step - 1
-        order = np.argsort(cell, kind="stable")
-        cell, count = cell[order], np.bincount(cell, minlength=len(begins))
-        place = begins[cell] + np.arange(len(cell)) - (np.cumsum(count) - count)[cell]
-        at = np.searchsorted(self._places, place)
-        hit = np.flatnonzero(self._places[np.minimum(at, len(self._places) - 1)] == place) if len(at) else at
-        self._values[at[hit]], self._fold[at[hit]] = values[order[hit]], fold[order[hit]]
+        # numbers of 16 bits are sorted in proportion to their count
+        order = np.argsort(cell.astype(np.int16 if len(begins) <= np.iinfo(np.int16).max else np.int64), kind="stable")
+        count = np.bincount(cell, minlength=len(begins))
+        low, high = np.searchsorted(self._places, np.stack([begins, begins + count]))
+        there = np.repeat(np.arange(len(begins)), high - low)
+        at = np.arange(len(there)) + (low - np.cumsum(high - low) + high - low)[there]
+        return at, order[(np.cumsum(count) - count - begins)[there] + self._places[at]]
+
+    def put(self, at: Ints, fold: Ints, values: Floats) -> None:
+        """Take in rows that are picked.
+
+        Args:
+            at: their places.
+            fold: number of each one's origin.
+            values: their errors, shape (rows, columns).
+        """
+        self._values[at], self._fold[at] = values, fold
 
     def shape(self, levels: Sequence[float]) -> Floats:
         """Each level's quantile of its own errors by step, shape (horizon, levels)."""

@@ -53,9 +53,12 @@ def test_a_retrain_in_parts_learns_and_decides_what_it_does_with_all_rows_at_onc
     blends = [{"type": "ensemble", "method": how} for how in ("median", "greedy", "per-series")]
     sites = [hard_site(make_site).write(models=[*MODELS, *blends]) for _ in range(2)]
     whole = sites[0].retrain()
+    taken, read = [], Sheet.read
     with monkeypatch.context() as patch:
         patch.setattr(sheet, "ROWS", FEW)
+        patch.setattr(Sheet, "read", lambda self, a, b: taken.append(read(self, a, b)) or taken[-1])
         parts = sites[1].retrain()
+    assert max(values[..., 0].size for values in taken) <= FEW, "never more rows than those of a part"
     assert whole.decision.verdict in {"promote", "hold"}
     close(facts(whole), facts(parts))
     assert_same(served(sites[1]).assign(run_key=""), served(sites[0]).assign(run_key=""))
