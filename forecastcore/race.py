@@ -16,6 +16,7 @@ from forecastcore.errors import EngineError
 from forecastcore.package import Package
 from forecastcore.parcel import unwrap
 from forecastcore.ports import Unit
+from forecastcore.processes import give_back
 from forecastcore.results import FORESIGHT, OWN, Result, bands_of
 from forecastcore.segments import by_segment
 from forecastcore.serving import Stored, serve_origins
@@ -136,6 +137,7 @@ class _Answers:
             self._rows.place_in(self._sheet, block["fold"], series, block["step"], values)
             self._there += len(values)
             self._foresees |= bool(np.isfinite(values[:, FORESIGHT]).any())
+        give_back()
 
     def result(self, candidate: Candidate) -> Result:
         """What the candidate did; its numbers are handed over.

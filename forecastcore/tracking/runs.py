@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from forecastcore import __version__
 from forecastcore.errors import TrackingAway, TrackingError, UsageError
-from forecastcore.processes import gone, here
+from forecastcore.processes import give_back, gone, here
 from forecastcore.tracking.connect import Connection, mask
 from forecastcore.tracking.spool import TICKET, begin, tell
 
@@ -44,6 +44,8 @@ PARAM_CHARS: Final = 6000
 TAG_CHARS: Final = 5000
 METRICS_A_CALL: Final = 1000
 PARAMS_A_CALL: Final = 100
+#: rows of a table that are encoded together
+_ROWS: Final = 10_000
 #: letters of a data set's digest that MLflow keeps
 _DIGEST: Final = 16
 _CUT: Final = " … (cut)"
@@ -153,7 +155,8 @@ class TrackedRun:
     def table(self, name: str, frame: pd.DataFrame) -> None:
         """Store a frame as a Parquet artifact."""
         with self._artifact(name, ".parquet") as path:
-            frame.to_parquet(path, index=False)
+            frame.to_parquet(path, index=False, row_group_size=_ROWS)
+        give_back()
 
     def file(self, path: Path, *, folder: str = "") -> None:
         """Store a file as an artifact."""

@@ -84,7 +84,9 @@ class SpreadPanel:
     def rows(self, ids: Sequence[str] | None = None) -> dict[str, list[tuple[int, int]]]:
         """The rows of some series, or of all that are meant: which of each piece, in the order of series."""
         found: dict[str, list[tuple[int, int]]] = {}
-        for begin, end in joined(map(self.spans.__getitem__, self.ids if ids is None else ids)):
+        whole = ids is None and len(self.ids) == len(self.spans)
+        wanted = self.ids if ids is None else ids
+        for begin, end in [(0, self.begins[-1])] if whole else joined(map(self.spans.__getitem__, wanted)):
             for number in range(bisect_right(self.begins, begin) - 1, bisect_left(self.begins, end)):
                 first, after = self.begins[number], self.begins[number + 1]
                 mine = max(begin, first) - first, min(end, after) - first
