@@ -52,6 +52,16 @@ def _design_effect(values: Floats, level: float, fold: Ints) -> float:
     return float(share.var(ddof=1) / len(share) / expected) if len(share) > 1 else float("nan")
 
 
+def _worth(count: int, effect: float) -> float:
+    """How many independent errors would ask for the same correction as these, of which `effect` tell as much as one.
+
+    The correction that n independent errors ask for, level / n, has two halves where tails are exponential (delta
+    method): one because the quantile lies between n errors, of which there are `count` however they hang together, and
+    one because it scatters, as that of `count` / `effect` does. Hence the harmonic mean of both.
+    """
+    return max(2 * count / (1 + effect), 1.0)
+
+
 class Sample:
     """The errors off which each step's quantiles are read, picked as the parts of a pool come.
 
@@ -111,8 +121,7 @@ class Sample:
             some = picked[:: max(horizon // _LOOKED_AT, 1)]
             effects = [_design_effect(values[rows], level, self._fold[rows]) for rows in some]
             effect = max(float(np.mean(effects)), 1.0) if np.isfinite(effects).all() else 1.0
-            parts = [values[rows] for rows in picked]
-            out[:, number] = [_rank(part, level, max(len(part) / effect, 1.0)) for part in parts]
+            out[:, number] = [_rank(values[rows], level, _worth(len(rows), effect)) for rows in picked]
         return out
 
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["calibration_errors"]
 
 #: horizons before the backtest that are looked at, unless they were more than half of the history there
-_EARLIER = 16
+_EARLIER = 32
 #: series whose errors tell as well as those of any more how errors are spread, where each has a fit of its own
 _SERIES = 100
 
