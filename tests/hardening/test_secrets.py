@@ -206,7 +206,7 @@ BAD = {
 @pytest.mark.parametrize(
     "how", [pytest.param(h, marks=() if h.startswith("a source") else pytest.mark.slow) for h in BAD]
 )
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)  # Databricks' library in MLflow looks five minutes for a workspace that is not there
 def test_runs_that_fail_write_no_secret(how, armed):
     words = "predict" if "sinks" in BAD[how] else "retrain"
     if words == "predict":
@@ -242,7 +242,7 @@ def test_flows_leave_no_secret_with_prefect(armed, tmp_path):
     told = [flow()]
     armed.write(**BAD["a source that refuses"])
     told.append(flow())
-    assert told[1].returncode == 1
+    assert told[1].returncode == 4, "the source's database is not there: held"
     written = below(tmp_path / "prefect")
     assert b"predict" in written
     places = {

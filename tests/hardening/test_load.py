@@ -1,0 +1,83 @@
+"""A hundred thousand series on this machine and on Spark, watched from outside: no process outgrows a small machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+
+import pyarrow.dataset as ds
+import pytest
+
+from forecastcore.testing import sample_history
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+
+SERIES, MONTHS, HORIZON = 100_000, 24, 6
+#: MiB that any one Python process may take
+CAP = 1_500
+ENGINES = {
+    "local": {"type": "local", "workers": 2},
+    "spark": {"type": "spark", "master": "local[2]", "conf": {"spark.driver.memory": "1g"}},
+}
+
+
+class Watch:
+    """The largest resident set of each Python process below this one that is alive; a context manager."""
+
+    def __init__(self):
+        self.peak, self._over = 0.0, threading.Event()
+        self._thread = threading.Thread(target=self._look)
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc):
+        self._over.set()
+        self._thread.join()
+
+    def _look(self):
+        while not self._over.wait(0.2):
+            for pid in _pythons():
+                with suppress(OSError, StopIteration):
+                    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+                    high = next(line for line in lines if line.startswith("VmHWM"))
+                    self.peak = max(self.peak, int(high.split()[1]) / 1024)
+
+
+def _pythons():
+    """Process ids of command lines of forecastcore and of all Python that they started."""
+    told = subprocess.run(["ps", "-eo", "pid=,ppid=,comm="], capture_output=True, text=True, check=True).stdout
+    parents = {
+        int(pid): (int(parent), name) for pid, parent, name in (line.split(None, 2) for line in told.splitlines())
+    }
+    mine = {id_ for id_, (parent, _) in parents.items() if parent == os.getpid()}
+    while more := {id_ for id_, (parent, _) in parents.items() if parent in mine} - mine:
+        mine |= more
+    return [id_ for id_ in mine if "python" in parents[id_][1]]
+
+
+@pytest.mark.row(48)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_hundred_thousand_series_are_learned_and_forecast_under_a_cap(engine, site_of, tmp_path, record_property):
+    site = site_of(tmp_path, frequency="MS", horizon=HORIZON, models=[{"type": "seasonal-naive"}])
+    site.write(sample_history(series=SERIES, rows=MONTHS, frequency="MS"), backtest={"folds": 1})
+    site.write(engine=ENGINES[engine], sinks=[{"type": "parquet", "path": "out/parquet"}])
+    command = [sys.executable, "-m", "forecastcore.cli", "-p", str(tmp_path), "--json"]
+    told = {}
+    with Watch() as watch:
+        for word in ("retrain", "predict"):
+            done = subprocess.run([*command, word], capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr[-3000:]
+            told[word] = json.loads(done.stdout)
+    record_property("largest process, MiB", round(watch.peak))
+    assert told["predict"]["series"] == {"total": SERIES, "ok": SERIES, "degraded": 0, "failed": 0}
+    rows = ds.dataset(tmp_path / "out" / "parquet", format="parquet").to_table(columns=["unique_id"])
+    assert len(rows) == SERIES * HORIZON
+    assert len(rows["unique_id"].unique()) == SERIES
+    assert 0 < watch.peak < CAP, f"{watch.peak:.0f} MiB"
