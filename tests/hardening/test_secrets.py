@@ -206,7 +206,7 @@ BAD = {
 @pytest.mark.parametrize(
     "how", [pytest.param(h, marks=() if h.startswith("a source") else pytest.mark.slow) for h in BAD]
 )
-@pytest.mark.timeout(900)  # Databricks' library in MLflow looks five minutes for a workspace that is not there
+@pytest.mark.timeout(900)  # MLflow looks long for a workspace that is not there
 def test_runs_that_fail_write_no_secret(how, armed):
     words = "predict" if "sinks" in BAD[how] else "retrain"
     if words == "predict":
