@@ -305,7 +305,8 @@ def calibrate(
 ) -> Conformal:
     """Learn how far quantiles lie from their base.
 
-    A pool is gone through three times: for the level of each series, for the size of its errors, and for their shape.
+    A pool is gone through four times: for each series' level, for how many errors there are, for their size, and for
+    their shape; the rows of a pool of one part are picked once.
 
     Args:
         errors: backtest rows; those without an actual, and those of a fallback, are left out.
