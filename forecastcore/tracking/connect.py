@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import contextlib
 import logging
 import os
@@ -11,14 +12,15 @@ import sqlite3
 import threading
 import time
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from forecastcore.errors import TrackingAway, TrackingError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
 
     from mlflow import MlflowClient
 
@@ -41,11 +43,12 @@ SWITCHES: Final = {
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "MLFLOW_DATABRICKS_ENDPOINT_HTTP_RETRY_TIMEOUT": "10",
 }
-#: Seconds in which a database server must accept a connection.
+#: Seconds in which a database server or a workspace must accept a connection.
 CONNECT_SECONDS: Final = 5.0
-#: Seconds for which a store that could not be reached is not asked again.
+#: Seconds for which a store that could not be reached is not asked again, and one that could is taken to be there.
 REST_SECONDS: Final = 20.0
 _PORTS: Final = {"postgresql": 5432, "mysql": 3306, "mssql": 1433}
+_HTTPS: Final = 443
 _SECRET: Final = re.compile(
     r"(?i)((?:passw(?:or)?d|pwd|token|secret|api[_-]?key|account[_-]?key|access[_-]?key|signature|\bsig)"
     r"[\"']?\s*[=:]\s*)(\"[^\"]*\"|'[^']*'|[^\s,;&\"']+)"
@@ -100,6 +103,7 @@ class Connection:
         self.uri: str = f"sqlite:///{self.database.as_posix()}" if self.database else uri
         self.shown: str = mask(self.uri.partition("?")[0])
         self._down: tuple[float, TrackingAway] | None = None
+        self._answered: float | None = None
 
     @property
     def databricks(self) -> bool:
@@ -107,10 +111,15 @@ class Connection:
         return self.uri.split(":")[0] == "databricks"
 
     @property
+    def _profile(self) -> str:
+        """Section of Databricks' configuration that the URI names."""
+        return self.uri.removeprefix("databricks").lstrip(":/")
+
+    @property
     def registry(self) -> str:
         """URI of the model registry: Unity Catalog beside Databricks tracking, the same store elsewhere."""
-        profile = self.uri.removeprefix("databricks").lstrip(":/")
-        beside = ("databricks-uc://" + profile if profile else "databricks-uc") if self.databricks else self.uri
+        named = f"://{self._profile}" if self._profile else ""
+        beside = f"databricks-uc{named}" if self.databricks else self.uri
         return os.environ.get("MLFLOW_REGISTRY_URI") or beside
 
     @property
@@ -138,7 +147,6 @@ class Connection:
     def client(self) -> MlflowClient:
         """MLflow's client, its store initialised once even when several processes begin together."""
         _hush()
-        self._reachable()
         from mlflow import MlflowClient
 
         if self.database is not None:
@@ -158,6 +166,7 @@ class Connection:
         if self._down is not None and time.monotonic() - self._down[0] < REST_SECONDS:
             raise self._down[1]
         try:
+            self._reachable()
             return work(self.client)
         except Exception as error:
             if unless(error) or not _is_theirs(error):
@@ -175,13 +184,36 @@ class Connection:
         return away
 
     def _reachable(self) -> None:
-        # SQLAlchemy's connection is retried by MLflow for minutes; a closed port is found out in seconds
-        parts = urlsplit(self.uri)
-        port = _PORTS.get(parts.scheme.split("+")[0])
-        if port is None or not parts.hostname:
+        # A closed port is found out in seconds; SQLAlchemy's connection is retried by MLflow for minutes, and
+        # databricks-sdk, which MLflow makes anew for each call, asks a workspace that is away for five of them.
+        if self._answered is not None and (time.monotonic() - self._answered < REST_SECONDS or not self.databricks):
             return
-        with contextlib.closing(socket.create_connection((parts.hostname, parts.port or port), CONNECT_SECONDS)):
-            return
+        parts = urlsplit(_workspace(self._profile) if self.databricks else self.uri)
+        port = _HTTPS if self.databricks else _PORTS.get(parts.scheme.split("+")[0])
+        if port is not None and parts.hostname and not getproxies().keys() & {parts.scheme, "all"}:
+            _knock(parts.hostname, parts.port or port)
+        self._answered = time.monotonic()
+
+
+def _knock(host: str, port: int) -> None:
+    """Raise what keeps `host` from accepting a connection, after a second look and a third."""
+    for pause in (1.0, 2.0):
+        with contextlib.suppress(OSError):
+            return socket.create_connection((host, port), CONNECT_SECONDS).close()
+        time.sleep(pause)
+    return socket.create_connection((host, port), CONNECT_SECONDS).close()
+
+
+def _workspace(profile: str) -> str:
+    """Address of the workspace that MLflow would ask; empty where only databricks-sdk knows it, as on a cluster."""
+    path = Path(os.environ.get("DATABRICKS_CONFIG_FILE") or "~/.databrickscfg").expanduser()
+    file = configparser.ConfigParser(interpolation=None)
+    with contextlib.suppress(configparser.Error, UnicodeDecodeError):
+        file.read(path, encoding="utf-8")
+    section = profile or os.environ.get("DATABRICKS_CONFIG_PROFILE") or "DEFAULT"
+    named = file[section].get("host", "") if section in file else ""
+    host = os.environ.get("DATABRICKS_HOST", named) if not profile else named
+    return host if "://" in host or not host else f"https://{host}"
 
 
 def _database(uri: str, root: Path) -> Path | None:

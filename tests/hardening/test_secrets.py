@@ -206,7 +206,6 @@ BAD = {
 @pytest.mark.parametrize(
     "how", [pytest.param(h, marks=() if h.startswith("a source") else pytest.mark.slow) for h in BAD]
 )
-@pytest.mark.timeout(900)  # MLflow looks long for a workspace that is not there
 def test_runs_that_fail_write_no_secret(how, armed):
     words = "predict" if "sinks" in BAD[how] else "retrain"
     if words == "predict":
@@ -214,7 +213,7 @@ def test_runs_that_fail_write_no_secret(how, armed):
     armed.write(**BAD[how])
     commands = [("-v", words), ("--json", words), ("--json", "doctor", "--security")]
     if how == "an engine that refuses":
-        commands = [("-v", "plan", words)]
+        commands = [("-v", "plan", words), ("--json", "plan", words), ("--json", "doctor", "--security")]
     told = [armed.cli(*command) for command in commands]
     assert how == "an engine that refuses" or told[0].code in {1, 2, 3, 4}  # 3: the store is told later
     assert not matrix(everywhere(armed, told)).to_numpy().any()

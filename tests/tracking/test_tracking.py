@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from forecastcore.errors import StateError, TrackingError, UsageError
+from forecastcore.errors import StateError, TrackingAway, TrackingError, UsageError
 from forecastcore.messages import LedgerEntry
 from forecastcore.tracking import open_store
 from forecastcore.tracking.connect import mask
@@ -434,6 +434,21 @@ class TestFetching:
 
 
 class TestFailures:
+    @pytest.mark.parametrize("uri", ["databricks", "databricks://away"])
+    def test_a_workspace_that_is_away_is_named_in_bounded_time(self, uri, tmp_path, monkeypatch):
+        """databricks-sdk alone would ask for five minutes, twice a call."""
+        (tmp_path / "cfg").write_text("[away]\nhost = http://127.0.0.1:9/\ntoken = dapi0\n")
+        monkeypatch.setenv("DATABRICKS_CONFIG_FILE", str(tmp_path / "cfg"))
+        if uri == "databricks":
+            monkeypatch.setenv("DATABRICKS_HOST", "http://127.0.0.1:9")
+            monkeypatch.setenv("DATABRICKS_TOKEN", "dapi0")
+        store = open_store(project="vic", uri=uri, experiment="vic", root=tmp_path)
+        began = time.monotonic()
+        for _ in range(3):
+            with pytest.raises(TrackingAway, match=f"MLflow at {uri} could not"):
+                store.versions()
+        assert time.monotonic() - began < 30
+
     @pytest.mark.parametrize("uri", ["http://me:hunter2@127.0.0.1:9", "postgresql://me:hunter2@127.0.0.1:9/db"])
     def test_a_server_that_is_down_is_named_in_bounded_time_without_its_password(self, uri, tmp_path, monkeypatch):
         monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
