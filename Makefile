@@ -34,7 +34,7 @@ COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --generat
 	$(addprefix --no-emit-package ,forecastcore $(notdir $(MEMBERS)))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev azurite java browser demo up down test test-slow bench docs types lint format lock clean reliability sbom
+.PHONY: help setup setup-dev azurite java browser demo up down test test-alone test-slow bench docs types lint format lock clean reliability sbom
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do printf '  make %-10s %s\n' "$$name" "$$text"; done
@@ -62,6 +62,9 @@ down: $(RUNTIME) ## end just what `make up` started
 
 test: $(DEV) $(AZURITE) java ## all tests that are not slow; the wheels are built and tried too
 	@$(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
+
+test-alone: $(DEV) $(AZURITE) java ## the tests of `make test` where nothing but loopback can be reached (Linux)
+	@$(BIN)/python scripts/alone.py $(BIN)/python -m pytest -m "not slow" $(PYTEST_ARGS)
 
 test-slow: $(DEV) $(AZURITE) java browser ## the tests that take minutes, and the laws on many more examples
 	@$(BIN)/python -m pytest -m "slow or hypothesis" --hypothesis-profile=thorough $(PYTEST_ARGS)

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from forecastcore.errors import DataError, MissingColumnsError, QualityError
-from forecastcore.timegrid import TimeGrid
+from forecastcore.timegrid import TimeGrid, say_an_offset
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -265,7 +265,7 @@ def _wall_times(values: pd.Series, column: str, where: str) -> pd.Series:
             hint="store timestamps or ISO text; seconds and milliseconds since 1970 cannot be told apart safely",
         )
     else:
-        told = values.astype(str).str.contains(r"[+Z]|\d-\d\d:?\d\d$") & values.notna()
+        told = say_an_offset(values)
         mixed = values[~told & values.notna()] if told.any() else values[:0]
         if len(mixed):
             raise QualityError(
@@ -275,7 +275,9 @@ def _wall_times(values: pd.Series, column: str, where: str) -> pd.Series:
                 examples=[f"{value!r} beside {values[told].iloc[0]!r}" for value in mixed.head(_SHOWN)],
                 hint="write the offset of all of them, or of none, and source.timezone",
             )
-        times = pd.to_datetime(values, errors="coerce", format="ISO8601", utc=bool(told.any()))
+        times = pd.to_datetime(values, errors="coerce", format="ISO8601", utc=True)
+        if not told.any():
+            times = times.dt.tz_localize(None)
     wrong = times.isna()
     if wrong.any():
         examples = [f"row {int(row) + 1}: {value!r}" for row, value in values[wrong].head(_SHOWN).items()]  # type: ignore[call-overload]  # a RangeIndex has ints

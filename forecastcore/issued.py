@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from forecastcore.timegrid import say_an_offset
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
@@ -24,8 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Issued", "changed", "read"]
 
-_OFFSET = r"(?:Z|[+-]\d{2}(?::?\d{2})?)$"
-_TIME_AND_OFFSET = r"\d:\d{2}.*" + _OFFSET
 _LOG = "_delta_log"
 
 
@@ -172,8 +172,7 @@ def _instants(times: pd.Series, timezone: str) -> pd.DatetimeIndex:
         return pd.DatetimeIndex(times).tz_convert("UTC").as_unit("ns")
     if pd.api.types.is_datetime64_dtype(times):
         return _localized(pd.DatetimeIndex(times), timezone)
-    words = times.astype(str)
-    told = words.str.contains(_TIME_AND_OFFSET)
+    words, told = times.astype(str), say_an_offset(times)
     if told.any() and not told.all():
         msg = f"{times.name} {words[~told].iloc[0]!r} has no offset from UTC, others have one; write all times alike"
         raise ValueError(msg)

@@ -18,12 +18,21 @@ import pandas as pd
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["TimeGrid", "duration", "nanoseconds", "parse_frequency", "seasons_of"]
+__all__ = ["TimeGrid", "duration", "nanoseconds", "parse_frequency", "say_an_offset", "seasons_of"]
 
 _DAY = pd.Timedelta(days=1)
 _NO_PHASE = pd.Timedelta(0)
 _SEASONS = {"D": (7,), "B": (5,), "W": (52,), "M": (12,), "Q": (4,), "Y": (1,)}
 _OLD = {"T": "min", "H": "h", "S": "s", "M": "ME", "Q": "QE", "Y": "YE", "A": "YE", "BM": "BME", "AS": "YS"}
+
+
+#: a sign or Z, as far as none of it stands in a date: a minus follows an hour
+_OFFSET = r"[+Zz]|\d[Tt ]\s*\d.*-"
+
+
+def say_an_offset(texts: pd.Series) -> pd.Series:
+    """Of each text in ISO 8601 whether it says how far from UTC its clock is."""
+    return texts.astype(str).str.contains(_OFFSET) & texts.notna()
 
 
 def nanoseconds(instants: pd.DatetimeIndex) -> npt.NDArray[np.int64]:

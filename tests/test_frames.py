@@ -236,3 +236,16 @@ def test_series_in_are_series_out_and_every_instant_is_there(lengths, share, see
 def _every_other(part):
     gaps = part["ds"].diff().dropna().unique()
     return len(part) >= 8 and len(gaps) == 1 and gaps[0] > pd.Timedelta(hours=1)
+
+
+@pytest.mark.parametrize("offset", ["-05:00", "-0500", "-05", " -05:00", "+02:00", "+02", "Z"])
+class TestOffsetsInText:
+    def test_every_way_to_write_an_offset_is_read(self, offset):
+        got = checked(table(unique_id=["a"] * 48, ds=[f"{at:%Y-%m-%d %H:%M:%S}{offset}" for at in HOURS], y=[1.0] * 48))
+        behind = {"-": 5, "+": -2, "Z": 0}[offset.strip()[0]]
+        assert got.panel["ds"].iloc[0] == HOURS[0].tz_localize("UTC") + pd.Timedelta(hours=behind)
+
+    def test_and_is_missed_where_others_have_one(self, offset):
+        texts = [f"{at:%Y-%m-%dT%H:%M:%S}{offset if number != 7 else ''}" for number, at in enumerate(HOURS)]
+        with pytest.raises(QualityError, match=r"1 values of column 'ds' in test\.csv have no offset from UTC"):
+            checked(table(unique_id=["a"] * 48, ds=texts, y=[1.0] * 48))

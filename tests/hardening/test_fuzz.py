@@ -1,36 +1,31 @@
-"""What is read from outside, damaged at random for a stated time: an answer or an error in words, and nothing else.
+"""What is read from outside, damaged for a stated time: an answer or an error in words, and nothing else.
 
-Bytes are flipped, cut, doubled and sown with words that mean something to the format; the seed and the number of
-tries are on record in docs/reliability.md. Hypothesis tries the same readers with data that it shrinks: test_config.py,
-test_state.py.
+Once at random, with bytes flipped, cut, doubled and sown with words that mean something to the format; once by Atheris,
+which looks for inputs that lead to other lines. Seed and number of tries are on record in docs/reliability.md.
+Hypothesis tries the same readers with data that it shrinks: test_config.py, test_state.py.
 """
 
 from __future__ import annotations
 
 import contextlib
-import io
 import random
-import shutil
+import re
+import subprocess
+import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-import pandas as pd
 import pytest
-from deltalake import DeltaTable, write_deltalake  # noqa: TID253 - writes what is read
-from forecastcore_delta import DeltaSource
-from forecastcore_files import CsvSource, ParquetSource
-from sklearn.linear_model import Ridge  # noqa: TID253 - a state to damage
 
-from forecastcore import config, runtime
 from forecastcore.errors import ForecastCoreError
-from forecastcore.runs.archive import pack, unpack
-from forecastcore.state import from_files, to_files
+from tests.support.readers import TARGETS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+ROOT = Path(__file__).parents[2]
 SEED, SECONDS = 20261127, 45.0
 TOKENS = [
     *(
@@ -94,150 +89,10 @@ def tried(read: Callable[[bytes], object], samples: list[bytes], seed: int) -> t
     return count, refused, crashes
 
 
-YAML = b"""\
-name: vic-demand
-source: {type: parquet, path: data/vic.parquet, id: unique_id, timezone: Australia/Melbourne}
-quality: {gaps: fill, duplicates: error, max_missing: 0.5}
-frequency: 30min
-horizon: 336
-quantiles: [0.1, 0.5, 0.9]
-covariates:
-  temperature: {assume: weather}
-  promotion: {known: true}
-assumptions:
-  weather: &w {type: climatology, window_days: 15}
-scenarios:
-  heatwave: {weather: {type: shift, of: weather, add: 5.0}}
-models:
-  - type: seasonal-naive
-  - {type: gradient-boosting, grid: {learning_rate: [0.05, 0.1]}}
-backtest: {folds: 4, stride: 336, metric: mase, season: 48}
-promotion: {mode: enforce, min_gain: 0.01}
-sinks: [{type: delta, path: out/forecasts}, {type: sql, url: "${env:URL}"}]
-engine: {type: local, workers: 2}
-tracking: {uri: "sqlite:///mlflow.db", experiment: x}
-plugins: {block: [], allow: null}
-"""
-
-
-def of_project_files(folder):
-    path = folder / "forecast.yaml"
-
-    def read(data):
-        path.write_bytes(data)
-        return config.digest(config.load(path))
-
-    return read, [YAML, b"name: a\nsource: {type: csv}\nfrequency: h\nhorizon: 1\n"]
-
-
-def table():
-    ds = pd.date_range("2024-03-01", periods=60, freq="h")
-    return pd.DataFrame({"unique_id": "a", "ds": ds, "y": np.arange(60.0)})
-
-
-def checked(source, site_of, folder):
-    """Read as a run reads: the source, then the quality check."""
-    project = site_of(folder).write().project()
-    return lambda: runtime.history(project, source=source)
-
-
-def of_csv(folder, site_of):
-    path = folder / "h.csv"
-    run = checked(CsvSource(path=path), site_of, folder)
-
-    def read(data):
-        path.write_bytes(data)
-        return run()
-
-    text = table().to_csv(index=False).encode()
-    return read, [text, text.replace(b",", b";"), text.replace(b"\n", b"\r\n")]
-
-
-def of_parquet(folder, site_of):
-    path = folder / "h.parquet"
-    run = checked(ParquetSource(path=path), site_of, folder)
-
-    def read(data):
-        path.write_bytes(data)
-        return run()
-
-    samples = []
-    for options in ({}, {"compression": "gzip"}, {"compression": None, "version": "1.0"}):
-        buffer = io.BytesIO()
-        table().to_parquet(buffer, index=False, **options)
-        samples.append(buffer.getvalue())
-    return read, samples
-
-
-def of_delta(folder, site_of):
-    """The log of a Delta table is damaged; its data files are Parquet, and tried above."""
-    path = folder / "h"
-    for _ in range(2):
-        write_deltalake(str(path), table(), mode="append")
-    assert DeltaTable(str(path)).version() == 1
-    log = path / "_delta_log" / "00000000000000000001.json"
-    run = checked(DeltaSource(path=path), site_of, folder)
-
-    def read(data):
-        log.write_bytes(data)
-        return run()
-
-    return read, [log.read_bytes()]
-
-
-def of_states(folder):
-    files = to_files(
-        {
-            "a": [1, 2.5, None, "x"],
-            "b": np.arange(6.0).reshape(2, 3),
-            "c": pd.DataFrame({"x": pd.date_range("2024-01-01", periods=3, tz="UTC"), "y": ["a", "b", None]}),
-            "d": Ridge().fit(np.eye(4), np.arange(4.0)),
-        }
-    )
-    names = sorted(files)
-
-    def read(data):
-        name = names[data[0] % len(names)] if data else names[0]
-        return from_files({**files, name: data[1:]}.__getitem__, packages={}, trusted=(), aliases={})
-
-    return read, [bytes([number]) + files[name] for number, name in enumerate(names)]
-
-
-def of_archives(folder):
-    inner, source = folder / "inner", folder / "a.zip"
-    inner.mkdir()
-    (inner / "x.json").write_text('{"a": 1}')
-    (inner / "deep").mkdir()
-    (inner / "deep" / "y").write_bytes(bytes(2000))
-    pack(inner, source, {"project": "a"})
-    whole = source.read_bytes()
-
-    def read(data):
-        source.write_bytes(data)
-        into = folder / "into"
-        try:
-            return unpack(source, into)
-        finally:
-            shutil.rmtree(into, ignore_errors=True)
-
-    return read, [whole]
-
-
-TARGETS = {
-    "project file": of_project_files,
-    "CSV": of_csv,
-    "Parquet": of_parquet,
-    "Delta log": of_delta,
-    "state": of_states,
-    "backup": of_archives,
-}
-
-
 @pytest.mark.row(61, 47, seed="20261127")
 @pytest.mark.parametrize("target", TARGETS)
 def test_what_is_damaged_is_read_or_refused_in_words(target, tmp_path, site_of, record_property):
-    make = TARGETS[target]
-    read, samples = make(tmp_path, site_of) if target in {"CSV", "Parquet", "Delta log"} else make(tmp_path)
+    read, samples = TARGETS[target](tmp_path, site_of)
     for sample in samples:
         with contextlib.suppress(ForecastCoreError):  # a semicolon needs its setting
             read(sample)
@@ -247,3 +102,17 @@ def test_what_is_damaged_is_read_or_refused_in_words(target, tmp_path, site_of, 
     assert crashes == []
     assert count > 100
     assert refused > 0
+
+
+@pytest.mark.row(61, 47, seed="20261127")
+@pytest.mark.parametrize("target", TARGETS)
+def test_no_path_through_a_reader_ends_in_anything_but_an_answer_or_words(target, tmp_path, record_property):
+    command = [sys.executable, "-m", "tests.support.guided", target, tmp_path, f"{SECONDS:.0f}", str(SEED)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
+    count = int(re.findall(r"Done (\d+) runs", done.stderr)[0])
+    found = int(re.findall(r"cov: (\d+)", done.stderr)[-1])
+    record_property("trials", count)
+    print(f"{target}: {count} tries in {SECONDS:.0f} s, {found} branches")  # noqa: T201 - with -s
+    assert count > 100
+    assert found > 20

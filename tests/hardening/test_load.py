@@ -1,4 +1,4 @@
-"""A hundred thousand series on this machine and on Spark, watched from outside: no process outgrows a small machine."""
+"""A hundred thousand series through each engine, watched from outside: no process outgrows a small machine."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ import pyarrow.dataset as ds
 import pytest
 
 from forecastcore.testing import sample_history
+from forecastcore.testing.databricks.fixture import databricks, databricks_environments
+
+__all__ = ["databricks", "databricks_environments"]
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
@@ -23,6 +26,7 @@ CAP = 1_500
 ENGINES = {
     "local": {"type": "local", "workers": 2},
     "spark": {"type": "spark", "master": "local[2]", "conf": {"spark.driver.memory": "1g"}},
+    "databricks": {"type": "databricks", "serverless": True, "volume": "/Volumes/main/fc/jobs", "poll": "1s"},
 }
 
 
@@ -64,7 +68,11 @@ def _pythons():
 
 @pytest.mark.row(48)
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_hundred_thousand_series_are_learned_and_forecast_under_a_cap(engine, site_of, tmp_path, record_property):
+def test_a_hundred_thousand_series_are_learned_and_forecast_under_a_cap(
+    engine, site_of, tmp_path, record_property, request
+):
+    if engine == "databricks":
+        request.getfixturevalue("databricks")
     site = site_of(tmp_path, frequency="MS", horizon=HORIZON, models=[{"type": "seasonal-naive"}])
     site.write(sample_history(series=SERIES, rows=MONTHS, frequency="MS"), backtest={"folds": 1})
     site.write(engine=ENGINES[engine], sinks=[{"type": "parquet", "path": "out/parquet"}])

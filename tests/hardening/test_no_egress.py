@@ -1,40 +1,29 @@
 """Nobody is called: the demo's two runs give the same in a network namespace that has nothing but loopback."""
 
 import os
-import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-UNSHARE = ["unshare", "--map-root-user", "--net"]
-#: brings loopback up where there is no `ip`, says who else could be reached, and becomes the command
-ALONE = """
-import fcntl, os, socket, struct, sys
-with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
-    fcntl.ioctl(s, 0x8914, struct.pack("16sh", b"lo", 0x1 | 0x40))
-assert [name for _, name in socket.if_nameindex()] == ["lo"], socket.if_nameindex()
-os.execv(sys.argv[1], sys.argv[1:])
-"""
-
-
-def may_unshare():
-    if shutil.which("unshare") is None:
-        return False
-    return subprocess.run([*UNSHARE, "true"], capture_output=True, check=False).returncode == 0
+ALONE = [sys.executable, str(Path(__file__).parents[2] / "scripts" / "alone.py")]
+pytestmark = pytest.mark.skipif(
+    subprocess.run([*ALONE, "true"], capture_output=True, check=False).returncode != 0,
+    reason="this kernel lets nobody make a network namespace",
+)
 
 
 @pytest.mark.row(64)
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@pytest.mark.skipif(not may_unshare(), reason="this kernel lets nobody make a network namespace")
 def test_the_demo_retrains_and_predicts_where_nothing_can_be_reached(tmp_path):
     command = [sys.executable, "-m", "forecastcore.cli", "demo", str(tmp_path / "demo")]
     environment = {**os.environ, "FORECASTCORE_CACHE": str(tmp_path / "cache"), "HOME": str(tmp_path / "home")}
     for name in ("MLFLOW_DISABLE_TELEMETRY", "DO_NOT_TRACK", "MLFLOW_TRACKING_URI", "PREFECT_API_URL"):
         environment.pop(name, None)
     done = subprocess.run(
-        [*UNSHARE, sys.executable, "-c", ALONE, *command],
+        [*ALONE, *command],
         env=environment,
         cwd=tmp_path,
         capture_output=True,
@@ -49,10 +38,7 @@ def test_the_demo_retrains_and_predicts_where_nothing_can_be_reached(tmp_path):
 
 
 @pytest.mark.row(64)
-@pytest.mark.skipif(not may_unshare(), reason="this kernel lets nobody make a network namespace")
 def test_the_namespace_reaches_nobody():
     code = "import socket; socket.create_connection(('192.0.2.1', 80), 2)"
-    done = subprocess.run(
-        [*UNSHARE, sys.executable, "-c", ALONE, sys.executable, "-c", code], capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([*ALONE, sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "unreachable" in done.stderr

@@ -65,7 +65,7 @@ class DeltaSource:
         delta = self._table()
         try:
             table = _read(delta, list(columns))
-        except (OSError, pa.ArrowException, DeltaError) as error:
+        except (OSError, UnicodeError, pa.ArrowException, DeltaError) as error:
             raise DataError(f"{self._where} cannot be read: {error}") from error
         if not table.num_rows:
             raise DataError(f"{self._where} has no rows")
@@ -95,7 +95,7 @@ class DeltaSource:
         try:
             for batch in file.to_batches(dataset.schema, columns=list(columns)):
                 yield from pa.Table.from_batches([batch]).cast(wanted).to_batches()
-        except (OSError, pa.ArrowException) as error:
+        except (OSError, UnicodeError, pa.ArrowException) as error:
             raise DataError(f"{self._where} cannot be read: {error}") from error
 
     @property

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ParquetSource"]
 
+_FAULTS = (OSError, UnicodeError, pa.ArrowException)
+
 
 @dataclass(frozen=True)
 class ParquetSource:
@@ -50,7 +52,7 @@ class ParquetSource:
         dataset = self._dataset()
         try:
             table = dataset.to_table(columns=list(columns))
-        except (OSError, pa.ArrowException) as error:
+        except _FAULTS as error:
             raise DataError(f"{self.path.absolute()} cannot be read: {error}") from error
         if not table.num_rows:
             raise DataError(f"{self.path.absolute()} has no rows")
@@ -79,7 +81,7 @@ class ParquetSource:
         try:
             for batch in fragment.subset(row_group_ids=[group]).to_batches(dataset.schema, columns=list(columns)):
                 yield from pa.Table.from_batches([batch]).cast(wanted).to_batches()
-        except (OSError, pa.ArrowException) as error:
+        except _FAULTS as error:
             raise DataError(f"{path} cannot be read: {error}") from error
 
     def _dataset(self) -> pads.Dataset:
@@ -89,7 +91,7 @@ class ParquetSource:
         schemas = {file: _footer(file) for file in files}
         try:
             within = pa.unify_schemas(list(schemas.values()), promote_options="permissive")
-        except pa.ArrowException as error:
+        except _FAULTS as error:
             raise DataError(f"the files of {self.path.absolute()} do not fit together: {error}") from error
         root = self.path if self.path.is_dir() else None
         keys = _keys(files, root) - set(within.names)
@@ -107,7 +109,7 @@ class ParquetSource:
 def _footer(file: Path) -> pa.Schema:
     try:
         return pq.read_schema(file)
-    except (OSError, pa.ArrowException) as error:
+    except _FAULTS as error:
         raise DataError(f"{file.absolute()} is not a Parquet file: {error}") from error
 
 

@@ -72,6 +72,14 @@ def test_a_file_without_rows_is_an_error(write):
         write(x=pa.array([], pa.int64())).read(["x"])
 
 
+def test_a_column_whose_name_is_no_utf8_is_refused_in_words(tmp_path):
+    file = tmp_path / "x.parquet"
+    pq.write_table(pa.table({"unique_id": ["a"], "temperature": [1.0]}), file, store_schema=False)
+    file.write_bytes(file.read_bytes().replace(b"temperature", b"\x8eemperature"))
+    with pytest.raises(DataError, match=r"x.parquet is not a Parquet file: 'utf-8' codec"):
+        ParquetSource(path=file).schema()
+
+
 @pytest.mark.parametrize("content", [b"", b"PAR1", b"unique_id,ds,y\n"])
 def test_what_is_no_parquet_is_named(tmp_path, content):
     (tmp_path / "x.parquet").write_bytes(content)
