@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["CsvSource"]
 
 _DELIMITERS = ",;\t|"
-_HEAD = 1 << 20
+_HEAD = _MIB = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,7 @@ class CsvSource:
         decimal: mark of numbers, `.` or `,`.
         encoding: of the files; a byte order mark is understood.
         date_format: strptime format of instants that are not ISO 8601, such as `%d.%m.%Y %H:%M`.
+        max_mib: MiB that all files together may have. They are read whole, in up to four times their size of memory.
     """
 
     path: Path
@@ -45,6 +46,7 @@ class CsvSource:
     decimal: str = "."
     encoding: str = "utf-8"
     date_format: str | None = None
+    max_mib: int = 2048
 
     def __post_init__(self) -> None:
         if len(self.delimiter) != 1 or self.decimal not in {".", ","} or self.delimiter == self.decimal:
@@ -63,12 +65,14 @@ class CsvSource:
         """The named columns.
 
         Raises:
-            DataError: no file, no rows, rows of different lengths, another encoding, or files with different columns.
+            DataError: no file, too large a one, no rows, rows of different lengths, another encoding, or files with
+                different columns.
         """
         return self._table(columns)
 
     def _table(self, columns: Sequence[str] | None) -> pa.Table:
         files = find(self.path, ".csv")
+        self._must_fit(files)
         headers = {file: self._header(file) for file in files}
         first = headers[files[0]]
         for file, header in headers.items():
@@ -81,6 +85,14 @@ class CsvSource:
             raise DataError(f"{self.path.absolute()} has no rows")
         arrays = [typed(column, decimal=self.decimal, date_format=self.date_format) for column in text.columns]
         return pa.table(arrays, names=names)
+
+    def _must_fit(self, files: Sequence[Path]) -> None:
+        size = sum(file.stat().st_size for file in files) / _MIB
+        if size > self.max_mib:
+            raise DataError(
+                f"{self.path.absolute()} has {size:,.0f} MiB of text, and is read whole: {self.max_mib:,} are allowed",
+                hint="write it to Parquet or Delta, which are read in parts, or set max_mib: if there is memory for it",
+            )
 
     def _header(self, file: Path) -> list[str]:
         """Column names, spaces around them cut."""

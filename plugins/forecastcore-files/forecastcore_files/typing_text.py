@@ -10,6 +10,8 @@ import pyarrow.compute as pc
 
 __all__ = ["typed"]
 
+Values = list[pa.Array]
+
 _NULLS = ("NA", "N/A", "#N/A", "<NA>", "NaN", "nan", "-nan", "NULL", "null", "None", "NaT")
 _WHOLE = r"^-?(0|[1-9][0-9]*)$"
 # an exponent needs its sign or a mark before it: `12E4` is an article number, `1e-05` and `1.2E4` are numbers
@@ -30,24 +32,25 @@ def typed(text: pa.ChunkedArray, *, decimal: str = ".", date_format: str | None 
         date_format: strptime format that is tried besides ISO 8601. Columns of whole numbers are tried for it only if
             it stands for a whole date, as `%Y%m%d` does; `%Y` alone would make a date of every count.
     """
-    encoded = text.dictionary_encode().unify_dictionaries()
-    if not encoded.num_chunks:
+    # Each chunk has a dictionary of its own: one for all would be made anew for each chunk, of all values so far.
+    encoded = [chunk.dictionary_encode() for chunk in text.chunks]
+    if not encoded:
         return text
-    values = _typed_values(_trimmed(encoded.chunk(0).dictionary), decimal, date_format)
-    return pa.chunked_array([values.take(chunk.indices) for chunk in encoded.chunks], values.type)
+    values = _typed_values([_trimmed(chunk.dictionary) for chunk in encoded], decimal, date_format)
+    return pa.chunked_array([some.take(chunk.indices) for some, chunk in zip(values, encoded, strict=True)])
 
 
-def _typed_values(values: pa.Array, decimal: str, date_format: str | None) -> pa.Array:
-    """The same for the distinct values of a column."""
-    if values.null_count == len(values):
-        return values.cast(pa.float64())
-    bare = pc.if_else(pc.is_in(values, value_set=pa.array(_NULLS)), None, values)
-    if bare.null_count == len(bare):
+def _typed_values(values: Values, decimal: str, date_format: str | None) -> Values:
+    """The same for the distinct values of each chunk."""
+    if all(some.null_count == len(some) for some in values):
+        return [some.cast(pa.float64()) for some in values]
+    bare = [pc.if_else(pc.is_in(some, value_set=pa.array(_NULLS)), None, some) for some in values]
+    if all(some.null_count == len(some) for some in bare):
         return values
     numbers, dates = partial(_numbers, bare, decimal), partial(_formatted, bare, date_format)
     first = (dates, numbers) if _is_numeric_date(date_format) else (numbers, dates)
     found = (attempt() for attempt in (*first, partial(_instants, bare), partial(_truths, bare)))
-    return next((array for array in found if array is not None), values)
+    return next((arrays for arrays in found if arrays is not None), values)
 
 
 def _trimmed(values: pa.Array) -> pa.Array:
@@ -56,28 +59,27 @@ def _trimmed(values: pa.Array) -> pa.Array:
     return pc.if_else(pc.equal(cut, ""), None, cut)
 
 
-def _all_match(values: pa.Array, pattern: str) -> bool:
-    matches = pc.all(pc.match_substring_regex(values, pattern))
-    return bool(matches.as_py())
+def _all_match(values: Values, pattern: str) -> bool:
+    return all(pc.all(pc.match_substring_regex(some, pattern), min_count=0).as_py() for some in values)
 
 
-def _numbers(values: pa.Array, decimal: str) -> pa.Array | None:
+def _numbers(values: Values, decimal: str) -> Values | None:
     if _all_match(values, _WHOLE):
         try:
-            return values.cast(pa.int64())
+            return [some.cast(pa.int64()) for some in values]
         except pa.ArrowInvalid:
             return None  # too long to be a number that is counted with: an id
     if not _all_match(values, _NUMBER.replace("MARK", re.escape(decimal))):
         return None
-    return pc.replace_substring(values, decimal, ".").cast(pa.float64())
+    return [pc.replace_substring(some, decimal, ".").cast(pa.float64()) for some in values]
 
 
-def _instants(values: pa.Array) -> pa.Array | None:
+def _instants(values: Values) -> Values | None:
     if not _all_match(values, _DATE):
         return None
     for kind in _INSTANTS:
         try:
-            return values.cast(kind)
+            return [some.cast(kind) for some in values]
         except pa.ArrowInvalid:
             continue
     return None
@@ -91,24 +93,27 @@ def _is_numeric_date(date_format: str | None) -> bool:
     )
 
 
-def _formatted(values: pa.Array, date_format: str | None) -> pa.Array | None:
+def _formatted(values: Values, date_format: str | None) -> Values | None:
     if not date_format:
         return None
-    import pandas as pd
-
     offset = "%z" in date_format or "%Z" in date_format
-    known = values.drop_null()
     try:
-        parsed = pd.to_datetime(known.to_pandas(), format=date_format, utc=offset)
+        return [_parsed(some, date_format, offset=offset) for some in values]
     except ValueError:
         return None
+
+
+def _parsed(values: pa.Array, date_format: str, *, offset: bool) -> pa.Array:
+    import pandas as pd
+
+    known = values.drop_null()
+    parsed = pd.to_datetime(known.to_pandas(), format=date_format, utc=offset)
     array = pa.array(parsed, pa.timestamp("ns", "UTC" if offset else None))
-    positions = pc.index_in(values, value_set=known)
-    return array.take(positions)
+    return array.take(pc.index_in(values, value_set=known))
 
 
-def _truths(values: pa.Array) -> pa.Array | None:
-    lower = pc.utf8_lower(values)
+def _truths(values: Values) -> Values | None:
+    lower = [pc.utf8_lower(some) for some in values]
     if not _all_match(lower, r"^(true|false)$"):
         return None
-    return pc.equal(lower, "true")
+    return [pc.equal(some, "true") for some in lower]

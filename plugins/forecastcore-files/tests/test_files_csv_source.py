@@ -1,9 +1,11 @@
+import time
 from datetime import UTC, datetime
 
 import pandas as pd
 import pyarrow as pa
 import pytest
 from forecastcore_files import CsvSource
+from forecastcore_files.typing_text import typed
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
@@ -180,6 +182,29 @@ def test_a_folder_is_read_as_one_and_typed_as_one(write):
     write("not,this\n1,2\n", "_old.csv")
     both = CsvSource(source.path.parent)
     assert both.read(["id", "x"]).to_pydict() == {"id": ["a", "b"], "x": ["1", "007"]}
+
+
+def test_what_is_too_large_to_be_read_whole_is_refused_unread(write):
+    write("x\n1", name="a.csv")
+    source = CsvSource(write("", name="b.csv").path.parent, max_mib=3)
+    with source.path.joinpath("b.csv").open("r+b") as file:
+        file.truncate(3 << 20)  # takes no room, and would be an error in words of another kind if it were read
+    for ask in (source.schema, lambda: source.read(["x"])):
+        with pytest.raises(DataError, match=r"has 3 MiB of text, and is read whole: 3 are allowed") as told:
+            ask()
+        assert "Parquet" in told.value.hint
+
+
+def test_what_a_column_is_is_decided_by_all_its_chunks_in_time_that_grows_with_them():
+    """A dictionary of all values so far, for each chunk, took ten minutes for the five million rows of a file."""
+    chunks = 300
+    parts = [pa.array([f"{chunk}.{row}" for row in range(1, 3001)]) for chunk in range(chunks)]
+    began = time.perf_counter()
+    numbers = typed(pa.chunked_array(parts))
+    assert time.perf_counter() - began < 10
+    assert (numbers.type, len(numbers)) == (pa.float64(), chunks * 3000)
+    assert typed(pa.chunked_array([*parts, pa.array(["n/v"])])).type == pa.string()
+    assert typed(pa.chunked_array([["1"], pa.array([None], pa.string()), ["2.5"]])).to_pylist() == [1.0, None, 2.5]
 
 
 def test_files_with_other_columns_are_an_error_that_names_them(write):
