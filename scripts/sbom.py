@@ -29,6 +29,7 @@ ALLOWED = frozenset(
 UNSAID = {
     "appnope": "BSD-2-Clause",
     "async-timeout": "Apache-2.0",
+    "atheris": "Apache-2.0",
     "huey": "MIT",
     "pywin32": "PSF-2.0",
     "skops": "MIT",
