@@ -10,7 +10,9 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 import pytest
 
 from forecastcore.testing import sample_history
@@ -66,6 +68,14 @@ def _pythons():
     return [id_ for id_ in mine if "python" in parents[id_][1]]
 
 
+def run(folder, *words):
+    """What a command line answers as JSON; it must come to a good end."""
+    command = [sys.executable, "-m", "forecastcore.cli", "-p", str(folder), "--json", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout)
+
+
 @pytest.mark.row(48)
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_hundred_thousand_series_are_learned_and_forecast_under_a_cap(
@@ -76,16 +86,33 @@ def test_a_hundred_thousand_series_are_learned_and_forecast_under_a_cap(
     site = site_of(tmp_path, frequency="MS", horizon=HORIZON, models=[{"type": "seasonal-naive"}])
     site.write(sample_history(series=SERIES, rows=MONTHS, frequency="MS"), backtest={"folds": 1})
     site.write(engine=ENGINES[engine], sinks=[{"type": "parquet", "path": "out/parquet"}])
-    command = [sys.executable, "-m", "forecastcore.cli", "-p", str(tmp_path), "--json"]
-    told = {}
     with Watch() as watch:
-        for word in ("retrain", "predict"):
-            done = subprocess.run([*command, word], capture_output=True, text=True, check=False)
-            assert done.returncode == 0, done.stderr[-3000:]
-            told[word] = json.loads(done.stdout)
+        told = [run(tmp_path, word) for word in ("retrain", "predict")]
     record_property("largest process, MiB", round(watch.peak))
-    assert told["predict"]["series"] == {"total": SERIES, "ok": SERIES, "degraded": 0, "failed": 0}
+    assert told[-1]["series"] == {"total": SERIES, "ok": SERIES, "degraded": 0, "failed": 0}
     rows = ds.dataset(tmp_path / "out" / "parquet", format="parquet").to_table(columns=["unique_id"])
     assert len(rows) == SERIES * HORIZON
     assert len(rows["unique_id"].unique()) == SERIES
     assert 0 < watch.peak < CAP, f"{watch.peak:.0f} MiB"
+
+
+@pytest.mark.row(48)
+def test_a_file_of_five_gigabytes_is_read_for_what_a_forecast_needs(site_of, tmp_path, record_property):
+    """Beside the history lies something large in every row, as in a table that others made for other ends."""
+    history = pa.Table.from_pandas(sample_history(series=200, rows=MONTHS, frequency="MS"), preserve_index=False)
+    site_of(
+        tmp_path, frequency="MS", horizon=HORIZON, models=[{"type": "seasonal-naive"}], backtest={"folds": 1}
+    ).write(sinks=[{"type": "parquet", "path": "out/parquet"}])
+    wide = history.schema.append(pa.field("scan", pa.binary()))
+    scans = pa.array([os.urandom(1 << 20)] * MONTHS)
+    with pq.ParquetWriter(tmp_path / "history.parquet", wide, compression="none", use_dictionary=False) as file:
+        for first in range(0, len(history), MONTHS):
+            file.write_table(history.slice(first, MONTHS).append_column("scan", scans))
+    assert (tmp_path / "history.parquet").stat().st_size > 5 * 10**9
+    with Watch() as watch:
+        for words in (["validate", "--data"], ["retrain"], ["predict"]):
+            assert run(tmp_path, *words)
+    record_property("largest process, MiB", round(watch.peak))
+    assert len(ds.dataset(tmp_path / "out" / "parquet", format="parquet").to_table()) == 200 * HORIZON
+    assert 0 < watch.peak < CAP, f"{watch.peak:.0f} MiB"
+    (tmp_path / "history.parquet").unlink()
