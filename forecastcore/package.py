@@ -180,22 +180,21 @@ def pack_part(part: Part) -> bytes:
         return wrap(folder)
 
 
-def _conformal_bytes(conformal: Conformal) -> bytes:
-    out = io.BytesIO()
-    np.savez(
-        out,
-        levels=np.asarray(conformal.levels),
-        offsets=conformal.offsets,
-        plain=conformal.plain,
-        relative=np.asarray(conformal.relative),
-        ids=np.asarray(conformal.ids, dtype=np.str_),
-        sizes=conformal.sizes,
-        scales=conformal.scales,
-        noise=conformal.noise,
-        season=np.asarray(conformal.season),
-        place=np.asarray(-1 if conformal.place is None else conformal.place),
-    )
-    return out.getvalue()
+def _write_conformal(conformal: Conformal, path: Path) -> None:
+    with path.open("wb") as out:
+        np.savez(
+            out,
+            levels=np.asarray(conformal.levels),
+            offsets=conformal.offsets,
+            plain=conformal.plain,
+            relative=np.asarray(conformal.relative),
+            ids=np.asarray(conformal.ids, dtype=np.str_),
+            sizes=conformal.sizes,
+            scales=conformal.scales,
+            noise=conformal.noise,
+            season=np.asarray(conformal.season),
+            place=np.asarray(-1 if conformal.place is None else conformal.place),
+        )
 
 
 def _conformal_from(data: bytes) -> Conformal:
@@ -274,7 +273,7 @@ class Package:
         if blend is not None:
             (folder / "blend.npz").write_bytes(_blend_bytes(blend))
         (folder / "model.json").write_text(json.dumps(manifest.to_json(), indent=1, sort_keys=True), encoding="utf-8")
-        (folder / "conformal.npz").write_bytes(_conformal_bytes(conformal))
+        _write_conformal(conformal, folder / "conformal.npz")
         return state.seal(folder)
 
     @classmethod

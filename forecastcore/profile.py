@@ -17,6 +17,7 @@ from forecastcore.timegrid import nanoseconds
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     import numpy.typing as npt
     import pandas as pd
@@ -78,12 +79,11 @@ class Profile:
     likeness: Floats
     duplicates: float
 
-    def to_bytes(self) -> bytes:
+    def write(self, path: Path) -> None:
         """As npz."""
-        out = io.BytesIO()
         plain: dict[str, Any] = {name: np.asarray(value) for name, value in vars(self).items()}
-        np.savez(out, **plain)
-        return out.getvalue()
+        with path.open("wb") as out:
+            np.savez(out, **plain)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Profile:

@@ -224,6 +224,7 @@ def fit_all(
     order = json.dumps(request)
     for number, parcel in engine.map(fit_unit, history.panel, [Unit(ids, order) for ids in parts]):
         unwrap(parcel, folder / "state" / names[number])
+        give_back()
     return names
 
 

@@ -110,10 +110,11 @@ def held(site, *overrides):
 
 
 @pytest.mark.parametrize("poison", POISONS)
-def test_each_poison_of_the_data_is_found_and_has_its_own_code(poison, make_site):
+def test_each_poison_of_the_data_is_found_and_has_its_own_code(poison, make_site, tmp_path):
     frame = clean()
     known = _history(make_site(frame[~late(frame)], bare=True, **settings()))
-    before = Profile.from_bytes(profile(*known).to_bytes())
+    profile(*known).write(tmp_path / PROFILE)
+    before = Profile.from_bytes((tmp_path / PROFILE).read_bytes())
     code, spoil = POISONS[poison]
     history, task = _history(make_site(spoil(frame), bare=True, **settings()))
     found = {guard.name for guard in compare(before, history, task, Limits()) if not guard.passed}

@@ -89,7 +89,7 @@ class KeptAnswers:
             else:
                 self._mine.add(path)
                 self.found += 1
-                yield number, answer_of(data)
+                yield number, answer_of([data])
         for place, answer in self.engine.map(work, panel, [units[number] for number in left]) if left else ():
             self._keep(paths[left[place]], answer)
             yield left[place], answer

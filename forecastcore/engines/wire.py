@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -10,14 +11,14 @@ import pandas as pd
 from forecastcore.errors import EngineError, ForecastCoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     import pyarrow as pa
 
 __all__ = ["answer_of", "bytes_of", "error_bytes", "error_of", "parts_of", "pieces_of", "stream_of", "table_of"]
 
-#: bytes of a row: far below what any link of the chain limits a message to
-_ROW = 8_000_000
+#: bytes of a row: far below what any link of the chain limits a message to; Spark's driver holds one several times over
+_ROW = 1_000_000
 _FRAME, _BYTES = b"frame:", b"bytes:"
 
 
@@ -54,11 +55,13 @@ def pieces_of(answer: Any) -> tuple[bytes, bytes]:
     raise EngineError(f"the work returned {type(answer).__name__}; an engine carries frames and bytes only")
 
 
-def answer_of(*parts: bytes) -> Any:
-    """The answer whose bytes these are, in order."""
-    kind = bytes(parts[0][: len(_FRAME)])
-    data = b"".join([memoryview(parts[0])[len(_FRAME) :], *parts[1:]])
-    return table_of(data).to_pandas() if kind == _FRAME else data
+def answer_of(parts: Iterable[bytes]) -> Any:
+    """The answer whose bytes these are, in order; a part is not held once the next is asked for."""
+    kind, data = b"", io.BytesIO()
+    for part in parts:
+        data.write(part if kind else memoryview(part)[len(_FRAME) :])  # its kind stands before the first
+        kind = kind or bytes(part[: len(_FRAME)])
+    return table_of(data.getvalue()).to_pandas() if kind == _FRAME else data.getvalue()
 
 
 def parts_of(data: bytes) -> Iterator[bytes]:

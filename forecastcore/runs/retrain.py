@@ -23,6 +23,7 @@ from forecastcore.logbook import note
 from forecastcore.messages import RetrainReport, VersionRef
 from forecastcore.package import Manifest, MemberStamp, Package, PluginStamp
 from forecastcore.ports import Steps
+from forecastcore.processes import give_back
 from forecastcore.profile import PROFILE, profile
 from forecastcore.race import fit_all
 from forecastcore.runs.calibrating import calibration_errors
@@ -239,10 +240,11 @@ def _refit(project: Project, history: Past, contest: Contest, engine: Engine, fo
         parts=parts,
         members=members,
     )
-    (folder / PROFILE).write_bytes(profile(history, task).to_bytes())
-    (folder / INPUTS).write_bytes(inputs_of(history, task).to_bytes())
+    profile(history, task).write(folder / PROFILE)
+    inputs_of(history, task).write(folder / INPUTS)
     learned = calibrate(calibration_errors(project, history, contest, engine), config.horizon, config.quantiles)
     Package.seal(folder, manifest, learned, blend)
+    give_back()
 
 
 def _members(

@@ -6,7 +6,7 @@ import io
 import re
 from math import prod
 from typing import Any
-from zipfile import ZIP_STORED, BadZipFile, ZipFile
+from zipfile import ZIP_STORED, BadZipFile, ZipFile, ZipInfo
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,10 @@ from forecastcore.errors import StateError
 __all__ = ["Array", "ArrayReader", "ArrayWriter", "check_npy", "entries_of"]
 
 Array = npt.NDArray[Any]
+#: bytes of an entry that are read together
+_SOME = 1 << 20
+#: bytes within which the header of an array file ends: numpy takes none of more than 10,000
+_HEADER = 1 << 16
 _DTYPE = re.compile(r"[<>|](b1|[iu][1248]|f[248]|c(8|16)|[mM]8(\[\w+\])?|[SU][1-9]\d*)")
 
 
@@ -80,8 +84,10 @@ class ArrayReader:
         return flat[at : at + size].reshape(shape)
 
 
-def entries_of(data: bytes, name: str) -> dict[str, bytes]:
+def entries_of(data: bytes, name: str) -> dict[str, bytearray]:
     """What a zip file holds, if it was stored without compression: such a file cannot grow when it is read.
+
+    It is the caller's own, so that arrays that may be written to need no further copy.
 
     Raises:
         StateError: it is no such zip file.
@@ -96,18 +102,27 @@ def entries_of(data: bytes, name: str) -> dict[str, bytes]:
                 or len(set(archive.NameToInfo)) < len(infos)
             ):
                 raise StateError(f"{name} is compressed or overlapping; forecastcore does not write it so")
-            return {info.filename: archive.read(info) for info in infos}
+            return {info.filename: _read(archive, info) for info in infos}
     except (BadZipFile, NotImplementedError, RuntimeError, OSError, ValueError, EOFError) as error:
         raise StateError(f"{name} is not a zip file as forecastcore writes it: {error}") from error
 
 
-def check_npy(data: bytes, name: str) -> tuple[np.dtype[Any], tuple[int, ...], int]:
+def _read(archive: ZipFile, info: ZipInfo) -> bytearray:
+    """An entry, some of it at a time."""
+    held = bytearray()
+    with archive.open(info) as entry:
+        while some := entry.read(_SOME):
+            held += some
+    return held
+
+
+def check_npy(data: bytes | bytearray, name: str) -> tuple[np.dtype[Any], tuple[int, ...], int]:
     """The dtype, shape and start of the values in an npy file that holds plain values, as many as it says.
 
     Raises:
         StateError: it does not.
     """
-    stream = io.BytesIO(data)
+    stream = io.BytesIO(memoryview(data)[:_HEADER])
     try:
         version = np.lib.format.read_magic(stream)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
@@ -126,8 +141,8 @@ def _entry(number: int) -> str:
     return f"buffer-{number}"
 
 
-def _flat(data: bytes, declared: str) -> Array:
+def _flat(data: bytearray, declared: str) -> Array:
     dtype, shape, start = check_npy(data, "arrays.npz")
     if not _DTYPE.fullmatch(declared) or dtype.str != declared or len(shape) != 1:
         raise StateError(f"arrays.npz holds {dtype} of shape {shape} where state.json names {declared!r}")
-    return np.frombuffer(data, dtype, offset=start).copy()
+    return np.frombuffer(data, dtype, offset=start)

@@ -10,10 +10,11 @@ import errno
 import json
 import os
 import stat
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from forecastcore.errors import StateError
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = ["LISTING", "Verified", "make_private_folder", "open_verified", "seal", "verify", "write_private"]
 
 LISTING = "digests.json"
+#: bytes of a file that are read together where no more than its digest is wanted
+_SOME = 1 << 20
 _MEND = "fetch the model again, or retrain"
 # Absent on Windows, where opening a link or a pipe cannot be refused in one step; the digest still decides.
 _READ_FLAGS = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -73,8 +76,8 @@ def seal(folder: Path) -> str:
     listing: dict[str, dict[str, Any]] = {}
     for name in _walk(folder):
         if name != LISTING:
-            data = _read(folder, name)
-            listing[name] = {"sha256": sha256(data).hexdigest(), "size": len(data)}
+            found, size = _digest(folder, name)
+            listing[name] = {"sha256": found, "size": size}
     text = _canonical(listing)
     draft = folder / f".{LISTING}.{os.getpid()}"
     write_private(draft, text)
@@ -97,8 +100,8 @@ def verify(folder: Path, digest: str | None = None) -> str:
     """
     found, listing = _listing(folder, digest)
     _no_more_than(folder, listing)
-    for _ in _checked(folder, listing):
-        pass
+    for name, sealed in listing.items():
+        _compare(folder, name, _digest(folder, name), sealed)
     return found
 
 
@@ -174,11 +177,27 @@ def _safe(name: str) -> str:
 
 
 def _read(folder: Path, name: str) -> bytes:
+    with _opened(folder, name) as file:
+        return file.read()
+
+
+def _digest(folder: Path, name: str) -> tuple[str, int]:
+    """Digest and size of a file, of which some is read at a time."""
+    found, size = sha256(), 0
+    with _opened(folder, name) as file:
+        while some := file.read(_SOME):
+            found.update(some)
+            size += len(some)
+    return found.hexdigest(), size
+
+
+@contextmanager
+def _opened(folder: Path, name: str) -> Iterator[IO[bytes]]:
     try:
         with open(os.open(folder / name, _READ_FLAGS), "rb") as file:  # noqa: PTH123 - flags that Path.open lacks
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
                 raise StateError(f"{name!r} in {folder} is not a plain file", hint=_MEND)
-            return file.read()
+            yield file
     except FileNotFoundError as error:
         missing = "is not sealed: it has no" if name == LISTING else "is missing the file"
         raise StateError(f"{folder} {missing} {name!r}", hint=_MEND) from error
@@ -209,10 +228,14 @@ def _no_more_than(folder: Path, listing: Mapping[str, tuple[str, int]]) -> None:
 
 
 def _checked(folder: Path, listing: Mapping[str, tuple[str, int]]) -> Iterator[tuple[str, bytes]]:
-    for name, (digest, size) in listing.items():
+    for name, sealed in listing.items():
         data = _read(folder, name)
-        if len(data) != size:
-            raise StateError(f"{name!r} in {folder} has {len(data)} bytes, {size} were sealed", hint=_MEND)
-        if sha256(data).hexdigest() != digest:
-            raise StateError(f"{name!r} in {folder} is not what was sealed: its digest differs", hint=_MEND)
+        _compare(folder, name, (sha256(data).hexdigest(), len(data)), sealed)
         yield name, data
+
+
+def _compare(folder: Path, name: str, found: tuple[str, int], sealed: tuple[str, int]) -> None:
+    if found[1] != sealed[1]:
+        raise StateError(f"{name!r} in {folder} has {found[1]} bytes, {sealed[1]} were sealed", hint=_MEND)
+    if found[0] != sealed[0]:
+        raise StateError(f"{name!r} in {folder} is not what was sealed: its digest differs", hint=_MEND)

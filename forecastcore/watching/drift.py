@@ -12,7 +12,7 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -23,6 +23,8 @@ from forecastcore.profile import Panel, window_length
 from forecastcore.watching.messages import Drift
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy.typing as npt
 
     from forecastcore.api import Task
@@ -66,21 +68,11 @@ class Inputs:
     ks: Floats
     length: int
 
-    def to_bytes(self) -> bytes:
+    def write(self, path: Path) -> None:
         """As npz."""
-        out = io.BytesIO()
-        np.savez(
-            out,
-            ids=self.ids,
-            centre=self.centre,
-            spread=self.spread,
-            names=self.names,
-            grid=self.grid,
-            psi=self.psi,
-            ks=self.ks,
-            length=np.asarray(self.length),
-        )
-        return out.getvalue()
+        plain: dict[str, Any] = {name: np.asarray(value) for name, value in vars(self).items()}
+        with path.open("wb") as out:
+            np.savez(out, **plain)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Inputs:

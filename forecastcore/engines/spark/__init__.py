@@ -79,7 +79,7 @@ class SparkEngine:
         tag = f"forecastcore-{uuid4().hex}"
         shards = None if isinstance(panel, pd.DataFrame) else panel.shards
         fly = partial(_fly, spark, partial(serve, work, self.timeout, __version__), tag, shards)
-        flights: deque[Future[dict[int, list[bytes]]]] = deque()
+        flights: deque[Future[dict[int, deque[bytes]]]] = deque()
         with ThreadPoolExecutor(_FLYING) as crew:
             try:
                 for wave in waves(panel, units, self.tasks):
@@ -97,7 +97,7 @@ class SparkEngine:
 
 def _fly(
     spark: SparkSession, worker: Callable[..., Any], tag: str, shards: Shards | None, wave: Wave
-) -> dict[int, list[bytes]]:
+) -> dict[int, deque[bytes]]:
     """The parts of the answers of one wave."""
     from pyspark.sql import functions as sql
 
@@ -122,18 +122,19 @@ def _fly(
         rows = given.mapInArrow(worker, ANSWER).collect()
     except Exception as error:
         raise EngineError(f"Spark gave up: {said(error)}", hint=mend(str(error))) from error
-    found: dict[int, list[bytes]] = {}
+    found: dict[int, deque[bytes]] = {}
     for row in sorted(rows, key=lambda row: (row.unit, row.place)):
         if row.error:
             raise error_of(bytes(row.data))
-        found.setdefault(row.unit, []).append(row.data)
+        found.setdefault(row.unit, deque()).append(row.data)
     if missing := wave.orders.keys() - found.keys():
         raise EngineError(f"Spark gave no answer to {len(missing)} of {len(wave.orders)} units")
     return found
 
 
-def _landed(flight: Future[dict[int, list[bytes]]]) -> Iterator[tuple[int, Any]]:
-    """The answers of a wave, each put together when it is its turn."""
+def _landed(flight: Future[dict[int, deque[bytes]]]) -> Iterator[tuple[int, Any]]:
+    """The answers of a wave, each put together when it is its turn, and its parts let go meanwhile."""
     found = flight.result()
     for unit in [*found]:
-        yield unit, answer_of(*found.pop(unit))
+        parts = found.pop(unit)
+        yield unit, answer_of(parts.popleft() for _ in range(len(parts)))

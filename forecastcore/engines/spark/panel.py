@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from forecastcore.engines.local import joined
+from forecastcore.processes import give_back
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -106,6 +107,7 @@ class SpreadPanel:
         for kinds in _batched([*rows], _TOGETHER):
             answers = self.shards.answered(work, {kind: rows[kind] for kind in kinds})
             yield from (answers.pop(kind) for kind in kinds)
+            give_back()
 
 
 def _batched(kinds: Sequence[str], count: int) -> Iterator[Sequence[str]]:

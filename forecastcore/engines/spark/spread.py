@@ -180,7 +180,7 @@ class Shards:
         for row in sorted(self.spread.flown(told.collect), key=lambda row: (row.kind, row.place)):
             if row.error:
                 raise error_of(bytes(row.data))
-            parts.setdefault(row.kind, []).append(bytes(row.data))
+            parts.setdefault(row.kind, []).append(row.data)
         if len(parts) < len(rows):
             raise lost()
         return {kind: b"".join(data) for kind, data in parts.items()}
