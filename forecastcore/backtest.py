@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["Backtest", "fold_origins", "rows_of"]
 
 #: of what is asked of the history, what is kept by origin and series, and by name
-_KEPT = ("there", "scale", "scale2", "noise", "screened", "reasons")
+_KEPT = ("there", "scale", "scale2", "noise", "least", "screened", "reasons")
 #: rows that tell as well as any more how far a seasonal naive is off
 _REFERENCES = 200_000
 
@@ -87,6 +87,7 @@ class Backtest:
         classes: by name of a class of size, which series belong to it.
         reference: mean MASE of the best seasonal naive.
         noise: before each origin, by series (see `intervals.noise`); shape (origins, series).
+        least: the same (see `intervals.least`).
         season: steps.
         place: where in the season each origin stands; shape (origins,).
         screened: series that no model was given, and why.
@@ -106,6 +107,7 @@ class Backtest:
     classes: Mapping[str, npt.NDArray[np.bool_]]
     reference: float
     noise: Floats
+    least: Floats
     season: int
     place: Ints
     screened: Mapping[str, str]
@@ -135,6 +137,7 @@ class Backtest:
             size=self.size[begin:end],
             classes={name: hit[begin:end] for name, hit in self.classes.items()},
             noise=self.noise[:, begin:end],
+            least=self.least[:, begin:end],
         )
 
     def sheet(self, columns: int) -> Sheet:
@@ -293,7 +296,9 @@ def rows_of(project: Project, history: Past, origins: list[pd.Timestamp]) -> Bac
         done += actual.shape[1]
         total += _yardsticks(actual, naives, one["scale"])
         seen.append({**{name: one[name] for name in _KEPT}, **_sizes(actual)})
-    scale, scale2, there, noise = (together(seen, name, 1) for name in ("scale", "scale2", "there", "noise"))
+    scale, scale2, there, noise, least = (
+        together(seen, name, 1) for name in ("scale", "scale2", "there", "noise", "least")
+    )
     number, size = (together(seen, name) for name in ("number", "size"))
     mean = np.divide(total[0], total[1], out=np.full(seasons, np.nan), where=total[1] > 0)
     best = int(np.nanargmin(mean)) if np.isfinite(mean).any() else None
@@ -313,6 +318,7 @@ def rows_of(project: Project, history: Past, origins: list[pd.Timestamp]) -> Bac
         classes=metrics.size_classes(by_series),
         reference=float(mean[best]) if best is not None else float("inf"),
         noise=noise,
+        least=least,
         season=task.season,
         place=np.array([history.grid.number(origin) % task.season for origin in origins]),
         screened=dict(screened),
@@ -360,6 +366,7 @@ def _seen(history: History, *, task: Task, origins: Sequence[pd.Timestamp], max_
         "actual": actual,
         "naive": naive,
         "noise": intervals.noise(y, starts, ends, task.seasons, horizon).T,
+        "least": intervals.least(y, starts, ends).T,
         "screened": np.asarray(list(screened), dtype=np.str_),
         "reasons": np.asarray(list(screened.values()), dtype=np.str_),
     }

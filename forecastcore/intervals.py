@@ -36,7 +36,17 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float64]
     Ints = npt.NDArray[np.intp]
 
-__all__ = ["Conformal", "Errors", "Pool", "calibrate", "leave_one_fold_out", "noise", "without_each"]
+__all__ = [
+    "Conformal",
+    "Errors",
+    "Pool",
+    "calibrate",
+    "down_to_zero",
+    "least",
+    "leave_one_fold_out",
+    "noise",
+    "without_each",
+]
 
 #: errors of its own that a series needs to count for half of its size
 _SHRINK = 20
@@ -170,6 +180,43 @@ def noise(y: Floats, starts: Ints, ends: Ints, seasons: Sequence[int], horizon: 
     """
     window = _LOOKED_BACK * max(horizon, seasons[-1])
     return naive_scale(y, starts, seasons[-1], ends, window=window)
+
+
+def least(y: Floats, starts: Ints, ends: Ints) -> Floats:
+    """The smallest positive value of a series that is zero at times and never less, shape (series, ends); else 0.
+
+    Args:
+        y: see `noise`.
+        starts: see `noise`.
+        ends: see `noise`.
+    """
+    out = np.zeros(ends.shape)
+    if not (y == 0).any():
+        return out
+    lengths, row = np.diff(starts), np.arange(len(y))
+    positive, zero, below = np.where(y > 0, y, np.inf), y == 0, y < 0
+    for number, end in enumerate(ends.T):
+        seen = row < np.repeat(end, lengths)
+        smallest = np.minimum.reduceat(np.where(seen, positive, np.inf), starts[:-1])
+        now_and_then = np.logical_or.reduceat(seen & zero, starts[:-1])
+        never = ~np.logical_or.reduceat(seen & below, starts[:-1])
+        out[:, number] = np.where(now_and_then & never & np.isfinite(smallest), smallest, 0.0)
+    return out
+
+
+def down_to_zero(quantiles: Floats, levels: Sequence[float], smallest: Floats) -> Floats:
+    """Lower ends between nothing and half of the least that there is become nothing, shape (rows, levels).
+
+    What is sold once in a while is mostly not sold: a lower end of a hundredth of a piece would have all of this
+    outside its band.
+
+    Args:
+        quantiles: of rows.
+        levels: of the quantiles.
+        smallest: of each row's series, see `least`.
+    """
+    lower = np.asarray(levels) < 0.5  # noqa: PLR2004 - the median
+    return np.where(lower & (quantiles > 0) & (quantiles < smallest[:, None] / 2), 0.0, quantiles)
 
 
 def _change(now: Floats, usual: Floats, unknown: Floats | float = 1.0) -> Floats:

@@ -31,7 +31,7 @@ from forecastcore.ensemble import Blend, merge
 from forecastcore.errors import DataError, MissingColumnsError, PluginError, StateError
 from forecastcore.frames import offsets, on_the_grid
 from forecastcore.guard import Part
-from forecastcore.intervals import Conformal, noise
+from forecastcore.intervals import Conformal, down_to_zero, least, noise
 from forecastcore.messages import Message, WorstSeries
 from forecastcore.parcel import wrap
 from forecastcore.segments import Segment
@@ -358,22 +358,28 @@ class Package:
         answer = answers[0] if self.blend is None else merge(self.blend, answers, future["unique_id"].tolist())
         made = np.isfinite(answer.forecast)
         ids, steps = future["unique_id"].to_numpy()[made].tolist(), future["step"].to_numpy()[made]
-        answer.quantiles[made] = self.conformal.quantiles(
+        changes, smallest = self._seen(context)
+        quantiles = self.conformal.quantiles(
             ids,
             steps,
             answer.forecast[made],
             answer.quantiles[made],
-            self._noise(context),
+            changes,
             self.manifest.grid.number(origin) % task.season,
         )
+        of_rows = np.array([smallest.get(uid, 0.0) for uid in ids])
+        answer.quantiles[made] = down_to_zero(quantiles, self.conformal.levels, of_rows)
         spread = np.asarray(self.manifest.fallback_spread) if self.manifest.fallback_spread else None
         return guard.with_fallback(answer, context, future, task, model=self.manifest.model, spread=spread)
 
-    def _noise(self, context: pd.DataFrame) -> dict[str, float]:
-        starts = offsets(context)
+    def _seen(self, context: pd.DataFrame) -> tuple[dict[str, float], dict[str, float]]:
+        """Of each series how much it has changed, and the least that there was of it; see `noise` and `least`."""
+        starts, y = offsets(context), context["y"].to_numpy()
         ids, seasons = context["unique_id"].to_numpy()[starts[:-1]], self.manifest.seasons or (self.manifest.season,)
-        values = noise(context["y"].to_numpy(), starts, starts[1:, None], seasons, self.manifest.horizon)
-        return dict(zip(ids.tolist(), values[:, 0].tolist(), strict=True))
+        changes = noise(y, starts, starts[1:, None], seasons, self.manifest.horizon)
+        smallest = least(y, starts, starts[1:, None])
+        changed, fewest = (dict(zip(ids.tolist(), one[:, 0].tolist(), strict=True)) for one in (changes, smallest))
+        return changed, fewest
 
     def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Forecast from one long frame, as MLflow's `pyfunc` hands it over.

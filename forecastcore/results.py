@@ -145,7 +145,9 @@ def bands_of(rows: Backtest, answers: Sheet, levels: Sequence[float]) -> Sheet:
         for part, (known, errors) in zip(rows.parts(), pool.parts(), strict=True):
             quantiles, here = part.taken(bands), errors.fold == number
             if here.any():
-                quantiles[here] = learned.of_errors(known, errors.take(here), number)
+                found = learned.of_errors(known, errors.take(here), number)
+                smallest = part.least[number, errors.series[here]]
+                quantiles[here] = intervals.down_to_zero(found, levels, smallest)
                 part.put(bands, quantiles)
     return bands
 

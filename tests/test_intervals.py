@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from forecastcore.intervals import Errors, calibrate, leave_one_fold_out, noise
+from forecastcore.intervals import Errors, calibrate, down_to_zero, least, leave_one_fold_out, noise
 from forecastcore.metrics import coverage
 
 LEVELS = (0.1, 0.5, 0.9)
@@ -165,3 +165,41 @@ def test_noise_is_seen_in_the_newest_rows_alone_and_is_unknown_where_nothing_mov
     late = y.copy()
     late[150:] += 1000.0
     assert noise(late, np.array([0, 100, 200, 300]), ends, (2,), 5)[1, 1] == 10
+
+
+NAN = float("nan")
+SOLD = {
+    "now and then": ([0, 3, 0, NAN, 2, 1], [3, 3, 2, 1]),
+    "not yet nothing": ([4, 5, 0, 6], [0, 4, 4, 4]),
+    "always": ([4, 5, 6], [0, 0, 0, 0]),
+    "never": ([0, 0, NAN], [0, 0, 0, 0]),
+    "given back once": ([0, 2, -1, 3], [2, 0, 0, 0]),
+}
+
+
+@pytest.mark.parametrize("how", SOLD)
+def test_the_least_is_known_of_series_that_are_zero_at_times_and_as_of_each_origin(how):
+    """As of its second, third, fifth and sixth row, or its last."""
+    y, wanted = SOLD[how]
+    y = np.array([7.0, *y, 0.0, 0.5], dtype=float)  # between neighbours that are none of its business
+    starts = np.array([0, 1, len(y) - 2, len(y)])
+    last = len(y) - 2
+    ends = np.array([min(1 + seen, last) for seen in (2, 3, 5, 6)])
+    got = least(y, starts, np.stack([np.ones(4, dtype=int), ends, np.full(4, len(y))]))
+    assert got[1].tolist() == wanted
+    assert got[0].tolist() == [0] * 4
+    assert got[2].tolist() == [0.5] * 4
+
+
+@given(seed=st.integers(0, 2**32 - 1), smallest=st.floats(0, 100))
+def test_only_lower_ends_above_nothing_move_and_quantiles_still_do_not_cross(seed, smallest):
+    rng = np.random.default_rng(seed)
+    levels = (0.05, 0.1, 0.3, 0.5, 0.9)
+    given_ = np.sort(rng.normal(0, 50, (20, len(levels))), axis=1)
+    got = down_to_zero(given_, levels, np.full(20, smallest))
+    assert (np.diff(got, axis=1) >= 0).all()
+    moved = got != given_
+    assert not moved[:, 3:].any()
+    assert (got[moved] == 0).all()
+    assert ((given_[moved] > 0) & (given_[moved] < smallest / 2)).all()
+    assert not ((got[:, :3] > 0) & (got[:, :3] < smallest / 2)).any()

@@ -219,6 +219,24 @@ def test_a_global_model_serves_a_series_that_is_new_since_training(site):
     np.testing.assert_allclose(twin, table["forecast"][table["unique_id"] == "a"], rtol=0.05)
 
 
+def test_what_is_sold_now_and_then_may_as_well_not_be(make_site):
+    """A lower end of a hundredth of a piece would have most days outside the band."""
+    chance = np.random.default_rng(1)
+    days = pd.date_range("2023-01-01", periods=400, freq="D")
+    sold = chance.integers(1, 4, (4, 400)) * (chance.random((4, 400)) < 0.25)
+    history = pd.concat([pd.DataFrame({"unique_id": f"part-{n}", "ds": days, "y": y}) for n, y in enumerate(sold)])
+    site = make_site(history, frequency="D", horizon=14, models=[{"type": "ridge"}])
+    report = site.retrain()
+    site.predict()
+    table = site.table()
+    assert set(table["status"]) == {"ok"}
+    assert (table["forecast"] > 0).any()
+    assert not table["q10"].between(0, 0.5, inclusive="neither").any()
+    assert (table["q10"] <= table["forecast"]).all()
+    (row,) = report.leaderboard
+    assert row.coverage > 0.75
+
+
 PICKY = """
 from dataclasses import dataclass
 import pandas as pd
