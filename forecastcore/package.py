@@ -40,6 +40,8 @@ from forecastcore.timegrid import TimeGrid
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
+    import numpy.typing as npt
+
     from forecastcore.host import Host, Offer
     from forecastcore.state.digests import Verified
 
@@ -358,7 +360,7 @@ class Package:
         answer = answers[0] if self.blend is None else merge(self.blend, answers, future["unique_id"].tolist())
         made = np.isfinite(answer.forecast)
         ids, steps = future["unique_id"].to_numpy()[made].tolist(), future["step"].to_numpy()[made]
-        changes, smallest = self._seen(context)
+        changes, smallest = self._seen(context, ids)
         quantiles = self.conformal.quantiles(
             ids,
             steps,
@@ -367,19 +369,18 @@ class Package:
             changes,
             self.manifest.grid.number(origin) % task.season,
         )
-        of_rows = np.array([smallest.get(uid, 0.0) for uid in ids])
-        answer.quantiles[made] = down_to_zero(quantiles, self.conformal.levels, of_rows)
+        answer.quantiles[made] = down_to_zero(quantiles, self.conformal.levels, smallest)
         spread = np.asarray(self.manifest.fallback_spread) if self.manifest.fallback_spread else None
         return guard.with_fallback(answer, context, future, task, model=self.manifest.model, spread=spread)
 
-    def _seen(self, context: pd.DataFrame) -> tuple[dict[str, float], dict[str, float]]:
-        """Of each series how much it has changed, and the least that there was of it; see `noise` and `least`."""
+    def _seen(self, context: pd.DataFrame, ids: Sequence[str]) -> tuple[dict[str, float], npt.NDArray[np.float64]]:
+        """How much each series has changed (`noise`), by its name, and the `least` of each of the named series."""
         starts, y = offsets(context), context["y"].to_numpy()
-        ids, seasons = context["unique_id"].to_numpy()[starts[:-1]], self.manifest.seasons or (self.manifest.season,)
-        changes = noise(y, starts, starts[1:, None], seasons, self.manifest.horizon)
-        smallest = least(y, starts, starts[1:, None])
-        changed, fewest = (dict(zip(ids.tolist(), one[:, 0].tolist(), strict=True)) for one in (changes, smallest))
-        return changed, fewest
+        there, seasons = context["unique_id"].to_numpy()[starts[:-1]], self.manifest.seasons or (self.manifest.season,)
+        changes = noise(y, starts, starts[1:, None], seasons, self.manifest.horizon)[:, 0]
+        place = pd.Index(there).get_indexer(pd.Index(ids, dtype=object))
+        smallest = np.where(place >= 0, least(y, starts, starts[1:, None])[place, 0], 0.0)
+        return dict(zip(there.tolist(), changes.tolist(), strict=True)), smallest
 
     def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Forecast from one long frame, as MLflow's `pyfunc` hands it over.

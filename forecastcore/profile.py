@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     Ints = npt.NDArray[np.intp]
     Bools = npt.NDArray[np.bool_]
 
-__all__ = ["PROFILE", "Panel", "Profile", "Windows", "extreme", "profile", "repeated", "window_length"]
+__all__ = ["PROFILE", "Panel", "Profile", "Windows", "extreme", "profile", "repeated", "window_length", "write_arrays"]
 
 #: file of a packed model that holds its profile
 PROFILE = "profile.npz"
@@ -40,6 +40,13 @@ _REMEMBERED = 32
 _SEASONS = 4
 #: different values that a season must hold before its repetition is no accident
 _DISTINCT = 4
+
+
+def write_arrays(one: object, path: Path) -> None:
+    """Write the fields of a dataclass as the arrays of an npz file."""
+    plain: dict[str, Any] = {name: np.asarray(value) for name, value in vars(one).items()}
+    with path.open("wb") as out:
+        np.savez(out, **plain)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,9 +88,7 @@ class Profile:
 
     def write(self, path: Path) -> None:
         """As npz."""
-        plain: dict[str, Any] = {name: np.asarray(value) for name, value in vars(self).items()}
-        with path.open("wb") as out:
-            np.savez(out, **plain)
+        write_arrays(self, path)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Profile:

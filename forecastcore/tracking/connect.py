@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from mlflow import MlflowClient
 
-__all__ = ["Connection", "absent", "mask", "taken"]
+__all__ = ["Connection", "absent", "databricks_file", "mask", "taken"]
 
 T = TypeVar("T")
 
@@ -204,12 +204,16 @@ def _knock(host: str, port: int) -> None:
     return socket.create_connection((host, port), CONNECT_SECONDS).close()
 
 
+def databricks_file() -> Path:
+    """Where Databricks' tools keep their profiles."""
+    return Path(os.environ.get("DATABRICKS_CONFIG_FILE") or "~/.databrickscfg").expanduser()
+
+
 def _workspace(profile: str) -> str:
     """Address of the workspace that MLflow would ask; empty where only databricks-sdk knows it, as on a cluster."""
-    path = Path(os.environ.get("DATABRICKS_CONFIG_FILE") or "~/.databrickscfg").expanduser()
     file = configparser.ConfigParser(interpolation=None)
     with contextlib.suppress(configparser.Error, UnicodeDecodeError):
-        file.read(path, encoding="utf-8")
+        file.read(databricks_file(), encoding="utf-8")
     section = profile or os.environ.get("DATABRICKS_CONFIG_PROFILE") or "DEFAULT"
     named = file[section].get("host", "") if section in file else ""
     host = os.environ.get("DATABRICKS_HOST", named) if not profile else named

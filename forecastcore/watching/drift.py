@@ -12,14 +12,14 @@ from __future__ import annotations
 import io
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from forecastcore.frames import together
 from forecastcore.metrics import group_mean
-from forecastcore.profile import Panel, window_length
+from forecastcore.profile import Panel, window_length, write_arrays
 from forecastcore.watching.messages import Drift
 
 if TYPE_CHECKING:
@@ -70,9 +70,7 @@ class Inputs:
 
     def write(self, path: Path) -> None:
         """As npz."""
-        plain: dict[str, Any] = {name: np.asarray(value) for name, value in vars(self).items()}
-        with path.open("wb") as out:
-            np.savez(out, **plain)
+        write_arrays(self, path)
 
     @classmethod
     def from_bytes(cls, data: bytes) -> Inputs:

@@ -59,32 +59,27 @@ def table():
     return pd.DataFrame({"unique_id": "a", "ds": ds, "y": np.arange(60.0)})
 
 
-def checked(source, site_of, folder):
-    """Read as a run reads: the source, then the quality check."""
-    project = site_of(folder).write().project()
-    return lambda: runtime.history(project, source=source)
+def checked(source, file, site):
+    """Writes a file of the source, and reads as a run does: the source, then the quality check."""
+    project = site.write().project()
+
+    def read(data):
+        file.write_bytes(data)
+        return runtime.history(project, source=source)
+
+    return read
 
 
 def of_csv(folder, site_of):
     path = folder / "h.csv"
-    run = checked(CsvSource(path=path), site_of, folder)
-
-    def read(data):
-        path.write_bytes(data)
-        return run()
-
+    read = checked(CsvSource(path=path), path, site_of(folder))
     text = table().to_csv(index=False).encode()
     return read, [text, text.replace(b",", b";"), text.replace(b"\n", b"\r\n")]
 
 
 def of_parquet(folder, site_of):
     path = folder / "h.parquet"
-    run = checked(ParquetSource(path=path), site_of, folder)
-
-    def read(data):
-        path.write_bytes(data)
-        return run()
-
+    read = checked(ParquetSource(path=path), path, site_of(folder))
     samples = []
     for options in ({}, {"compression": "gzip"}, {"compression": None, "version": "1.0"}):
         buffer = io.BytesIO()
@@ -100,13 +95,7 @@ def of_delta(folder, site_of):
         write_deltalake(str(path), table(), mode="append")
     assert DeltaTable(str(path)).version() == 1
     log = path / "_delta_log" / "00000000000000000001.json"
-    run = checked(DeltaSource(path=path), site_of, folder)
-
-    def read(data):
-        log.write_bytes(data)
-        return run()
-
-    return read, [log.read_bytes()]
+    return checked(DeltaSource(path=path), log, site_of(folder)), [log.read_bytes()]
 
 
 def of_states(folder, _site_of):

@@ -7,10 +7,9 @@ Azure command line, where one does not apply. So the section is handed over whol
 from __future__ import annotations
 
 import configparser
-import os
-from pathlib import Path
 
 from forecastcore.errors import DatabricksRunError
+from forecastcore.tracking.connect import databricks_file
 
 __all__ = ["MANAGED_IDENTITY", "named_identity"]
 
@@ -40,7 +39,7 @@ def named_identity(profile: str, *, only_identities: bool) -> dict[str, str]:
     Raises:
         DatabricksRunError: there is no such section, it names no host, or none or several ways to sign in.
     """
-    path = Path(os.environ.get("DATABRICKS_CONFIG_FILE") or "~/.databrickscfg").expanduser()
+    path = databricks_file()
     file = configparser.ConfigParser(interpolation=None)
     try:
         file.read(path, encoding="utf-8")
