@@ -12,6 +12,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from forecastcore import guard, intervals, metrics, runtime
 from forecastcore.errors import DataError, EngineError
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     import numpy.typing as npt
-    import pandas as pd
 
     from forecastcore.api import Task
     from forecastcore.frames import Answer, History
@@ -172,6 +172,12 @@ class Backtest:
             cells = sheet.read(first, last)
             cells[series[mine] - first, fold[mine], step[mine] - 1] = values[mine]
             sheet.write(first, cells)
+
+    def place_served(self, sheet: Sheet, ids: Sequence[str], frame: pd.DataFrame, values: Floats) -> None:
+        """Write the numbers of what a stored model answered of some series; see `serving.serve_origins`."""
+        known = pd.Index(np.asarray(ids, dtype=object)).get_indexer(pd.Index(frame["unique_id"]))
+        fold, step = (frame[name].to_numpy() for name in ("fold", "step"))
+        self.place_in(sheet, fold, self.numbers_of(ids)[known], step, values)
 
     @cached_property
     def _pairs(self) -> tuple[Ints, Ints]:

@@ -19,7 +19,7 @@ from forecastcore.frames import offsets
 from forecastcore.naive import fill_gaps, last_value, repeat_season
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -99,6 +99,10 @@ class Part:
             there = {*ids}
             return [uid for uid in self.ids if uid in there]
         return [uid for uid in ids if self.segment is None or uid in self.segment]
+
+    def answers(self, ids: Collection[str]) -> bool:
+        """Whether it forecasts one of some series, or says why it does not."""
+        return bool(self.among(ids)) or not self.failures.keys().isdisjoint(ids)
 
 
 def reason_of(error: BaseException) -> str:

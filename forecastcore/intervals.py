@@ -43,7 +43,6 @@ __all__ = [
     "calibrate",
     "down_to_zero",
     "least",
-    "leave_one_fold_out",
     "noise",
     "without_each",
 ]
@@ -440,16 +439,3 @@ def without_each(errors: Errors | Pool, horizon: int, levels: Sequence[float]) -
     for number in np.flatnonzero(there).tolist():
         others = there & (np.arange(len(there)) != number)
         yield number, calibrate(pool, horizon, levels, others if others.any() else there)
-
-
-def leave_one_fold_out(errors: Errors, levels: Sequence[float]) -> Floats:
-    """Quantiles for backtest rows, each from the errors of the other folds; shape (rows, levels).
-
-    With a single fold there are no others, and its own errors are used.
-    """
-    out = np.full((len(errors.y), len(levels)), np.nan)
-    horizon = int(errors.step.max()) if len(errors.step) else 0
-    for number, learned in without_each(errors, horizon, levels):
-        here = errors.fold == number
-        out[here] = learned.of_errors(np.arange(len(errors.ids)), errors.take(here), number)
-    return out

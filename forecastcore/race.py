@@ -8,7 +8,6 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
-import pandas as pd
 
 from forecastcore import runtime
 from forecastcore.api import quantile_column
@@ -25,6 +24,8 @@ from forecastcore.units import backtest_unit, chunks, fit_unit, request_of, rows
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
+
+    import pandas as pd
 
     from forecastcore.backtest import Backtest
     from forecastcore.ports import Engine, Past
@@ -202,9 +203,7 @@ def run_package(
     origins = [(n, rows.origins[n]) for n in folds]
     columns = ["forecast", *map(quantile_column, project.config.quantiles)]
     for ids, frame in serve_origins(project, stored, history, engine, origins, actual=actual):
-        known = pd.Index(np.asarray(ids, dtype=object)).get_indexer(pd.Index(frame["unique_id"]))
-        fold, step, values = (frame[name].to_numpy() for name in ("fold", "step", columns))
-        rows.place_in(sheet, fold, rows.numbers_of(ids)[known], step, values)
+        rows.place_served(sheet, ids, frame, frame[columns].to_numpy())
     return sheet
 
 

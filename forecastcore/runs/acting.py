@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from forecastcore import runtime
+from forecastcore.ports import Steps
 from forecastcore.runs.demotion import review
+from forecastcore.runs.history import opened
 from forecastcore.runs.promotion import demote
 from forecastcore.runs.recalibrate import recalibrate
 from forecastcore.runs.retrain import retrain
@@ -14,7 +16,6 @@ from forecastcore.watching.messages import ActionTaken
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from forecastcore.ports import Steps
     from forecastcore.project import Project
     from forecastcore.watching.messages import MonitorReport
 
@@ -66,8 +67,9 @@ def _recalibrate(project: Project, report: MonitorReport) -> ActionTaken:
 
 def _demote(project: Project, report: MonitorReport) -> ActionTaken:
     """Back to the champion before, if on the origins since its training it would have done better."""
-    history, store = runtime.history(project, report.as_of), runtime.store(project)
-    found = review(project, history, runtime.engine_here(project), store)
+    store, engine = runtime.store(project), runtime.engine_here(project)
+    with opened(project, engine, report.as_of, Steps()) as history:
+        found = review(project, history, engine, store)
     if found is None:
         return ActionTaken(do="demote", done=False, note="there is no predecessor that could be compared")
     if not (found.gain or 0.0) > 0:

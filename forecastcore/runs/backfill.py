@@ -17,6 +17,7 @@ from forecastcore import runtime
 from forecastcore.errors import DataError, ForecastCoreError, UsageError
 from forecastcore.messages import BackfillOrigin, BackfillReport
 from forecastcore.ports import Steps
+from forecastcore.runs.history import opened
 from forecastcore.runs.predict import predict
 from forecastcore.runs.remote import anywhere
 
@@ -109,16 +110,16 @@ def _origins(project: Project, first: str | datetime, last: str | datetime, ever
         raise UsageError(f"--from {first} is later than --to {last}", hint="swap them")
     if every < 1:
         raise UsageError(f"--every {every} is no number of steps", hint="1 is every step of the grid")
-    found = runtime.history(project, end.to_pydatetime())
-    head = found.grid.floor(start)
+    with opened(project, runtime.engine_here(project), end.to_pydatetime(), Steps()) as found:
+        grid, newest = found.grid, found.newest  # a later origin would know nothing more
+    head = grid.floor(start)
     if head < start:
-        head = found.grid.shift(head, 1)
-    newest = found.panel.loc[found.panel["y"].notna(), "ds"].max()  # a later origin would know nothing more
-    if head > newest:
+        head = grid.shift(head, 1)
+    if newest is None or head > newest:
         raise UsageError(
             f"no value lies between {first} and {last}", hint=f"the newest one up to {last} is of {newest}"
         )
-    return list(found.grid.between(head, newest)[::every])
+    return list(grid.between(head, newest)[::every])
 
 
 @dataclass(frozen=True)
@@ -190,15 +191,15 @@ def _hindsight(project: Project, report: PredictReport, origin: pd.Timestamp) ->
     return f"version {report.model_version} has learned from data until {until}, later than the origin" if late else ""
 
 
-def _source_then(project: Project, origin: pd.Timestamp) -> tuple[Source, str]:
+def _source_then(project: Project, origin: pd.Timestamp) -> tuple[Source | None, str]:
     """The source as it was at the origin, where it keeps its states, and a word where it does not go back so far."""
     source: Any = project.source()
     names = {field.name for field in fields(source)} if is_dataclass(source) else set()
     if "as_of" not in names or source.as_of is not None or getattr(source, "version", None) is not None:
-        return source, ""
+        return None, ""
     then: Any = replace(source, as_of=origin.to_pydatetime())
     try:
         then.schema()
     except DataError:
-        return source, "the source keeps no state that old; its rows up to the origin are used as they are today"
+        return None, "the source keeps no state that old; its rows up to the origin are used as they are today"
     return then, ""

@@ -30,7 +30,7 @@ __all__ = ["calibration_errors"]
 #: horizons before the backtest that are looked at, unless they were more than half of the history there
 _EARLIER = 32
 #: series whose errors tell as well as those of any more how errors are spread, where each has a fit of its own
-_SERIES = 100
+_SERIES = 40
 
 
 def calibration_errors(project: Project, history: Past, contest: Contest, engine: Engine) -> Pool:

@@ -11,6 +11,7 @@ import json
 import os
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,11 +21,13 @@ from forecastcore import runtime, state
 from forecastcore.backtest import rows_of
 from forecastcore.errors import ForecastCoreError, StateError, UsageError
 from forecastcore.foresight import assumption_errors
+from forecastcore.frames import offsets, together
 from forecastcore.package import Package
 from forecastcore.ports import Steps
 from forecastcore.profile import window_length
 from forecastcore.race import run_package
 from forecastcore.runs.delivered import listed, newest_vintages, rows_of_vintages
+from forecastcore.runs.history import opened
 from forecastcore.vintages import utc
 from forecastcore.watching.drift import INPUTS, Inputs, drift
 from forecastcore.watching.messages import MonitorReport
@@ -38,9 +41,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from forecastcore.backtest import Backtest
-    from forecastcore.frames import History
+    from forecastcore.frames import Answer, History
     from forecastcore.messages import AssumptionError, ModelVersion
-    from forecastcore.ports import ModelStore
+    from forecastcore.ports import Engine, ModelStore, Past
     from forecastcore.project import Project
     from forecastcore.watching.messages import Drift, ErrorSplit
     from forecastcore.watching.scores import Delivered
@@ -66,8 +69,17 @@ def monitor(
         UsageError: no sink can be read, or no vintage was delivered before then.
         DataError: the history is held by the quality check.
     """
-    steps, started = steps or Steps(), time.perf_counter()
-    history = runtime.history(project, as_of, steps)
+    steps, started, engine = steps or Steps(), time.perf_counter(), runtime.engine_here(project)
+    with opened(project, engine, as_of, steps) as history:
+        report = _watched(project, history, engine, last, steps, started)
+    project.host.notify("forecastcore_run_finished", report=report)
+    return report
+
+
+def _watched(
+    project: Project, history: Past, engine: Engine, last: int | None, steps: Steps, started: float
+) -> MonitorReport:
+    """What `monitor` does once the history is there."""
     count, until = last or project.config.monitor.last, history.origin.to_pydatetime()
     shelf = steps.run("list vintages", lambda: listed(project))
     refs = newest_vintages(shelf, count, until)
@@ -86,7 +98,8 @@ def monitor(
         stamps = [(r.issued_at, r.created_at) for r in shelf.refs if utc(r.issued_at) <= until][-count - 1 :]
         rhythm = schedule([pd.Timestamp(a) for a, _ in stamps], [pd.Timestamp(b) for _, b in stamps], history.origin)
         vintages = [v.model_copy(update={"late": v.issued_at in rhythm.late}) for v in by_vintage(delivered, promised)]
-        told = _Told.of(project, history, store, champion, rows, delivered, steps)
+        shares = steps.run("split errors", lambda: _assumption_share(project, history, engine, store, rows, delivered))
+        told = _Told.of(project, history, store, champion, shares)
         outcomes = judge(
             project.config.monitor.policies,
             [v for v in vintages if champion is None or v.model_version == champion.version],
@@ -116,8 +129,16 @@ def monitor(
         place, already = steps.run("publish", lambda: _publish(project, report, key))
         report = report.model_copy(update={"table": str(place), "already": already})
         _track(tracked, report)
-    project.host.notify("forecastcore_run_finished", report=report)
     return report
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Shares:
+    """How much of the error is the model's, and how much the assumptions'."""
+
+    split: tuple[ErrorSplit, ...] = ()
+    assumed: tuple[AssumptionError, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,44 +159,37 @@ class _Told:
 
     @classmethod
     def of(
-        cls,
-        project: Project,
-        history: History,
-        store: ModelStore,
-        champion: ModelVersion | None,
-        rows: Backtest,
-        delivered: Delivered,
-        steps: Steps,
+        cls, project: Project, history: Past, store: ModelStore, champion: ModelVersion | None, shares: _Shares
     ) -> _Told:
-        notes: list[str] = []
-        split, assumed = steps.run(
-            "split errors", lambda: _assumption_share(project, history, store, rows, delivered, notes)
-        )
+        notes = [*shares.notes]
         trained = _inputs(store, champion, notes)
         found = drift(trained, history) if trained else []
         new, ended = _come_and_gone(project, history, trained)
-        return cls(split=split, assumed=assumed, drift=tuple(found), new=new, ended=ended, notes=tuple(notes))
+        return cls(
+            split=shares.split, assumed=shares.assumed, drift=tuple(found), new=new, ended=ended, notes=tuple(notes)
+        )
 
 
 def _assumption_share(
-    project: Project, history: History, store: ModelStore, rows: Backtest, delivered: Delivered, notes: list[str]
-) -> tuple[tuple[ErrorSplit, ...], tuple[AssumptionError, ...]]:
+    project: Project, history: Past, engine: Engine, store: ModelStore, rows: Backtest, delivered: Delivered
+) -> _Shares:
     """The same stored versions once more, with the covariates that came; and how far these were assumed wrongly."""
     if not runtime.assumptions(project).guessed:
-        return (), ()
-    engine, found = runtime.engine_here(project), []
+        return _Shares()
+    found, notes = [], []
     for version in dict.fromkeys(reversed(delivered.versions)):
         folds = [number for number, one in enumerate(delivered.versions) if one == version]
         try:
             folder = _folder(store, version)
-            if not Package.load(folder, project.host).uses_covariates:
+            if not Package.outline(folder, project.host).uses_covariates:
                 continue
             foresight = rows.taken(run_package(project, history, folder, engine, rows, folds, actual=True))[:, 0]
         except ForecastCoreError as error:
             notes.append(f"version {version} could not be scored with the covariates that came: {error.message}")
             continue
         found.append(split_of(delivered, version, folds, foresight))
-    return tuple(found), assumption_errors(project, history, engine, rows.origins) if found else ()
+    assumed = assumption_errors(project, history, engine, rows.origins) if found else ()
+    return _Shares(split=tuple(found), assumed=assumed, notes=tuple(notes))
 
 
 def _folder(store: ModelStore, which: str) -> Path:
@@ -195,27 +209,30 @@ def _inputs(store: ModelStore, champion: ModelVersion | None, notes: list[str]) 
         return None
 
 
-def _come_and_gone(
-    project: Project, history: History, trained: Inputs | None
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _come_and_gone(project: Project, history: Past, trained: Inputs | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Series that the champion does not know, and those that have sent nothing for a window or are not there."""
     if trained is None:
         return (), ()
     known = set(trained.ids.tolist())
     task = runtime.task(project, history.grid, history.origin)
     since = history.grid.shift(history.origin, -window_length(task))
-    panel = history.panel
-    alive = set(panel.loc[(panel["ds"] > since) & panel["y"].notna(), "unique_id"].unique())
+    told = together([*history.ask(partial(_alive, since=since))], "alive")
+    alive = {uid for uid, sends in zip(history.ids, told.tolist(), strict=True) if sends}
     new = sorted(alive - known)
     return tuple(new[:_NAMED]), tuple(sorted(known - alive)[:_NAMED])
 
 
-def _key(project: Project, history: History, run_keys: Sequence[str]) -> str:
-    """The identity of a result: the same vintages, actuals and policies give the same."""
-    from forecastcore.frames import data_digest
+def _alive(history: History, *, since: pd.Timestamp) -> Answer:
+    """Which of some series have a value later than an instant."""
+    panel = history.panel
+    fresh = ((panel["ds"] > since) & panel["y"].notna()).to_numpy()
+    return {"alive": np.logical_or.reduceat(fresh, offsets(panel)[:-1])}
 
+
+def _key(project: Project, history: Past, run_keys: Sequence[str]) -> str:
+    """The identity of a result: the same vintages, actuals and policies give the same."""
     said = project.config.monitor.model_dump(mode="json", by_alias=True)
-    parts = [project.config.name, history.origin.isoformat(), sorted(run_keys), data_digest(history.panel), said]
+    parts = [project.config.name, history.origin.isoformat(), sorted(run_keys), history.digest, said]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,18 +16,21 @@ from forecastcore.backtest import rows_of
 from forecastcore.errors import UsageError
 from forecastcore.intervals import Conformal, calibrate
 from forecastcore.package import Package
+from forecastcore.ports import Steps
+from forecastcore.results import FORECAST, MADE, OWN, pool_of
+from forecastcore.runs.history import opened
 from forecastcore.runs.promotion import existing, promote
 from forecastcore.runs.record import tags_of
 from forecastcore.runs.retrain import example_of
+from forecastcore.serving import Stored, serve_origins
 from forecastcore.state.digests import LISTING
 
 if TYPE_CHECKING:
     from datetime import datetime
 
     from forecastcore.backtest import Backtest
-    from forecastcore.frames import History
-    from forecastcore.intervals import Errors
     from forecastcore.messages import ModelVersion
+    from forecastcore.ports import Engine, Past
     from forecastcore.project import Project
 
 __all__ = ["recalibrate"]
@@ -49,28 +51,29 @@ def recalibrate(project: Project, as_of: str | datetime | None = None) -> ModelV
     Raises:
         UsageError: there is no champion, or too little has come since its training.
     """
-    store, history = runtime.store(project), runtime.history(project, as_of)
+    store, engine = runtime.store(project), runtime.engine_here(project)
     version = existing(store, "champion")
     folder = store.fetch(version)
-    package = Package.load(folder, project.host, version.digest or None)
-    rows = rows_of(project, history, _origins(project, history, package))
-    learned = calibrate(_errors(project, history, package, rows), project.config.horizon, project.config.quantiles)
-    reason = f"intervals of version {version.version} learned anew from {len(rows.origins)} origins since its training"
-    tags = tags_of(project, history, "recalibrate")
+    package = Package.outline(folder, project.host, version.digest or None)
     with (
-        store.run(f"recalibrate {history.origin:%Y-%m-%d %H:%M}", tags=tags) as tracked,
+        opened(project, engine, as_of, Steps()) as history,
         tempfile.TemporaryDirectory(prefix="forecastcore-") as scratch,
     ):
         anew = Path(scratch) / "model"
         shutil.copytree(folder, anew, ignore=shutil.ignore_patterns(LISTING))
-        Package.seal(anew, package.manifest, learned, package.blend)
-        tracked.metrics({name: value for name, value in package.manifest.metrics.items() if value is not None})
-        made = store.register(tracked, anew, example=example_of(project, history, anew))
-    promote(project, made.version, reason=reason)
+        rows = rows_of(project, history, _origins(project, history, package))
+        learned = _learned(project, history, engine, package, anew, rows)
+        tags = tags_of(project, history, "recalibrate")
+        with store.run(f"recalibrate {history.origin:%Y-%m-%d %H:%M}", tags=tags) as tracked:
+            Package.seal(anew, package.manifest, learned, package.blend)
+            tracked.metrics({name: value for name, value in package.manifest.metrics.items() if value is not None})
+            made = store.register(tracked, anew, example=example_of(project, history, anew))
+    since = f"{len(rows.origins)} origins since its training"
+    promote(project, made.version, reason=f"intervals of version {version.version} learned anew from {since}")
     return made
 
 
-def _origins(project: Project, history: History, package: Package) -> list[pd.Timestamp]:
+def _origins(project: Project, history: Past, package: Package) -> list[pd.Timestamp]:
     """Origins since the training, half a horizon apart, oldest first; the newest has half of its horizon behind it."""
     grid, half = history.grid, max(project.config.horizon // 2, 1)
     until = pd.Timestamp(package.manifest.trained_until)
@@ -84,19 +87,28 @@ def _origins(project: Project, history: History, package: Package) -> list[pd.Ti
     return since
 
 
-def _errors(project: Project, history: History, package: Package, rows: Backtest) -> Errors:
-    levels = project.config.quantiles
-    # Without offsets a row's quantiles are the model's own, or its point forecast where it has none.
-    flat = np.zeros((project.config.horizon, len(levels)))
-    bare = replace(package, conformal=Conformal(tuple(levels), flat, flat, 0.0))
-    assumed, blocks = runtime.assumptions(project), []
-    for number, origin in enumerate(rows.origins):
-        past = history.panel[history.panel["ds"] <= origin].reset_index(drop=True)
-        after = history.panel[history.panel["ds"] > origin]
-        future = assumed.ahead(past, after, *runtime.asked_at(project, history, past, origin)).frame
-        blocks.append(bare.forecast(past, future, origin).assign(fold=number))
-    made = pd.concat(blocks).sort_values(["fold", "unique_id", "step"], kind="stable", ignore_index=True)
-    forecast = made["forecast"].to_numpy(dtype=float)
-    own = made[[quantile_column(level) for level in levels]].to_numpy(dtype=float)
-    own[(own == forecast[:, None]).all(axis=1)] = np.nan
-    return rows.errors(forecast, own, (made["status"] == "ok").to_numpy(dtype=bool))
+def _learned(
+    project: Project, history: Past, engine: Engine, package: Package, folder: Path, rows: Backtest
+) -> Conformal:
+    """How far quantiles lie from what a stored model forecasts at the origins of some rows.
+
+    Args:
+        project: whose.
+        history: checked.
+        engine: where to run.
+        package: the model.
+        folder: with its files; those of its intervals are written over.
+        rows: to learn from.
+    """
+    horizon, levels = project.config.horizon, project.config.quantiles
+    # with no offsets a row has the model's own quantiles, or none
+    bare = Conformal(tuple(levels), np.zeros((horizon, len(levels))), np.full((horizon, len(levels)), np.nan), 0.0)
+    Package.seal(folder, package.manifest, bare, package.blend)
+    stored, sheet = Stored(Package.outline(folder, project.host), folder), rows.sheet(OWN + len(levels))
+    columns = [quantile_column(level) for level in levels]
+    for ids, frame in serve_origins(project, stored, history, engine, [*enumerate(rows.origins)]):
+        values = np.full((len(frame), OWN + len(levels)), np.nan)
+        values[:, FORECAST], values[:, MADE] = frame["forecast"], frame["status"] == "ok"
+        values[:, OWN:] = frame[columns]
+        rows.place_served(sheet, ids, frame, values)
+    return calibrate(pool_of(rows, sheet), horizon, levels)

@@ -291,9 +291,11 @@ def _spread(relative_error: Floats, levels: Sequence[float]) -> tuple[float, ...
 
 def example_of(project: Project, history: Past, folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Some series' newest rows, the last horizon of them as if not yet known, and the forecast they give."""
-    package = Package.load(folder, project.host)
+    ids = history.ids[:_EXAMPLE_SERIES]
+    outline = Package.outline(folder, project.host)
+    package = outline.with_parts(folder, [n for n, part in outline.series_of(folder).items() if part.answers(ids)])
     manifest = package.manifest
-    some = history.of(history.ids[:_EXAMPLE_SERIES]).here.panel
+    some = history.of(ids).here.panel
     rows = some.groupby("unique_id", sort=False).tail(2 * manifest.seasons[-1] + 2 * manifest.horizon)
     cut = history.grid.shift(history.origin, -manifest.horizon)
     frame = rows.assign(y=rows["y"].where(rows["ds"] <= cut)).reset_index(drop=True)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from forecastcore.ports import Past
 
     Floats = npt.NDArray[np.float64]
+    Bools = npt.NDArray[np.bool_]
     Ints = npt.NDArray[np.intp]
 
 __all__ = ["ALARM", "INPUTS", "Inputs", "drift", "inputs_of", "psi"]
@@ -117,7 +118,7 @@ def _drawn(history: History, *, length: int, share: float) -> Answer:
     centre = group_mean(panel.y, panel.series, count)
     spread = np.sqrt(group_mean((panel.y - centre[panel.series]) ** 2, panel.series, count))
     values = _values(history, panel, centre, spread)
-    drawn = _lots(history.panel) < share if share < 1 else np.ones(len(panel.y), dtype=bool)
+    drawn = _lots(history.panel, share)
     return {
         "names": np.asarray(list(values), dtype=np.str_),
         "centre": centre,
@@ -127,30 +128,37 @@ def _drawn(history: History, *, length: int, share: float) -> Answer:
     }
 
 
-def _lots(panel: pd.DataFrame) -> Floats:
-    """A number from 0 to 1 for each row, the same for a row whatever rows there are beside it."""
+def _lots(panel: pd.DataFrame, share: float) -> Bools:
+    """Which rows are drawn, so many of all; the same whatever rows there are beside them."""
+    if share >= 1:
+        return np.ones(len(panel), dtype=bool)
     hashes = pd.util.hash_pandas_object(panel[["unique_id", "ds"]], index=False)
-    return np.asarray(hashes.to_numpy(dtype=np.uint64) / np.float64(2**64))
+    return np.asarray(hashes.to_numpy(dtype=np.uint64) / np.float64(2**64) < share)
 
 
-def drift(trained: Inputs, history: History) -> list[Drift]:
-    """How the newest window of a history is distributed, against training.
+def drift(trained: Inputs, history: Past) -> list[Drift]:
+    """How the newest window of a history is distributed, against training; of very many rows those drawn by lot.
 
     Args:
         trained: of the model that serves.
         history: checked; series that the model does not know are left out.
     """
-    panel = Panel.of(history)
+    share = _PLENTY / max(int(np.minimum(history.sizes, trained.length).sum()), 1)
+    seen = [*history.ask(partial(_newest, length=trained.length, share=share))]
+    names, values = seen[0]["names"].tolist(), together(seen, "values", 1)
     place = {uid: number for number, uid in enumerate(trained.ids.tolist())}
-    known = np.array([place.get(uid, -1) for uid in history.ids], dtype=np.intp)
-    centre, spread = (np.where(known >= 0, values[known], np.nan) for values in (trained.centre, trained.spread))
-    values = _values(history, panel, centre, spread)
-    recent = panel.age < trained.length
+    places = np.array([place.get(uid, -1) for uid in history.ids], dtype=np.intp)
+    begins = np.cumsum([0, *(int(one["count"]) for one in seen)])
+    known = places[np.concatenate([one["series"] + begin for one, begin in zip(seen, begins, strict=False)])]
+    centre, spread = (np.where(known >= 0, kept[known], np.nan) for kept in (trained.centre, trained.spread))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        values[names.index("y")] = (values[names.index("y")] - centre) / spread
     found = []
     for number, name in enumerate(trained.names.tolist()):
-        if name not in values:
+        if name not in names:
             continue
-        part = values[name][recent & np.isfinite(values[name])]
+        part = values[names.index(name)]
+        part = part[np.isfinite(part)]
         index, usual = psi(trained.grid[number], part), float(trained.psi[number])
         found.append(
             Drift(
@@ -164,6 +172,19 @@ def drift(trained: Inputs, history: History) -> list[Drift]:
             )
         )
     return found
+
+
+def _newest(history: History, *, length: int, share: float) -> Answer:
+    """What `drift` asks of some series: the values of a share of their newest rows, and whose they are."""
+    panel, count = Panel.of(history), len(history.ids)
+    values = _values(history, panel, np.zeros(count), np.ones(count))
+    drawn = (panel.age < length) & _lots(history.panel, share)
+    return {
+        "names": np.asarray(list(values), dtype=np.str_),
+        "count": np.asarray(count),
+        "series": panel.series[drawn],
+        "values": np.stack([one[drawn] for one in values.values()]),
+    }
 
 
 def psi(grid: Floats, values: Floats) -> float:

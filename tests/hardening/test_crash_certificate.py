@@ -153,16 +153,12 @@ WITHIN = {
     "webhook": {f"receiver told ({when})": f"httpx:Client.post:{when}:1" for when in ("before", "after")},
 }
 EVERY = "all"
+IN_SINKS = [(sink, point) for sink, points in WITHIN.items() for point in points]
 CASES = [
     *(("retrain", point, EVERY) for point in POINTS["retrain"]),
     *(("promote", point, EVERY) for point in POINTS["promote"]),
     *((command, point, EVERY) for command in ("predict", "backfill") for point in POINTS[command]),
-    *(
-        (command, point, sink)
-        for command in ("predict", "backfill")
-        for sink, points in WITHIN.items()
-        for point in points
-    ),
+    *((command, point, sink) for command in ("predict", "backfill") for sink, point in IN_SINKS),
 ]
 
 
@@ -396,6 +392,10 @@ class Ground:
         """What does not hold after a kill, a restart and a reconcile."""
         words = self.begin(command, **settings)
         assert self.run(words, kill) == -signal.SIGKILL, f"the point is not on the way: {self.said[-1]}"
+        return self.started_again(words)
+
+    def started_again(self, words: list[str]) -> list[str]:
+        """What does not hold of a command that has died, of its restart, and after a reconcile."""
         found = self.broken(after_all=False)
         if code := self.run(words):
             found.append(f"the restart ended with {code}: {self.said[-1][-300:]}")
@@ -418,18 +418,22 @@ def ground(scene, nursery, tmp_path, record_property):
     return Ground(scene, nursery, tmp_path, record_property, dict(SECRETS))
 
 
+def meant(command: str, point: str, where: str) -> tuple[list[str], str]:
+    """The sinks of a case, and its kill: at a call that is drawn by lot where the point is passed more than once."""
+    nth = random.Random(SEED + zlib.crc32(f"{command}{point}{where}".encode())).randint(1, 3)
+    if where == EVERY:
+        return list(WITHIN), POINTS[command][point].format(n=nth)
+    # in a sink, in one of the two scenarios, or of the three origins
+    return [where], f"{PUBLISH}:before:{min(nth, 2) if command == 'predict' else nth} > {WITHIN[where][point]}"
+
+
 # -- every point once, in processes of this machine
 
 
 @pytest.mark.row(20, 21, seed="20261127")
 @pytest.mark.parametrize(("command", "point", "where"), CASES, ids=lambda text: text.replace(" ", "-"))
 def test_a_command_that_is_killed_and_started_again_leaves_everything_whole(command, point, where, places, ground):
-    nth = random.Random(SEED + zlib.crc32(f"{command}{point}{where}".encode())).randint(1, 3)
-    names = list(WITHIN) if where == EVERY else [where]
-    if where == EVERY:
-        kill = POINTS[command][point].format(n=nth)
-    else:  # in one of the two scenarios, or of the three origins
-        kill = f"{PUBLISH}:before:{min(nth, 2) if command == 'predict' else nth} > {WITHIN[where][point]}"
+    names, kill = meant(command, point, where)
     ground.environment |= places.environment
     found = ground.killed_and_started_again(command, kill, sinks=places.sinks(names))
     told = "none" if command in {"retrain", "promote"} else ", ".join(names)
@@ -466,6 +470,45 @@ def test_a_command_that_waited_for_databricks_and_was_killed_finds_its_one_run(c
     ground.certify(found, point=point, sinks="parquet, delta", engine="databricks (fake workspace)")
 
 
+#: what a process of the cluster does first
+DOOMED = f"""
+import os, sys
+if os.environ.get("DIE_AT"):
+    sys.path.insert(0, {str(ROOT / "tests" / "support")!r})
+    from publisher import arm
+    arm(os.environ["DIE_AT"])
+"""
+IN_THE_RUN = [
+    *(("retrain", point, EVERY) for point in POINTS["retrain"]),
+    *(("predict", point, EVERY) for point in POINTS["predict"]),
+    *(("backfill", point, EVERY) for point in POINTS["backfill"]),
+    *(("predict", point, sink) for sink, point in IN_SINKS),
+]
+
+
+@pytest.mark.row(3, 20, seed="20261127")
+@pytest.mark.parametrize(("command", "point", "where"), IN_THE_RUN, ids=lambda text: text.replace(" ", "-"))
+def test_a_run_that_dies_on_databricks_and_is_started_again_leaves_everything_whole(
+    command, point, where, places, ground, databricks, tmp_path
+):
+    """The command that waits for it lives on, and says so."""
+    (tmp_path / "first").mkdir()
+    (tmp_path / "first" / "sitecustomize.py").write_text(DOOMED)
+    names, kill = meant(command, point, where)
+    ground.environment |= {**places.environment, **databricks.environment}
+    there = databricks.cluster.environment
+    there |= {**places.environment, **SECRETS, "PYTHONPATH": str(tmp_path / "first"), "DIE_AT": kill}
+    words = ground.begin(command, sinks=places.sinks(names), engine=CLUSTER)
+    assert ground.run(words) not in {0, 99}
+    [died] = databricks.runs
+    assert died.process.returncode == -signal.SIGKILL, f"the point is not on the way: {ground.said[-1]}"
+    del there["DIE_AT"]
+    found = ground.started_again(words)
+    if len(databricks.runs) != 2 or databricks.live():
+        found.append(f"I4: {len(databricks.runs)} runs, {len(databricks.live())} live")
+    ground.certify(found, point=point, sinks=", ".join(names), engine="databricks (fake workspace), the run itself")
+
+
 # -- on Spark
 
 #: points that a predict with its history on the cluster, and with two sinks, does not pass
@@ -498,6 +541,16 @@ def test_a_command_on_spark_that_is_killed_and_started_again_leaves_everything_w
     spark = {"type": "spark", "master": "local[1]"}
     found = ground.killed_and_started_again(command, ON_SPARK[command][point], sinks=FOLDERS, engine=spark)
     ground.certify(found, point=point, sinks="parquet, delta", engine="spark (local session)")
+
+
+@pytest.mark.row(20, seed="20261127")
+@pytest.mark.parametrize(("sink", "point"), IN_SINKS, ids=lambda text: text.replace(" ", "-"))
+def test_a_predict_on_spark_that_is_killed_in_a_sink_leaves_everything_whole(sink, point, places, ground):
+    spark = {"type": "spark", "master": "local[1]"}
+    ground.environment |= places.environment
+    names, kill = meant("predict", point, sink)
+    found = ground.killed_and_started_again("predict", kill, sinks=places.sinks(names), engine=spark)
+    ground.certify(found, point=point, sinks=sink, engine="spark (local session)")
 
 
 WRITER, SESSION = "pyspark.sql.connect.readwriter:DataFrameWriter", "pyspark.sql.connect.session:SparkSession"
