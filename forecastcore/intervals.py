@@ -365,11 +365,13 @@ def calibrate(
     shape = len(pool.noise), horizon
     level, scale, size = np.zeros((3, 2, len(pool.ids)))
     origins, plain, native = np.zeros(len(pool.noise), dtype=bool), [], []
-    some = [(known, part.fine(used)) for known, part in islice(pool.parts(), 2)]
+    alone = [*islice(pool.parts(), 2)]
+    once = [(known, part.fine(used)) for known, part in alone] if len(alone) == 1 else []
+    del alone
 
     def learned_from() -> Iterator[tuple[Ints, Errors]]:
         """The rows that teach something; those of a single part are taken once."""
-        return iter(some) if len(some) == 1 else ((known, part.fine(used)) for known, part in pool.parts())
+        return iter(once) if once else ((known, part.fine(used)) for known, part in pool.parts())
 
     for known, part in pool.parts():
         hit = used[part.fold]

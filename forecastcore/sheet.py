@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["ROWS", "Sheet", "spans"]
 
 #: rows that are handled together
-ROWS = 50_000
+ROWS = 25_000
 
 
 def spans(series: int, rows: int, most: int = 0) -> list[tuple[int, int]]:

@@ -486,7 +486,7 @@ IN_THE_RUN = [
 ]
 
 
-@pytest.mark.row(3, 20, seed="20261127")
+@pytest.mark.row(20, 21, seed="20261127")
 @pytest.mark.parametrize(("command", "point", "where"), IN_THE_RUN, ids=lambda text: text.replace(" ", "-"))
 def test_a_run_that_dies_on_databricks_and_is_started_again_leaves_everything_whole(
     command, point, where, places, ground, databricks, tmp_path
@@ -543,7 +543,7 @@ def test_a_command_on_spark_that_is_killed_and_started_again_leaves_everything_w
     ground.certify(found, point=point, sinks="parquet, delta", engine="spark (local session)")
 
 
-@pytest.mark.row(20, seed="20261127")
+@pytest.mark.row(20, 21, seed="20261127")
 @pytest.mark.parametrize(("sink", "point"), IN_SINKS, ids=lambda text: text.replace(" ", "-"))
 def test_a_predict_on_spark_that_is_killed_in_a_sink_leaves_everything_whole(sink, point, places, ground):
     spark = {"type": "spark", "master": "local[1]"}
