@@ -160,8 +160,9 @@ class FittedTabular:
     def _direct(self, panel: Panel, rows: Rows) -> Floats:
         """The point forecast, then the quantiles; shape (1 + quantiles, rows)."""
         features = features_of(panel, rows, self.plan)
-        known = {name: number for number, name in enumerate(self.ids)}
-        own = np.array([known.get(name, len(known)) for name in panel.ids], dtype=np.int64)
+        asked = {*panel.ids}
+        known = {name: number for number, name in enumerate(self.ids) if name in asked}
+        own = np.array([known.get(name, len(self.ids)) for name in panel.ids], dtype=np.int64)
         linear = self.linear.predict(features, own[rows.series])
         answers = linear[None]
         if self.trees is not None:
