@@ -365,9 +365,9 @@ def calibrate(
     shape = len(pool.noise), horizon
     level, scale, size = np.zeros((3, 2, len(pool.ids)))
     origins, plain, native = np.zeros(len(pool.noise), dtype=bool), [], []
-    alone = [*islice(pool.parts(), 2)]
-    once = [(known, part.fine(used)) for known, part in alone] if len(alone) == 1 else []
-    del alone
+    first = [*islice(pool.parts(), 2)]
+    once = [(known, part.fine(used)) for known, part in first if len(first) == 1]
+    del first  # of many parts two would be held all the while
 
     def learned_from() -> Iterator[tuple[Ints, Errors]]:
         """The rows that teach something; those of a single part are taken once."""

@@ -36,14 +36,14 @@ def sample_history(
     first = grid.floor(pd.Timestamp(start, tz=timezone).tz_convert("UTC"))
     ds = grid.between(first, grid.shift(first, rows - 1))
     season = seasons_of(frequency)[-1]
-    frames = []
-    for number in range(series):
-        level = 50.0 * (number + 1)
-        values = {name: rng.normal(size=rows) for name in covariates}
-        wave = 0.2 * level * np.sin(2 * np.pi * np.arange(rows) / season)
-        y = level + wave + rng.normal(scale=0.02 * level, size=rows) + (values[covariates[0]] if covariates else 0.0)
-        frames.append(pd.DataFrame({"unique_id": f"series-{number}", "ds": ds, "y": y, **values}))
-    return pd.concat(frames, ignore_index=True)
+    level = 50.0 * np.arange(1, series + 1)[:, None]
+    drawn = rng.normal(size=(series, len(covariates) + 1, rows))
+    wave = 0.2 * level * np.sin(2 * np.pi * np.arange(rows) / season)
+    y = level + wave + 0.02 * level * drawn[:, -1] + (drawn[:, 0] if covariates else 0.0)
+    ids = np.array([f"series-{number}" for number in range(series)], dtype=object)
+    values = {name: drawn[:, number].ravel() for number, name in enumerate(covariates)}
+    frame = {"unique_id": ids.repeat(rows), "ds": ds[np.tile(np.arange(rows), series)], "y": y.ravel(), **values}
+    return pd.DataFrame(frame)
 
 
 def sample_task(history: pd.DataFrame, *, frequency: str = "h", horizon: int = 48, **changes: Any) -> Task:
