@@ -26,7 +26,7 @@ SERIES, MONTHS, HORIZON = 100_000, 24, 6
 #: MiB that any one Python process may take
 CAP = 1_500
 #: the same where a million series are held by one machine
-CAP_OF_A_MILLION = 5_000
+CAP_OF_A_MILLION = 6_500
 ENGINES = {
     "local": {"type": "local", "workers": 2},
     "spark": {"type": "spark", "master": "local[2]", "conf": {"spark.driver.memory": "1g"}},
