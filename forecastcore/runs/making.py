@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
-import pandas as pd
 from pydantic import Field
 
 from forecastcore import runtime
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
     from datetime import datetime
 
+    import pandas as pd
     import pyarrow as pa
 
     from forecastcore.assumptions import Future
@@ -167,17 +167,17 @@ def make(
         futures[scenario], tables[scenario] = future, _table(project, history, future, rows, scenario, asked.version)
         told = told.model_copy(update={"lacking": lacking, "notes": _noted([*told.notes, *future.notes])})
     looks = steps.run("audit", lambda: _looks(project, history, asked.version, tables))
-    past = digest_sum(history.panel)
+    past, names, bad = digest_sum(history.panel), _names(tables.values()), _not_ok(tables.values())
     told = told.model_copy(
         update={
             "names": tuple(map(str, history.ids[:_NAMES])),
             "counts": dict(history.counts),
             "cells": len(history.panel),
-            "series": _count(tables.values()),
+            "series": _count(names, bad),
             "rows": {scenario: table.num_rows for scenario, table in tables.items()},
             "digests": {s: (past + digest_sum(future.frame)) % 2**256 for s, future in futures.items()},
-            "reasons": _reasons(tables.values()),
-            "worst": _worst(tables.values(), model),
+            "reasons": _reasons(bad),
+            "worst": _worst(names, bad, model),
             "looks": looks,
         }
     )
@@ -320,32 +320,50 @@ def _looks(
     return {scenario: look(table.to_pandas(), past, expected, config.audit) for scenario, table in tables.items()}
 
 
-def _count(tables: Iterable[pa.Table]) -> SeriesCount:
+def _names(tables: Iterable[pa.Table]) -> pa.Array:
+    """All series, each once."""
+    import pyarrow as pa
+
+    return pa.chunked_array([chunk for table in tables for chunk in table["unique_id"].chunks], pa.string()).unique()
+
+
+def _not_ok(tables: Iterable[pa.Table]) -> pd.DataFrame:
+    """`unique_id, status, reason` of the rows that are not ok."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    columns = ["unique_id", "status", "reason"]
+    found = [table.select(columns).filter(pc.not_equal(table["status"], "ok")) for table in tables]
+    rows: pd.DataFrame = pa.concat_tables(found).to_pandas()
+    return rows
+
+
+def _count(names: pa.Array, bad: pd.DataFrame) -> SeriesCount:
     """Series by their worst status in any scenario."""
-    rows = pd.concat([table.select(["unique_id", "status"]).to_pandas() for table in tables])
-    bad = {status: set(rows.loc[rows["status"] == status, "unique_id"]) for status in ("degraded", "failed")}
-    total, failed = rows["unique_id"].nunique(), len(bad["failed"])
-    degraded = len(bad["degraded"] - bad["failed"])
-    return SeriesCount(total=total, ok=total - degraded - failed, degraded=degraded, failed=failed)
+    of = {status: set(bad.loc[bad["status"] == status, "unique_id"]) for status in ("degraded", "failed")}
+    failed, degraded = len(of["failed"]), len(of["degraded"] - of["failed"])
+    return SeriesCount(total=len(names), ok=len(names) - degraded - failed, degraded=degraded, failed=failed)
 
 
-def _reasons(tables: Iterable[pa.Table]) -> dict[str, int]:
+def _reasons(bad: pd.DataFrame) -> dict[str, int]:
     """Series that are not ok by why."""
-    rows = pd.concat([table.select(["unique_id", "status", "reason"]).to_pandas() for table in tables])
-    bad = rows[rows["status"] != "ok"].drop_duplicates(["unique_id", "reason"])
-    return {str(reason): int(count) for reason, count in bad["reason"].value_counts().items()}
+    counts = bad.drop_duplicates(["unique_id", "reason"])["reason"].value_counts()
+    return {str(reason): int(count) for reason, count in counts.items()}
 
 
-def _worst(tables: Iterable[pa.Table], model: Stored | LastSeason) -> tuple[WorstSeries, ...]:
+def _worst(names: pa.Array, bad: pd.DataFrame, model: Stored | LastSeason) -> tuple[WorstSeries, ...]:
     """Series that are not ok, with their error in the backtest where it is known; then the model's worst."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     promised = () if isinstance(model, LastSeason) else model.package.manifest.worst
     known = {one.unique_id: one for one in promised}
-    rows = pd.concat([table.select(["unique_id", "status", "reason"]).to_pandas() for table in tables])
-    bad = rows[rows["status"] != "ok"].drop_duplicates("unique_id")
-    reasons = dict(zip(bad["unique_id"], bad["reason"], strict=True))
+    first = bad.drop_duplicates("unique_id")
+    reasons = dict(zip(first["unique_id"], first["reason"], strict=True))
     now = [known.get(uid, WorstSeries(unique_id=uid)).model_copy(update={"reason": r}) for uid, r in reasons.items()]
-    here = set(rows["unique_id"])
-    rest = [one.model_copy(update={"reason": ""}) for one in promised if one.unique_id in here - reasons.keys()]
+    here = pc.is_in(pa.array([*known], pa.string()), value_set=names).to_pylist()
+    there = [one for one, is_here in zip(known.values(), here, strict=True) if is_here]
+    rest = [one.model_copy(update={"reason": ""}) for one in there if one.unique_id not in reasons]
     return worst_first([*now, *rest])
 
 
