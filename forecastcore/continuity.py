@@ -7,14 +7,14 @@ a code, which is the name of the guard that fails.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
-from forecastcore.frames import together
+from forecastcore.frames import Gathered
 from forecastcore.messages import Guard
 from forecastcore.profile import Panel, Profile, Windows, extreme, profile, repeated, window_length
 from forecastcore.timegrid import nanoseconds
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Limits", "compare"]
 
+#: series whose remembered values are compared together
+_TOGETHER = 10_000
 #: correlation with the target above which a covariate is the target
 _SAME = 0.9995
 
@@ -67,6 +69,7 @@ def compare(old: Profile, history: Past, task: Task, limits: Limits) -> list[Gua
         limits: how far they may be apart.
     """
     new = profile(history, task)
+    new = replace(new, known=new.known[:, :0])  # nobody asks what it remembers
     place = {uid: number for number, uid in enumerate(new.ids.tolist())}
     shared = np.array([place.get(uid, -1) for uid in old.ids.tolist()], dtype=np.intp)
     mine, theirs = np.flatnonzero(shared >= 0), shared[shared >= 0]
@@ -79,8 +82,10 @@ def compare(old: Profile, history: Past, task: Task, limits: Limits) -> list[Gua
     if len(mine):
         known, now = _rows(old, mine), _rows(new, theirs)
         asked = partial(_since, task=task, trained=old.origin, places=_places(instants, old.at))
-        seen = [*history.ask(asked)]
-        recent = {name: together(seen, name)[theirs] for name in seen[0]}
+        seen = Gathered(len(history.ids))
+        for one in history.ask(asked):
+            seen.add(one)
+        recent = {name: _of(values, theirs) for name, values in seen.arrays.items()}
         faults |= _amount(known, now, instants, task, limits)
         faults |= _rewritten(known, recent["values"], partial(_moved, history, known, instants, task), limits)
         faults |= _shape(known, recent, int((nanoseconds(instants) > old.origin).sum()), limits)
@@ -90,10 +95,17 @@ def compare(old: Profile, history: Past, task: Task, limits: Limits) -> list[Gua
     return [Guard(name="data", passed=True, detail="the history continues what the champion was trained on")]
 
 
+def _of(values: npt.NDArray[Any], rows: Ints) -> npt.NDArray[Any]:
+    """Those of some series; not copied where they are all, in their order."""
+    return values if np.array_equal(rows, np.arange(len(values))) else values[rows]
+
+
 def _rows(whole: Profile, rows: Ints) -> Profile:
     """The profile of some of the series."""
     kept: dict[str, Any] = {
-        name: value[rows] if name not in {"at", "covariates", "likeness"} and isinstance(value, np.ndarray) else value
+        name: _of(value, rows)
+        if name not in {"at", "covariates", "likeness"} and isinstance(value, np.ndarray)
+        else value
         for name, value in vars(whole).items()
     }
     return Profile(**kept)
@@ -122,7 +134,7 @@ def _since(history: History, *, task: Task, trained: int, places: Ints) -> Answe
     windows = Windows.of(panel, length, task.season)
     level, zeros, memory = (values[:, :count] for values in (windows.level, windows.zeros, windows.memory))
     return {
-        "values": panel.at(places),
+        "values": panel.at(places).astype(np.float32),  # as it is remembered
         "largest": extreme(level, np.nanmax),
         "least": extreme(np.where(level > 0, level, np.nan), np.nanmin),
         "newest": level[:, 0],
@@ -168,11 +180,14 @@ def _rewritten(old: Profile, today: Floats, moved: Callable[[], dict[int, float]
         moved: shares of values that are others where all stood some steps from where they stood, by the steps.
         limits: how many may be.
     """
-    then = old.known.astype(float)
-    known, changed = _differs(today, then)
-    share = _share(changed, known)
+    parts = [slice(begin, begin + _TOGETHER) for begin in range(0, len(today), _TOGETHER)]
+    both = [[hit.sum() for hit in _differs(today[part].astype(float), old.known[part].astype(float))] for part in parts]
+    comparable, others = np.sum(both, axis=0).tolist()
+    share = others / comparable if comparable else 0.0
     if share <= limits.rewritten:
         return {}
+    today, then = today.astype(float), old.known.astype(float)
+    known, changed = _differs(today, then)
     words = f"{share:.0%} of the values that the champion was trained on have changed since"
     factor = today[changed & (then != 0)] / then[changed & (then != 0)]
     if len(factor):

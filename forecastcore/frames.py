@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Columns",
     "Extent",
+    "Gathered",
     "History",
     "Policy",
     "check_span",
@@ -192,6 +193,30 @@ def offsets(frame: pd.DataFrame) -> npt.NDArray[np.intp]:
 def together(answers: Sequence[Answer], name: str, axis: int = 0) -> npt.NDArray[Any]:
     """What is called so in the answers to one question, side by side in the order of series; see `History.ask`."""
     return np.concatenate([answer[name] for answer in answers], axis)
+
+
+class Gathered:
+    """What answers to one question say of each series, put in place as they come: of many it is never there twice.
+
+    Args:
+        series: how many there are.
+
+    Attributes:
+        arrays: by name, in the order of series.
+    """
+
+    def __init__(self, series: int) -> None:
+        self.arrays: dict[str, npt.NDArray[Any]] = {}
+        self._series, self._done = series, 0
+
+    def add(self, answer: Answer) -> None:
+        """What is said of the next series; the first axis of each array is these."""
+        count = len(next(iter(answer.values())))
+        for name, values in answer.items():
+            if name not in self.arrays:
+                self.arrays[name] = np.empty((self._series, *values.shape[1:]), values.dtype)
+            self.arrays[name][self._done : self._done + count] = values
+        self._done += count
 
 
 def _say(frame: pd.DataFrame, mask: npt.NDArray[np.bool_] | pd.Series) -> list[str]:

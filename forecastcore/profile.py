@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from forecastcore.frames import offsets
+from forecastcore.frames import Gathered, offsets
 from forecastcore.timegrid import nanoseconds
 
 if TYPE_CHECKING:
@@ -264,18 +264,14 @@ def profile(history: Past, task: Task) -> Profile:
     places = np.sort(
         np.random.default_rng(0).choice(len(instants), min(_REMEMBERED, len(instants)), replace=False)
     ).astype(np.intp)
-    each: dict[str, Any] = {}
-    ids, done, moments, covariates = history.ids, 0, np.zeros(()), np.zeros(0, dtype=np.str_)
+    ids, moments, covariates = history.ids, np.zeros(()), np.zeros(0, dtype=np.str_)
+    each = Gathered(len(ids))
     for seen in history.ask(partial(_seen, task=task, places=places)):
-        count = len(seen["count"])
-        for name in _EACH:  # put in place as they come: of many series they are not there twice
-            if name not in each:
-                each[name] = np.empty((len(ids), *seen[name].shape[1:]), seen[name].dtype)
-            each[name][done : done + count] = seen[name]
-        done, moments, covariates = done + count, moments + seen["moments"], seen["covariates"]
+        each.add({name: seen[name] for name in _EACH})
+        moments, covariates = moments + seen["moments"], seen["covariates"]
     duplicates = sum(count for name, count in history.counts.items() if name.startswith("duplicates_"))
     return Profile(
-        **each,
+        **each.arrays,
         origin=history.origin.value,
         ids=np.asarray(ids, dtype=np.str_),
         at=nanoseconds(instants)[places],
