@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 __all__ = ["Limits", "compare"]
 
 #: series whose remembered values are compared together
-_TOGETHER = 10_000
+_TOGETHER = 2_000
 #: correlation with the target above which a covariate is the target
 _SAME = 0.9995
 

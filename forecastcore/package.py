@@ -108,7 +108,7 @@ class Manifest(Message):
         Raises:
             StateError: the folder is not what was stored, or a newer release stored it.
         """
-        return _parsed("model.json", _manifest_from, state.open_verified(folder))
+        return _parsed("model.json", _manifest_from, state.open_verified(folder, wanted="model.json".__eq__))
 
     def to_json(self) -> dict[str, Any]:
         """As it is stored: without `segments` where there are none, which releases before them do not know."""

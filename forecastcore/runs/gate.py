@@ -114,7 +114,7 @@ def training_data(project: Project, history: Past, store: ModelStore, champion: 
     if not limits.check:
         return []
     try:
-        known = Profile.from_bytes(state.open_verified(store.fetch(champion)).read(PROFILE))
+        known = Profile.from_bytes(state.open_verified(store.fetch(champion), wanted=PROFILE.__eq__).read(PROFILE))
     except StateError:
         return [Guard(name="data", passed=True, detail=f"version {champion.version} keeps no profile of its data")]
     return continuity.compare(

@@ -203,7 +203,7 @@ def _inputs(store: ModelStore, champion: ModelVersion | None, notes: list[str]) 
     if champion is None:
         return None
     try:
-        return Inputs.from_bytes(state.open_verified(store.fetch(champion)).read(INPUTS))
+        return Inputs.from_bytes(state.open_verified(store.fetch(champion), wanted=INPUTS.__eq__).read(INPUTS))
     except ForecastCoreError as error:
         notes.append(f"drift is not known: version {champion.version} keeps no {INPUTS} ({error.message}); retrain")
         return None
