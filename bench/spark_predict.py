@@ -1,11 +1,11 @@
 """What a run on Spark holds in memory, watched from outside: `python bench/spark_predict.py [--full] [--retrain]`.
 
-The command line predicts in a process of its own, in a local Spark session with two tasks at a time, from Parquet to a
-table of Spark's catalog. One ridge regression, trained on the few series, serves the few and the many. With `--retrain`
-it learns: a seasonal naive and a ridge regression, one fold, and what registering and comparing takes beside a champion
-of the same series that a first retrain has made. The largest resident set of the driver's Python, and that of the
-largest of the workers' Python processes, are read from /proc; Spark's own Java is not counted, its heap has the size that
-it is given.
+The command line predicts in a process of its own, in a local Spark session with two tasks at a time, from Parquet to
+a table of Spark's catalog. One ridge regression, trained on the few series, serves the few and the many. With
+`--retrain` it learns: a seasonal naive and a ridge regression, one fold, and what registering and comparing takes
+beside a champion of the same series that a first retrain has made. The largest resident set of the driver's Python,
+and that of the largest of the workers' Python processes, are read from /proc; Spark's own Java is not counted, its
+heap has the size that it is given.
 """
 
 from __future__ import annotations
