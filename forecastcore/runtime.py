@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "archive_stamps",
-    "asked_at",
     "assumptions",
     "check_columns",
     "columns",
@@ -295,12 +294,6 @@ def task(project: Project, grid: TimeGrid, origin: pd.Timestamp, threads: int = 
         covariates=tuple(config.covariates),
         threads=threads,
     )
-
-
-def asked_at(project: Project, found: History, past: pd.DataFrame, origin: pd.Timestamp) -> tuple[pd.DataFrame, Task]:
-    """The rows to forecast from an origin, still without covariates, and the task."""
-    asked = task(project, found.grid, origin)
-    return blank_future(list(past["unique_id"].unique()), found.grid, origin, asked.horizon), asked
 
 
 def threads() -> int:
