@@ -20,7 +20,6 @@ moving a model's own quantiles, Romano, Patterson & Candès (2019); errors over 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -351,7 +350,7 @@ def calibrate(
 ) -> Conformal:
     """Learn how far quantiles lie from their base.
 
-    A pool is gone through four times: for each series' level, for how many errors there are, for their size, and for
+    A pool is gone through three times: for each series' level and how many errors there are, for their size, and for
     their shape; the rows of a pool of one part are picked once.
 
     Args:
@@ -365,23 +364,20 @@ def calibrate(
     shape = len(pool.noise), horizon
     level, scale, size = np.zeros((3, 2, len(pool.ids)))
     origins, plain, native = np.zeros(len(pool.noise), dtype=bool), [], []
-    first = [*islice(pool.parts(), 2)]
-    once = [(known, part.fine(used)) for known, part in first if len(first) == 1]
-    del first  # of many parts two would be held all the while
-
-    def learned_from() -> Iterator[tuple[Ints, Errors]]:
-        """The rows that teach something; those of a single part are taken once."""
-        return iter(once) if once else ((known, part.fine(used)) for known, part in pool.parts())
-
-    for known, part in pool.parts():
-        hit = used[part.fold]
+    kept: list[tuple[Ints, Errors]] = []  # the rows that teach something, where there is a single part
+    for number, (known, part) in enumerate(pool.parts()):
+        hit, fine = used[part.fold], part.fine(used)
         origins |= np.bincount(part.fold[hit], minlength=len(origins)) > 0
         level[:, known] += _totals(np.abs(part.y[hit]), part.series[hit], len(known))
-    for known, fine in learned_from():
         scale[:, known] += _totals(np.abs(fine.forecast), fine.series, len(known))
         own = np.isfinite(fine.own).all(axis=1)
         plain.append(_cells(fine.fold, fine.step, shape))
         native.append(_cells(fine.fold[own], fine.step[own], shape))
+        kept = [] if number else [(known, fine)]
+
+    def learned_from() -> Iterator[tuple[Ints, Errors]]:
+        return iter(kept) if kept else ((known, part.fine(used)) for known, part in pool.parts())
+
     seen, places = pool.noise[origins], np.bincount(pool.place[origins])
     usual = np.exp(group_mean(np.log(seen).ravel(), np.tile(np.arange(seen.shape[1]), len(seen)), seen.shape[1]))
     unrest = np.sqrt(_change(pool.noise, usual))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,6 +28,8 @@ __all__ = ["FORECAST", "FORESIGHT", "MADE", "OWN", "Result", "bands_of", "losses
 
 #: columns of what a model answers; its own quantiles are the last
 FORECAST, MADE, FORESIGHT, OWN = range(4)
+#: origins whose rows get their quantiles while all rows are gone through once
+_AT_ONCE = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,14 +144,16 @@ def bands_of(rows: Backtest, answers: Sheet, levels: Sequence[float]) -> Sheet:
         levels: of the quantiles.
     """
     pool, bands = pool_of(rows, answers), rows.sheet(len(levels))
-    for number, learned in intervals.without_each(pool, rows.horizon, levels):
+    learned = intervals.without_each(pool, rows.horizon, levels)
+    while some := dict(islice(learned, _AT_ONCE)):
         for part, (known, errors) in zip(rows.parts(), pool.parts(), strict=True):
-            quantiles, here = part.taken(bands), errors.fold == number
-            if here.any():
-                found = learned.of_errors(known, errors.take(here), number)
-                smallest = part.least[number, errors.series[here]]
-                quantiles[here] = intervals.down_to_zero(found, levels, smallest)
-                part.put(bands, quantiles)
+            quantiles = part.taken(bands)
+            for number, one in some.items():
+                here = errors.fold == number
+                if here.any():
+                    found = one.of_errors(known, errors.take(here), number)
+                    quantiles[here] = intervals.down_to_zero(found, levels, part.least[number, errors.series[here]])
+            part.put(bands, quantiles)
     return bands
 
 
