@@ -146,15 +146,16 @@ class Backtest:
 
     def taken(self, sheet: Sheet) -> Floats:
         """The numbers of these rows, shape (rows, columns)."""
-        values = sheet.read(self.first, self.first + len(self.ids))
-        return values.swapaxes(0, 1)[self.there].reshape(-1, values.shape[-1])
+        values = sheet.read(self.first, self.first + len(self.ids)).swapaxes(0, 1)
+        return (values if self._full else values[self.there]).reshape(-1, values.shape[-1])
 
     def put(self, sheet: Sheet, values: Floats) -> None:
         """Write the numbers of these rows, shape (rows, columns)."""
-        width = values.shape[-1]
-        cells = np.full((*self.there.shape, self.horizon, width), np.nan)
-        cells[self.there] = values.reshape(-1, self.horizon, width)
-        sheet.write(self.first, cells.swapaxes(0, 1))
+        cells = values.reshape(-1, self.horizon, values.shape[-1])
+        if not self._full:
+            told, cells = cells, np.full((self.there.size, *cells.shape[1:]), np.nan)
+            cells[self.there.ravel()] = told
+        sheet.write(self.first, cells.reshape(*self.there.shape, *cells.shape[1:]).swapaxes(0, 1))
 
     def place_in(self, sheet: Sheet, fold: Ints, series: Ints, step: Ints, values: Floats) -> None:
         """Write the numbers of some rows of all series, in any order, shape (rows, columns).
@@ -178,6 +179,11 @@ class Backtest:
         known = pd.Index(np.asarray(ids, dtype=object)).get_indexer(pd.Index(frame["unique_id"]))
         fold, step = (frame[name].to_numpy() for name in ("fold", "step"))
         self.place_in(sheet, fold, self.numbers_of(ids)[known], step, values)
+
+    @cached_property
+    def _full(self) -> bool:
+        """Whether every series was there at every origin."""
+        return bool(self.there.all())
 
     @cached_property
     def _pairs(self) -> tuple[Ints, Ints]:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from forecastcore.metrics import group_mean, naive_scale
-from forecastcore.samples import Sample
+from forecastcore.samples import Cells, Sample
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -52,6 +52,8 @@ _SHRINK = 20
 _LOOKED_BACK = 2
 #: factor by which a band is widened or narrowed at most because the series has changed
 _AT_MOST = 3.0
+#: origins of a backtest whose bands are learned while the rows are gone through once
+_AT_ONCE = 4
 
 
 def _none() -> Floats:
@@ -292,6 +294,16 @@ class Errors:
             fold=self.fold[hit],
         )
 
+    @property
+    def error(self) -> Floats:
+        """Actual minus forecast."""
+        return self.y - self.forecast
+
+    @property
+    def native(self) -> Errors:
+        """The rows with quantiles of the model's own."""
+        return self.take(np.asarray(np.isfinite(self.own).all(axis=1)))
+
     def fine(self, folds: npt.NDArray[np.bool_]) -> Errors:
         """The rows of some origins that teach something: those with an actual, and no fallback's."""
         return self.take(self.made & np.isfinite(self.y) & np.isfinite(self.forecast) & folds[self.fold])
@@ -306,6 +318,7 @@ class Pool:
         noise: before each origin, by series (see `noise`); shape (origins, series).
         season: steps.
         place: where in the season each origin stands; shape (origins,).
+        there: which origins have rows; shape (origins,).
         parts: gives them all, and again whenever it is called: the number in `ids` of each series of a part, and
             the part's errors, whose origins are numbered as those of all.
     """
@@ -314,6 +327,7 @@ class Pool:
     noise: Floats
     season: int
     place: Ints
+    there: npt.NDArray[np.bool_]
     parts: Callable[[], Iterator[tuple[Ints, Errors]]]
 
     @classmethod
@@ -325,6 +339,7 @@ class Pool:
             noise=errors.noise,
             season=errors.season,
             place=errors.place,
+            there=np.bincount(errors.fold, minlength=len(errors.place)) > 0,
             parts=lambda: iter([(known, errors)]),
         )
 
@@ -342,16 +357,13 @@ class Pool:
                 yield number[known], replace(errors, fold=errors.fold + len(self.noise))
 
         noises, places = np.concatenate([self.noise, noise]), np.concatenate([self.place, more.place])
-        return replace(self, noise=noises, place=places, parts=parts)
+        return replace(self, noise=noises, place=places, there=np.concatenate([self.there, more.there]), parts=parts)
 
 
 def calibrate(
     errors: Errors | Pool, horizon: int, levels: Sequence[float], folds: npt.NDArray[np.bool_] | None = None
 ) -> Conformal:
     """Learn how far quantiles lie from their base.
-
-    A pool is gone through three times: for each series' level and how many errors there are, for their size, and for
-    their shape; the rows of a pool of one part are picked once.
 
     Args:
         errors: backtest rows; those without an actual, and those of a fallback, are left out.
@@ -360,62 +372,121 @@ def calibrate(
         folds: which origins to learn from, shape (origins,); all where it is left out.
     """
     pool = Pool.of(errors) if isinstance(errors, Errors) else errors
-    used = np.ones(len(pool.noise), dtype=bool) if folds is None else folds
-    shape = len(pool.noise), horizon
-    level, scale, size = np.zeros((3, 2, len(pool.ids)))
-    origins, plain, native = np.zeros(len(pool.noise), dtype=bool), [], []
+    used = pool.there if folds is None else folds & pool.there
+    return _learned(pool, horizon, levels, used[None])[0]
+
+
+def without_each(errors: Errors | Pool, horizon: int, levels: Sequence[float]) -> Iterator[dict[int, Conformal]]:
+    """For each origin what the others teach, some origins at a time; a single one teaches itself."""
+    pool = Pool.of(errors) if isinstance(errors, Errors) else errors
+    numbers = np.flatnonzero(pool.there)
+    others = pool.there & (np.arange(len(pool.there)) != numbers[:, None])
+    others[~others.any(axis=1)] = pool.there
+    for first in range(0, len(numbers), _AT_ONCE):
+        some = slice(first, first + _AT_ONCE)
+        yield dict(zip(numbers[some].tolist(), _learned(pool, horizon, levels, others[some]), strict=True))
+
+
+def _learned(pool: Pool, horizon: int, levels: Sequence[float], sets: npt.NDArray[np.bool_]) -> list[Conformal]:
+    """What each of some sets of origins teaches; see `calibrate`.
+
+    The pool is gone through twice: for each series' level and the size of its errors, and for the shape of these; the
+    rows of a pool of one part are picked once.
+
+    Args:
+        pool: errors.
+        horizon: steps.
+        levels: of the quantiles.
+        sets: shape (sets, origins).
+    """
+    lessons, used = [_Lesson(pool, origins) for origins in sets], np.asarray(sets.any(axis=0))
+    shape = len(used), horizon
+    plain, native = [], []  # how many rows there are, and how many with quantiles of the model's own
     kept: list[tuple[Ints, Errors]] = []  # the rows that teach something, where there is a single part
     for number, (known, part) in enumerate(pool.parts()):
-        hit, fine = used[part.fold], part.fine(used)
-        origins |= np.bincount(part.fold[hit], minlength=len(origins)) > 0
-        level[:, known] += _totals(np.abs(part.y[hit]), part.series[hit], len(known))
-        scale[:, known] += _totals(np.abs(fine.forecast), fine.series, len(known))
-        own = np.isfinite(fine.own).all(axis=1)
-        plain.append(_cells(fine.fold, fine.step, shape))
-        native.append(_cells(fine.fold[own], fine.step[own], shape))
+        fine = part.fine(used)
+        summed = (part.y, part), (fine.forecast, fine), (fine.error, fine)
+        totals = [_totals(values, rows, (len(used), len(known))) for values, rows in summed]
+        for lesson in lessons:
+            lesson.add(known, *totals)
+        plain.append(_cells(fine, shape))
+        native.append(_cells(fine.native, shape))
         kept = [] if number else [(known, fine)]
-
-    def learned_from() -> Iterator[tuple[Ints, Errors]]:
-        return iter(kept) if kept else ((known, part.fine(used)) for known, part in pool.parts())
-
-    seen, places = pool.noise[origins], np.bincount(pool.place[origins])
-    usual = np.exp(group_mean(np.log(seen).ravel(), np.tile(np.arange(seen.shape[1]), len(seen)), seen.shape[1]))
-    unrest = np.sqrt(_change(pool.noise, usual))
-    for known, fine in learned_from():
-        calm = (fine.y - fine.forecast) / unrest[fine.fold, known[fine.series]]
-        size[:, known] += _totals(np.abs(calm), fine.series, len(known))
-    sizes, typical = _sizes(_mean(size), size[1], _mean(level))
-    flat, moved = Sample(np.stack(plain), 1), Sample(np.stack(native), len(levels))
-    for number, (known, fine) in enumerate(learned_from()):
-        with_own = np.flatnonzero(np.isfinite(fine.own).all(axis=1))
-        for sample, able in ((flat, np.arange(len(fine.y))), (moved, with_own)):
-            at, picked = sample.wanted(number, fine.step[able], fine.fold[able])
-            rows = able[picked]
-            series = known[fine.series[rows]]
-            base = fine.forecast[rows, None] if sample is flat else fine.own[rows, : len(levels)]
-            unit = unrest[fine.fold[rows], series] * sizes[series]
-            sample.put(at, fine.fold[rows], (fine.y[rows, None] - base) / unit[:, None])
-    # A series without an error of its own has no size: the level of its forecasts says how wide its band is.
-    return Conformal(
-        levels=tuple(levels),
-        offsets=moved.shape(levels),
-        plain=flat.shape(levels),
-        relative=typical,
-        ids=pool.ids,
-        sizes=np.where(scale[1] > 0, sizes, np.nan),
-        scales=_mean(scale),
-        noise=usual,
-        season=pool.season,
-        place=int(places.argmax()) if 2 * places.max(initial=0) > places.sum() else None,
-    )
+    for lesson in lessons:
+        lesson.sample(np.stack(plain), np.stack(native), len(levels))
+    for number, (known, fine) in enumerate(kept or ((known, part.fine(used)) for known, part in pool.parts())):
+        own = fine.native
+        cells = [Cells.of(rows.fold, rows.step, shape) for rows in (fine, own)]
+        for lesson in lessons:
+            lesson.put(lesson.plain, number, cells[0], fine, known, fine.forecast[:, None])
+            lesson.put(lesson.moved, number, cells[1], own, known, own.own[:, : len(levels)])
+    return [lesson.learned(levels) for lesson in lessons]
 
 
-def _totals(values: Floats, series: Ints, count: int) -> Floats:
-    """Sum and number of the finite values of each series, shape (2, series)."""
-    fine = np.isfinite(values)
-    return np.stack(
-        [np.bincount(series[fine], values[fine], minlength=count), np.bincount(series[fine], minlength=count)]
-    )
+class _Lesson:
+    """What a set of origins teaches, as the parts of a pool come.
+
+    Args:
+        pool: errors.
+        origins: of the set, shape (origins,).
+    """
+
+    def __init__(self, pool: Pool, origins: npt.NDArray[np.bool_]) -> None:
+        self._pool, self._origins = pool, origins
+        series = np.tile(np.arange(len(pool.ids)), int(origins.sum()))
+        #: the typical noise of each series (geometric mean)
+        self._usual = np.exp(group_mean(np.log(pool.noise[origins]).ravel(), series, len(pool.ids)))
+        self._level, self._scale, self._size = np.zeros((3, 2, len(pool.ids)))
+
+    def add(self, known: Ints, y: Floats, forecast: Floats, error: Floats) -> None:
+        """Take in the sums of a part (see `_totals`): of its actuals, and of what teaches something."""
+        calm = self._unrest(np.flatnonzero(self._origins)[:, None], known)
+        self._level[:, known] += y[:, self._origins].sum(axis=1)
+        self._scale[:, known] += forecast[:, self._origins].sum(axis=1)
+        self._size[0, known] += (error[0, self._origins] / calm).sum(axis=0)
+        self._size[1, known] += error[1, self._origins].sum(axis=0)
+
+    def sample(self, plain: Ints, native: Ints, columns: int) -> None:
+        """Know all series, and how many errors each part has by origin and step: in all, and of quantiles."""
+        self._sizes, self._typical = _sizes(_mean(self._size), self._size[1], _mean(self._level))
+        self.plain = Sample(np.where(self._origins[:, None], plain, 0), 1)
+        self.moved = Sample(np.where(self._origins[:, None], native, 0), columns)
+
+    def put(self, sample: Sample, part: int, cells: Cells, rows: Errors, known: Ints, base: Floats) -> None:
+        """Take in the errors of a part that are picked, each in units of its series' size."""
+        at, picked = sample.wanted(part, cells)
+        fold, series = rows.fold[picked], known[rows.series[picked]]
+        unit = self._unrest(fold, series) * self._sizes[series]
+        sample.put(at, fold, (rows.y[picked, None] - base[picked]) / unit[:, None])
+
+    def learned(self, levels: Sequence[float]) -> Conformal:
+        """All that was learned."""
+        places = np.bincount(self._pool.place[self._origins])
+        return Conformal(
+            levels=tuple(levels),
+            offsets=self.moved.shape(levels),
+            plain=self.plain.shape(levels),
+            relative=self._typical,
+            ids=self._pool.ids,
+            # A series without an error of its own has no size: the level of its forecasts says how wide its band is.
+            sizes=np.where(self._scale[1] > 0, self._sizes, np.nan),
+            scales=_mean(self._scale),
+            noise=self._usual,
+            season=self._pool.season,
+            place=int(places.argmax()) if 2 * places.max(initial=0) > places.sum() else None,
+        )
+
+    def _unrest(self, fold: Ints, series: Ints) -> Floats:
+        """How restless series were before origins: what their errors are divided by."""
+        return np.sqrt(_change(self._pool.noise[fold, series], self._usual[series]))
+
+
+def _totals(values: Floats, rows: Errors, shape: tuple[int, int]) -> Floats:
+    """Sum of the absolute finite values, and their number, shape (2, origins, series)."""
+    fine, pairs = np.isfinite(values), shape[0] * shape[1]
+    pair = (rows.fold * shape[1] + rows.series)[fine]
+    totals = np.bincount(pair, np.abs(values[fine]), minlength=pairs), np.bincount(pair, minlength=pairs)
+    return np.stack(totals, dtype=float).reshape(2, *shape)
 
 
 def _mean(totals: Floats) -> Floats:
@@ -423,17 +494,6 @@ def _mean(totals: Floats) -> Floats:
     return np.asarray(np.divide(totals[0], totals[1], out=found, where=totals[1] > 0))
 
 
-def _cells(fold: Ints, step: Ints, shape: tuple[int, int]) -> Ints:
-    """How many rows there are by origin and step."""
-    return np.bincount(fold * shape[1] + step - 1, minlength=shape[0] * shape[1]).reshape(shape)
-
-
-def without_each(errors: Errors | Pool, horizon: int, levels: Sequence[float]) -> Iterator[tuple[int, Conformal]]:
-    """For each origin what the others teach; a single one teaches itself."""
-    pool = Pool.of(errors) if isinstance(errors, Errors) else errors
-    there = np.zeros(len(pool.noise), dtype=bool)
-    for _, part in pool.parts():
-        there |= np.bincount(part.fold, minlength=len(there)) > 0
-    for number in np.flatnonzero(there).tolist():
-        others = there & (np.arange(len(there)) != number)
-        yield number, calibrate(pool, horizon, levels, others if others.any() else there)
+def _cells(rows: Errors, shape: tuple[int, int]) -> Ints:
+    """How many rows there are, shape (origins, horizon)."""
+    return np.bincount(rows.fold * shape[1] + rows.step - 1, minlength=shape[0] * shape[1]).reshape(shape)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -28,8 +27,6 @@ __all__ = ["FORECAST", "FORESIGHT", "MADE", "OWN", "Result", "bands_of", "losses
 
 #: columns of what a model answers; its own quantiles are the last
 FORECAST, MADE, FORESIGHT, OWN = range(4)
-#: origins whose rows get their quantiles while all rows are gone through once
-_AT_ONCE = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +129,10 @@ def pool_of(rows: Backtest, answers: Sheet) -> intervals.Pool:
             known = np.arange(part.first, part.first + len(part.ids))
             yield known, part.errors(values[:, FORECAST], values[:, OWN:], values[:, MADE] == 1)
 
-    return intervals.Pool(ids=rows.ids, noise=rows.noise, season=rows.season, place=rows.place, parts=parts)
+    there = np.asarray(rows.there.any(axis=1))
+    return intervals.Pool(
+        ids=rows.ids, noise=rows.noise, season=rows.season, place=rows.place, there=there, parts=parts
+    )
 
 
 def bands_of(rows: Backtest, answers: Sheet, levels: Sequence[float]) -> Sheet:
@@ -144,8 +144,7 @@ def bands_of(rows: Backtest, answers: Sheet, levels: Sequence[float]) -> Sheet:
         levels: of the quantiles.
     """
     pool, bands = pool_of(rows, answers), rows.sheet(len(levels))
-    learned = intervals.without_each(pool, rows.horizon, levels)
-    while some := dict(islice(learned, _AT_ONCE)):
+    for some in intervals.without_each(pool, rows.horizon, levels):
         for part, (known, errors) in zip(rows.parts(), pool.parts(), strict=True):
             quantiles = part.taken(bands)
             for number, one in some.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     Floats = npt.NDArray[np.float64]
     Ints = npt.NDArray[np.intp]
 
-__all__ = ["WANTED", "Sample"]
+__all__ = ["WANTED", "Cells", "Sample"]
 
 #: errors wanted for the quantiles of one step; steps nearby lend theirs where a step has fewer
 WANTED = 200
@@ -62,6 +63,34 @@ def _worth(count: int, effect: float) -> float:
     return max(2 * count / (1 + effect), 1.0)
 
 
+@dataclass(frozen=True)
+class Cells:
+    """The rows of a part by origin and step.
+
+    Attributes:
+        order: their numbers, those of one origin and step together.
+        begins: where those of each origin and step begin in it, shape (origins · horizon,).
+    """
+
+    order: Ints
+    begins: Ints
+
+    @classmethod
+    def of(cls, fold: Ints, step: Ints, shape: tuple[int, int]) -> Cells:
+        """Those of rows.
+
+        Args:
+            fold: number of each row's origin.
+            step: 1 … horizon of each row.
+            shape: how many origins and steps there are.
+        """
+        cell, count = fold * shape[1] + step - 1, shape[0] * shape[1]
+        # numbers of 16 bits are sorted in proportion to their count
+        order = np.argsort(cell.astype(np.int16 if count <= np.iinfo(np.int16).max else np.int64), kind="stable")
+        counts = np.bincount(cell, minlength=count)
+        return cls(order, np.cumsum(counts) - counts)
+
+
 class Sample:
     """The errors off which each step's quantiles are read, picked as the parts of a pool come.
 
@@ -73,7 +102,7 @@ class Sample:
     """
 
     def __init__(self, counts: Ints, columns: int) -> None:
-        by_step = counts.transpose(2, 1, 0)
+        self._counts = by_step = counts.transpose(2, 1, 0)
         self._begins = (np.cumsum(by_step) - by_step.ravel()).reshape(by_step.shape)
         edges = np.r_[0, np.cumsum(counts.sum(axis=(0, 1)))]
         self._windows = [_window(edges, step, len(by_step)) for step in range(1, len(by_step) + 1)]
@@ -81,23 +110,18 @@ class Sample:
         self._values = np.empty((len(self._places), columns))
         self._fold = np.empty(len(self._places), dtype=np.intp)
 
-    def wanted(self, part: int, step: Ints, fold: Ints) -> tuple[Ints, Ints]:
+    def wanted(self, part: int, cells: Cells) -> tuple[Ints, Ints]:
         """Which rows of a part are picked: their places in the sample, and their numbers.
 
         Args:
             part: its number.
-            step: 1 … horizon of each row.
-            fold: number of each row's origin.
+            cells: its rows; those of origins that have no errors here are passed over.
         """
-        begins = self._begins[:, :, part].T.ravel()
-        cell = fold * len(self._begins) + step - 1
-        # numbers of 16 bits are sorted in proportion to their count
-        order = np.argsort(cell.astype(np.int16 if len(begins) <= np.iinfo(np.int16).max else np.int64), kind="stable")
-        count = np.bincount(cell, minlength=len(begins))
+        begins, count = (each[:, :, part].T.ravel() for each in (self._begins, self._counts))
         low, high = np.searchsorted(self._places, np.stack([begins, begins + count]))
         there = np.repeat(np.arange(len(begins)), high - low)
         at = np.arange(len(there)) + (low - np.cumsum(high - low) + high - low)[there]
-        return at, order[(np.cumsum(count) - count - begins)[there] + self._places[at]]
+        return at, cells.order[(cells.begins - begins)[there] + self._places[at]]
 
     def put(self, at: Ints, fold: Ints, values: Floats) -> None:
         """Take in rows that are picked.

@@ -48,9 +48,10 @@ def nothing(count):
 def by_the_others(given):
     """Quantiles of all rows, those of each origin from the errors of the others."""
     out = nothing(len(given.y))
-    for number, learned in without_each(given, int(given.step.max()), LEVELS):
-        here = given.fold == number
-        out[here] = learned.of_errors(np.arange(len(given.ids)), given.take(here), number)
+    for some in without_each(given, int(given.step.max()), LEVELS):
+        for number, learned in some.items():
+            here = given.fold == number
+            out[here] = learned.of_errors(np.arange(len(given.ids)), given.take(here), number)
     return out
 
 

@@ -12,7 +12,16 @@ import numpy as np
 
 from forecastcore.api import per_series
 from forecastcore.errors import PluginError
-from forecastcore_statsforecast.common import MIN_HISTORY, Learned, at_least, carry_on, history_rows, learn, library
+from forecastcore_statsforecast.common import (
+    MIN_HISTORY,
+    ONE_STEP,
+    Learned,
+    at_least,
+    carry_on,
+    history_rows,
+    learn,
+    library,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +35,6 @@ if TYPE_CHECKING:
 
 __all__ = ["AutoCes", "CesParameters", "fit_ces"]
 
-HORIZON = 3  # the library's own: steps of its error measure, which is not used here
 LONGEST_SEASON = 24  # each step of the search carries a whole season of states
 
 
@@ -54,14 +62,14 @@ class CesParameters:
         ces = library("ces")
         alpha_0, alpha_1, beta_0, beta_1 = self.rates
         given = {"alpha_0": alpha_0, "alpha_1": alpha_1, "beta_0": beta_0, "beta_1": beta_1}
-        fitted = ces.cesmodel(rows.y, self.season, self.kind, **given, nmse=HORIZON)
+        fitted = ces.cesmodel(rows.y, self.season, self.kind, **given, nmse=ONE_STEP)
         return np.asarray(ces.forecast_ces(fitted, len(rows.ahead))["mean"])
 
 
 def fit_ces(y: Floats, season: int, kind: str = "Z") -> CesParameters:
     """Choose the kind by AICc and find its rates."""
     try:
-        found = library("ces").auto_ces(y, m=season, model=kind)
+        found = library("ces").auto_ces(y, m=season, model=kind, nmse=ONE_STEP)
     except Exception as error:
         msg = f"{error}; a season that repeats itself exactly has no likelihood to compare"
         raise PluginError(msg, plugin="auto-ces") from error

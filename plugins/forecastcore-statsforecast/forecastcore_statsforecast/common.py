@@ -40,6 +40,7 @@ __all__ = [
 
 MIN_HISTORY = 8
 FLAT = 1e-10  # of the largest value: a series that moves by less never moves
+ONE_STEP = 1  # of the library's `nmse`: errors further ahead, which it sums up beside, decide nothing and take its time
 LEVEL = 90.0  # of the interval that the library is asked for; normal quantiles follow from its width
 
 

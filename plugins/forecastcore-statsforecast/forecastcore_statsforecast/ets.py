@@ -14,6 +14,7 @@ from forecastcore.api import per_series
 from forecastcore_statsforecast.common import (
     LEVEL,
     MIN_HISTORY,
+    ONE_STEP,
     Learned,
     at_least,
     band_of,
@@ -66,7 +67,7 @@ class EtsParameters:
         ets = library("ets")
         states = self.states if rows.held else self._read_off(rows.y)
         stored = {"m": self.season, "components": self.components, "par": np.r_[self.rates, states]}
-        fitted = ets.forward_ets({**stored, "fit": None, "n_params": 0}, rows.y)
+        fitted = ets.ets_f(rows.y, m=self.season, model={**stored, "fit": None, "n_params": 0}, nmse=ONE_STEP)
         return band_of(ets.forecast_ets({**fitted, "sigma2": self.variance}, len(rows.ahead), [LEVEL]), quantiles)
 
     def _read_off(self, y: Floats) -> Floats:
@@ -81,7 +82,7 @@ class EtsParameters:
 
 def fit_ets(y: Floats, season: int, model: str = "ZZZ", *, damped: bool | None = None) -> EtsParameters:
     """Choose a form by AICc and find its rates and first states."""
-    found = library("ets").ets_f(y, m=season, model=model, damped=damped)
+    found = library("ets").ets_f(y, m=season, model=model, damped=damped, nmse=ONE_STEP)
     rates, states = found["par"][:4].copy(), found["par"][4:].copy()
     return EtsParameters(found["components"], int(found["m"]), rates, states, float(found["sigma2"]))
 

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from forecastcore.api import per_series
-from forecastcore_statsforecast.common import MIN_HISTORY, Learned, at_least, carry_on, history_rows, learn, library
+from forecastcore_statsforecast.common import (
+    MIN_HISTORY,
+    ONE_STEP,
+    Learned,
+    at_least,
+    carry_on,
+    history_rows,
+    learn,
+    library,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -62,7 +71,7 @@ class ThetaParameters:
         theta, steps = library("theta"), len(rows.ahead)
         plain, season = self._without_season(rows.y, steps)
         given = {"initial_smoothed": self.level, "alpha": self.alpha, "theta": self.theta}
-        fitted = theta.thetamodel(plain, self.season, self.kind, **given, nmse=BURN_IN)
+        fitted = theta.thetamodel(plain, self.season, self.kind, **given, nmse=ONE_STEP)
         paths = self._paths(fitted["states"][-1], float(fitted["mean_y"]), len(plain), steps)
         answer = np.column_stack([theta.forecast_theta(fitted, steps)["mean"], np.quantile(paths, quantiles, axis=1).T])
         return np.asarray(answer * season[:, None] if self.multiplicative else answer + season[:, None])
@@ -119,7 +128,7 @@ def seasonal_factors(y: Floats, season: int, *, multiplicative: bool) -> Floats:
 
 def fit_theta(y: Floats, season: int, kind: Kind | Literal["auto"]) -> ThetaParameters:
     """Find the parameters; of `auto` those of the kind with the smallest squared error."""
-    found = library("theta").auto_theta(y, m=season, model=None if kind == "auto" else kind)
+    found = library("theta").auto_theta(y, m=season, model=None if kind == "auto" else kind, nmse=ONE_STEP)
     seasonal = bool(found.get("decompose", False))
     errors = found["residuals"][BURN_IN:]
     return ThetaParameters(
