@@ -418,9 +418,14 @@ def ground(scene, nursery, tmp_path, record_property):
     return Ground(scene, nursery, tmp_path, record_property, dict(SECRETS))
 
 
+def drawn(command: str, point: str, where: str) -> int:
+    """At which passing of a point the kill comes, where it is passed three times: by lot."""
+    return random.Random(SEED + zlib.crc32(f"{command}{point}{where}".encode())).randint(1, 3)
+
+
 def meant(command: str, point: str, where: str) -> tuple[list[str], str]:
-    """The sinks of a case, and its kill: at a call that is drawn by lot where the point is passed more than once."""
-    nth = random.Random(SEED + zlib.crc32(f"{command}{point}{where}".encode())).randint(1, 3)
+    """The sinks of a case, and its kill."""
+    nth = drawn(command, point, where)
     if where == EVERY:
         return list(WITHIN), POINTS[command][point].format(n=nth)
     # in a sink, in one of the two scenarios, or of the three origins
@@ -511,7 +516,7 @@ def test_a_run_that_dies_on_databricks_and_is_started_again_leaves_everything_wh
 
 # -- on Spark
 
-#: points that a predict with its history on the cluster, and with two sinks, does not pass
+#: points that a predict or backfill with its history on the cluster, and with two sinks, does not pass
 ELSEWHERE = {
     "history read",
     "first piece of work kept",
@@ -530,6 +535,12 @@ ON_SPARK = {
         "shards made": "forecastcore.runs.sharded:Sharded.made:after:1",
         **{point: kill for point, kill in POINTS["predict"].items() if point not in ELSEWHERE},
     },
+    "backfill": {
+        "origins found": "forecastcore.runs.history:_spread:after:1",
+        "source looked at": "forecastcore.runs.sharded:find:after:{n}",
+        "shards made": "forecastcore.runs.sharded:Sharded.made:after:{n}",
+        **{point: kill for point, kill in POINTS["backfill"].items() if point not in ELSEWHERE},
+    },
 }
 
 
@@ -538,8 +549,9 @@ ON_SPARK = {
     ("command", "point"), [(command, point) for command in ON_SPARK for point in ON_SPARK[command]]
 )
 def test_a_command_on_spark_that_is_killed_and_started_again_leaves_everything_whole(command, point, ground):
+    kill = ON_SPARK[command][point].format(n=drawn(command, point, EVERY))
     spark = {"type": "spark", "master": "local[1]"}
-    found = ground.killed_and_started_again(command, ON_SPARK[command][point], sinks=FOLDERS, engine=spark)
+    found = ground.killed_and_started_again(command, kill, sinks=FOLDERS, engine=spark)
     ground.certify(found, point=point, sinks="parquet, delta", engine="spark (local session)")
 
 
