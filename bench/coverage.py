@@ -3,8 +3,8 @@
     python bench/coverage.py [--data DIR] [--only NAME …] [--models NAME …]
 
 For each data set and model: origins a horizon apart over the newer half of history, at most 48. As of every eighth of
-them everything is done anew (fit, backtest errors, calibration), and the stored model forecasts that one and the seven
-after it. Coverage in all, averaged over steps, and in each quarter of the horizon. The errors of one origin hang
+them, and once a year at least, everything is done anew (fit, backtest errors, calibration), and the stored model
+forecasts that one and those up to the next. Coverage in all, averaged over steps, and in each quarter of the horizon. The errors of one origin hang
 together, so a share comes with its standard error, clustered by origin: one that is two of them off may be chance.
 `default` among the models is the shelf that a project without `models:` gets. No seed: nothing is drawn.
 """
@@ -16,6 +16,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -31,7 +32,7 @@ from forecastcore.race import run_package
 from forecastcore.runs.contest import hold_contest
 from forecastcore.runs.retrain import _refit as pack
 
-MOST, TOGETHER = 48, 8
+MOST, TOGETHER, YEAR = 48, 8, pd.Timedelta(days=365)
 NOMINAL, NEAR, LEAST = 0.8, 0.02, 0.72
 
 
@@ -77,8 +78,7 @@ def measure(project: Project) -> tuple[int, list[float]]:
     count = max(min(MOST, known // 2 // horizon), 1)
     origins = [whole.grid.shift(whole.origin, -number * horizon) for number in range(count, 0, -1)]
     engine, parts = runtime.engine(project), []
-    for first in range(0, count, TOGETHER):
-        some = origins[first : first + TOGETHER]
+    for some in periods(origins):
         history = runtime.history(project, some[0])
         contest = hold_contest(project, history, engine, Steps())
         rows = rows_of(project, whole, some)
@@ -86,7 +86,7 @@ def measure(project: Project) -> tuple[int, list[float]]:
             folder = Path(scratch) / "model"
             pack(project, history, contest, engine, folder)
             quantiles = rows.taken(run_package(project, whole, folder, engine, rows, range(len(some))))[:, 1:]
-        parts.append((rows.y, quantiles[:, 0], quantiles[:, -1], rows.step, rows.fold + first))
+        parts.append((rows.y, quantiles[:, 0], quantiles[:, -1], rows.step, rows.fold + origins.index(some[0])))
     y, low, high, step, fold = map(np.concatenate, zip(*parts, strict=True))
     fine = np.isfinite(y)
     inside = (low <= y) & (y <= high)
@@ -98,6 +98,16 @@ def measure(project: Project) -> tuple[int, list[float]]:
     level = np.abs(y[fine]).mean()
     told = wide.mean() / level, (wide + missed / (1 - NOMINAL) * 2).mean() / level
     return count, [float(np.mean(by_step)), spread, *quarters, *map(float, told)]
+
+
+def periods(origins: list[pd.Timestamp]) -> list[list[pd.Timestamp]]:
+    """The origins that share what was learned as of the first of them."""
+    found: list[list[pd.Timestamp]] = []
+    for origin in origins:
+        if not found or len(found[-1]) == TOGETHER or origin - found[-1][0] >= YEAR:
+            found.append([])
+        found[-1].append(origin)
+    return found
 
 
 if __name__ == "__main__":
