@@ -4,8 +4,9 @@
 
 For each data set and model: origins a horizon apart over the newer half of history, at most 48. As of every eighth of
 them, and once a year at least, everything is done anew (fit, backtest errors, calibration), and the stored model
-forecasts that one and those up to the next. Coverage in all, averaged over steps, and in each quarter of the horizon. The errors of one origin hang
-together, so a share comes with its standard error, clustered by origin: one that is two of them off may be chance.
+forecasts that one and those up to the next. Coverage in all, averaged over steps, and in each quarter of the horizon.
+The errors of one origin hang together, so a share comes with its standard error, clustered by origin: one that is two
+of them off may be chance.
 `default` among the models is the shelf that a project without `models:` gets. No seed: nothing is drawn.
 """
 
