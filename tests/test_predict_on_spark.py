@@ -19,6 +19,7 @@ from forecastcore.errors import QualityError
 from forecastcore.runs import sharded
 from tests.conftest import small_history
 from tests.support import prefect_server
+from tests.support.azurite import server as azurite
 from tests.support.spark import cluster, connect_server
 
 __all__ = ["cluster", "connect_server"]
@@ -172,6 +173,34 @@ def test_what_workers_cannot_do_comes_to_the_driver_and_says_so(make_site, sessi
         assumptions={"w": {"type": "chain", "links": ["v"]}, "v": {"type": "persistence"}},
     )
     assert without_a_look(site) == "the assumption w is asked for all series at once"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_blobs_are_read_by_the_workers(make_site):
+    from azure.storage.blob import BlobServiceClient
+
+    site = make_site(models=[{"type": "autoregression"}])
+    site.retrain()
+    site.predict()
+    table = site.table()
+    history = pd.read_parquet(site.folder / "history.parquet")
+    with azurite.running() as text, BlobServiceClient.from_connection_string(text) as service:
+        container = service.create_container("history")
+        for number, some in enumerate(np.array_split(np.arange(len(history)), 3)):
+            rows = history.iloc[some]
+            container.upload_blob(f"in/{number}.parquet", rows.to_parquet(row_group_size=len(rows) // 2))
+        blobs = {"type": "azure-blob", "container": "history", "path": "in"}
+        blobs["credential"] = {"connection_string": "${env:BLOBS}"}
+        on_spark(site, source=blobs)
+        words = [sys.executable, "-m", "forecastcore.cli", "-p", site.folder, "--json", "predict"]
+        done = subprocess.run(words, env={**os.environ, "BLOBS": text}, stdout=subprocess.PIPE, timeout=400, check=True)
+    told = json.loads(done.stdout)
+    assert (told["notes"], told["rows"]) == ([], len(table))  # nothing came to the driver
+    keys = ["unique_id", "ds", "step", "model", "status"]
+    there = site.table()
+    pd.testing.assert_frame_equal(there[keys], table[keys])
+    np.testing.assert_allclose(there["forecast"], table["forecast"], rtol=1e-9)
 
 
 @pytest.mark.slow

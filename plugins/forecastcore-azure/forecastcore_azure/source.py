@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from functools import cached_property
+from typing import TYPE_CHECKING, TypeVar
 
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.csv as pacsv
-import pyarrow.parquet as pq
 
 from forecastcore.errors import DataError
 from forecastcore_azure.account import check_place, credential_of, open_container
+from forecastcore_azure.tables import CsvBlob, ParquetBlob
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from azure.storage.blob import ContainerClient
 
+    AnyBlob = ParquetBlob | CsvBlob
+
 __all__ = ["AzureBlobSource"]
 
+T = TypeVar("T")
+
 _READERS = 4
-_SUFFIXES = (".parquet", ".csv")
-#: text that is a number as a person or a program writes it; 007 is a name
-_NUMBER = r"^[+-]?((0|[1-9]\d*)(\.\d*)?|\.\d+)([eE][+-]?\d+)?$"
+_KINDS: dict[str, type[ParquetBlob | CsvBlob]] = {".parquet": ParquetBlob, ".csv": CsvBlob}
 
 
 @dataclass(frozen=True)
@@ -43,19 +47,19 @@ class AzureBlobSource:
     credential: str | dict[str, str] = field(repr=False)
     path: str
     account_url: str | None = None
-    _read: list[pa.Table] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "path", check_place(self.container, self.path))
         credential_of(self.credential)
 
     def schema(self) -> pa.Schema:
-        """Names and types of all blobs together.
+        """Names and types of all blobs together: of Parquet from the footers, of CSV from all rows.
 
         Raises:
             DataError: there is no such blob, or it cannot be read.
         """
-        return self._table().schema
+        with self._told():
+            return self._schema
 
     def read(self, columns: Sequence[str]) -> pa.Table:
         """The named columns, as they stand in the blobs.
@@ -63,68 +67,109 @@ class AzureBlobSource:
         Raises:
             DataError: as `schema`, or there are no rows.
         """
-        table = self._table()
+        with self._told():
+            table = _joined(_each(self._blobs, lambda blob: blob.table(columns)), self._schema, columns)
         if not table.num_rows:
             raise DataError(f"{self._where} has no rows")
-        return table.select(list(columns))
+        return table
+
+    def parts(self) -> list[str]:
+        """Row groups of the blobs, each with its blob's ETag and the types; one part where CSV is among them."""
+        with self._told():
+            blobs, types = self._blobs, base64.b64encode(self._schema.serialize()).decode()
+            if any(isinstance(blob, CsvBlob) for blob in blobs):
+                return [json.dumps([[[blob.name, blob.size, blob.etag] for blob in blobs], None, types])]
+            return [
+                json.dumps([[[blob.name, blob.size, blob.etag]], group, types])
+                for blob in blobs
+                if isinstance(blob, ParquetBlob)
+                for group in range(blob.groups)
+            ]
+
+    def read_part(self, part: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """A part's columns, as `read` has them.
+
+        Raises:
+            DataError: a blob is another one by now, or cannot be read.
+        """
+        named, group, types = json.loads(part)
+        schema = pa.ipc.read_schema(pa.py_buffer(base64.b64decode(types)))
+        with self._told():
+            for blob in (_blob(self._container, *about) for about in named):
+                if group is not None and isinstance(blob, ParquetBlob):
+                    tables = blob.batches(group, columns)
+                else:
+                    tables = iter([blob.table(columns)])
+                for table in tables:
+                    yield from _joined([table], schema, columns).to_batches()
 
     @property
     def _where(self) -> str:
         return f"azure-blob {self.container}/{self.path}"
 
-    def _table(self) -> pa.Table:
-        """What the blobs hold, downloaded once: neither format tells its types without most of its bytes."""
-        if not self._read:
-            self._read.append(self._downloaded())
-        return self._read[0]
-
-    def _downloaded(self) -> pa.Table:
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Whatever the service or Arrow has against it, as an error for whoever wrote the project file."""
         from azure.core.exceptions import AzureError
 
-        credential, url = credential_of(self.credential)
         try:
-            container = open_container(credential, self.account_url or url, self.container)
-            names = self._names(container)
-            with ThreadPoolExecutor(_READERS) as pool:
-                tables = list(pool.map(lambda name: _parsed(name, container.download_blob(name).readall()), names))
-            return pa.concat_tables(tables, promote_options="permissive")
+            yield
         except (AzureError, OSError, ValueError, pa.ArrowException) as error:
             first = str(error).splitlines()[0] if str(error) else ""
             raise DataError(f"{self._where} cannot be read: {type(error).__name__}: {first}") from error
 
-    def _names(self, container: ContainerClient) -> list[str]:
-        if self.path.endswith(_SUFFIXES) and container.get_blob_client(self.path).exists():
-            return [self.path]
-        below = [str(name) for name in container.list_blob_names(name_starts_with=f"{self.path}/")]
-        found = [name for name in below if name.endswith(_SUFFIXES) and not _hidden(name.removeprefix(self.path))]
-        if not found:
+    @cached_property
+    def _container(self) -> ContainerClient:
+        credential, url = credential_of(self.credential)
+        return open_container(credential, self.account_url or url, self.container)
+
+    @cached_property
+    def _blobs(self) -> list[AnyBlob]:
+        """Listed once: what comes later is not mixed in."""
+        return sorted(self._listed(), key=lambda blob: blob.name)
+
+    @cached_property
+    def _schema(self) -> pa.Schema:
+        return pa.unify_schemas(_each(self._blobs, lambda blob: blob.schema), promote_options="permissive")
+
+    def _listed(self) -> list[AnyBlob]:
+        from azure.core.exceptions import ResourceNotFoundError
+
+        if self.path.endswith(tuple(_KINDS)):
+            try:
+                found = self._container.get_blob_client(self.path).get_blob_properties()
+            except ResourceNotFoundError:
+                pass
+            else:
+                return [_blob(self._container, self.path, found.size, found.etag)]
+        below = self._container.list_blobs(name_starts_with=f"{self.path}/")
+        blobs = [
+            _blob(self._container, found.name, found.size, found.etag)
+            for found in below
+            if found.name.endswith(tuple(_KINDS)) and not _hidden(found.name.removeprefix(self.path))
+        ]
+        if not blobs:
             raise DataError(f"{self._where} is no blob, and no Parquet or CSV blob lies below it")
-        return sorted(found)
+        return blobs
+
+
+def _blob(container: ContainerClient, name: str, size: int, etag: str) -> AnyBlob:
+    kind = next(kind for suffix, kind in _KINDS.items() if name.endswith(suffix))
+    return kind(container, name, size, etag)
 
 
 def _hidden(name: str) -> bool:
     return any(part.startswith((".", "_")) for part in name.split("/"))
 
 
-def _parsed(name: str, data: bytes) -> pa.Table:
-    if name.endswith(".parquet"):
-        table = pq.read_table(pa.BufferReader(data))
-        plain = [c.cast(c.type.value_type) if pa.types.is_dictionary(c.type) else c for c in table.columns]
-        return pa.table(plain, names=table.column_names)
-    names = pacsv.open_csv(pa.BufferReader(data)).schema.names
-    table = pacsv.read_csv(
-        pa.BufferReader(data),
-        convert_options=pacsv.ConvertOptions(
-            column_types=dict.fromkeys(names, pa.string()), null_values=[""], strings_can_be_null=True
-        ),
-    )
-    return pa.table([_typed(column) for column in table.columns], names=table.column_names)
+def _joined(tables: Iterable[pa.Table], schema: pa.Schema, columns: Sequence[str]) -> pa.Table:
+    """Tables as one, columns that some of them lack left empty there."""
+    wanted = pa.schema([schema.field(name) for name in columns])
+    table = pa.concat_tables([wanted.empty_table(), *tables], promote_options="permissive")
+    return table.select(list(columns)).cast(wanted)
 
 
-def _typed(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Text as numbers where every value is one, else as it is."""
-    if column.type != pa.string() or column.null_count == len(column):
-        return column
-    if not pc.all(pc.match_substring_regex(column, _NUMBER)).as_py():
-        return column
-    return pc.cast(column, pa.float64())
+def _each(blobs: Sequence[AnyBlob], told: Callable[[AnyBlob], T]) -> list[T]:
+    """What is told of each blob, some asked at a time."""
+    with ThreadPoolExecutor(_READERS) as pool:
+        return list(pool.map(told, blobs))
