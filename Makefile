@@ -69,8 +69,9 @@ test-alone: $(DEV) $(AZURITE) java ## the tests of `make test` where nothing but
 test-slow: $(DEV) $(AZURITE) java browser ## the tests that take minutes, and the laws on many more examples
 	@$(BIN)/python -m pytest -m "slow or hypothesis" --hypothesis-profile=thorough $(PYTEST_ARGS)
 
-bench: $(DEV) ## one table of how fast it is beside the bare libraries; FULL=1 for all sizes (hours)
+bench: $(DEV) ## one table of how fast it is beside the bare libraries; FULL=1 for all sizes (hours), DATA=DIR for how good
 	@$(BIN)/python bench/table.py $(if $(FULL),--full)
+	@$(if $(DATA),$(BIN)/python bench/accuracy.py --data $(DATA))
 
 reliability: $(DEV) $(AZURITE) java browser ## run the tests behind docs/reliability.md, and write their figures there (an hour)
 	@$(BIN)/python -m pytest --row 0 $(PYTEST_ARGS) --junitxml=.reliability.xml; \

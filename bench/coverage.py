@@ -12,15 +12,19 @@ of them off may be chance.
 
 from __future__ import annotations
 
+import argparse
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from measure import good
 from sets import options, projects
 
 from forecastcore import runtime
@@ -33,8 +37,34 @@ from forecastcore.race import run_package
 from forecastcore.runs.contest import hold_contest
 from forecastcore.runs.retrain import _refit as pack
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from measure import Row
+
 MOST, TOGETHER, YEAR = 48, 8, pd.Timedelta(days=365)
 NOMINAL, NEAR, LEAST = 0.8, 0.02, 0.72
+
+
+@dataclass(frozen=True)
+class Held:
+    """What intervals held.
+
+    Attributes:
+        origins: how many were looked at.
+        overall: share of actuals inside, mean over steps.
+        spread: its standard error, clustered by origin.
+        quarters: the share in each quarter of the horizon.
+        width, score: mean width, and interval score (Gneiting & Raftery 2007: the width, and what lies outside ten
+            times over), as shares of the series' level.
+    """
+
+    origins: int
+    overall: float
+    spread: float
+    quarters: list[float]
+    width: float
+    score: float
 
 
 def main() -> None:
@@ -42,38 +72,44 @@ def main() -> None:
     told = options(__doc__ or "", models=("seasonal-naive", "ridge"))
     columns = f"{'data set':<22} {'model':<15} {'origins':>7} {'in all':>7} {'±':>5}   {'quarters of the horizon':<30}"
     print(f"{columns} width  score")
-    every, least, scores = [], [], []
-    for project, _ in projects(told):
-        for model in told.models:
-            one = (
-                project if model == "default" else Project.load(project.path, overrides=[f"models=[{{type: {model}}}]"])
-            )
-            try:
-                count, (overall, spread, *quarters, width, score) = measure(one)
-            except DataError as error:
-                print(f"{project.config.name:<22} {model:<15} {error.message[:60]}", flush=True)
-                continue
-            every.append(overall)
-            scores.append(score)
-            least.append(min(quarters))
-            shares = "  ".join(f"{share:6.1%}" for share in quarters)
-            line = f"{project.config.name:<22} {model:<15} {count:>7} {overall:7.1%} {spread:5.1%}"
-            print(f"{line}   {shares}   {width:.3f}  {score:.3f}", flush=True)
-    far = np.abs(np.asarray(every) - NOMINAL)
-    within, poor = int((far <= NEAR).sum()), int((np.asarray(least) < LEAST).sum())
+    found = []
+    for name, model, held in measured(told):
+        found.append(held)
+        shares = "  ".join(f"{share:6.1%}" for share in held.quarters)
+        line = f"{name:<22} {model:<15} {held.origins:>7} {held.overall:7.1%} {held.spread:5.1%}"
+        print(f"{line}   {shares}   {held.width:.3f}  {held.score:.3f}", flush=True)
+    every, least = np.array([held.overall for held in found]), np.array([min(held.quarters) for held in found])
+    far, score = np.abs(every - NOMINAL), np.exp(np.mean([np.log(held.score) for held in found]))
     print(
-        f"mean {np.mean(every):.1%}, mean distance from 80 % {np.mean(far):.1%}, worst bucket {min(least):.1%}, "
-        f"{within} of {len(every)} within 78-82 %, {poor} with a bucket under 72 %, "
-        f"score {np.exp(np.mean(np.log(scores))):.3f}"
+        f"mean {every.mean():.1%}, mean distance from 80 % {far.mean():.1%}, worst bucket {least.min():.1%}, "
+        f"{(far <= NEAR).sum()} of {len(found)} within 78-82 %, {(least < LEAST).sum()} with a bucket under 72 %, "
+        f"score {score:.3f}"
     )
 
 
-def measure(project: Project) -> tuple[int, list[float]]:
-    """Number of origins; coverage (mean over steps), its standard error, that of each quarter, width and score.
+def rows(data: Path) -> Iterator[Row]:
+    """Coverage of the default shelf's champion over all data sets, and its worst quarter of a horizon."""
+    told = argparse.Namespace(data=data, only=(), models=("default",))
+    found, command = [held for _, _, held in measured(told)], "python bench/coverage.py --data DIR --models default"
+    overall, least = np.mean([held.overall for held in found]), min(min(held.quarters) for held in found)
+    what = f"80 % intervals of {len(found)} data sets: share inside"
+    yield good(f"{what}, mean", command, float(overall), against=None, least=NOMINAL - NEAR, most=NOMINAL + NEAR)
+    yield good(f"{what}, worst quarter of a horizon", command, least, against=None, least=LEAST)
 
-    Width and interval score (Gneiting & Raftery 2007: the width, and what lies outside ten times over) are shares of
-    the series' level.
-    """
+
+def measured(told: argparse.Namespace) -> Iterator[tuple[str, str, Held]]:
+    """Each data set and model of a command line; what cannot be is said."""
+    for project, _ in projects(told):
+        for model in told.models:
+            only = [] if model == "default" else [f"models=[{{type: {model}}}]"]
+            try:
+                yield project.config.name, model, measure(Project.load(project.path, overrides=only))
+            except DataError as error:
+                print(f"{project.config.name:<22} {model:<15} {error.message[:60]}", flush=True)
+
+
+def measure(project: Project) -> Held:
+    """What the intervals of the project's champion hold."""
     whole, horizon = runtime.history(project), project.config.horizon
     known = int(whole.panel["unique_id"].value_counts(sort=False).max())
     count = max(min(MOST, known // 2 // horizon), 1)
@@ -97,8 +133,8 @@ def measure(project: Project) -> tuple[int, list[float]]:
     spread = float(np.std(by_origin, ddof=1) / np.sqrt(len(by_origin))) if len(by_origin) > 1 else float("nan")
     wide, missed = (high - low)[fine], (np.maximum(low - y, 0) + np.maximum(y - high, 0))[fine]
     level = np.abs(y[fine]).mean()
-    told = wide.mean() / level, (wide + missed / (1 - NOMINAL) * 2).mean() / level
-    return count, [float(np.mean(by_step)), spread, *quarters, *map(float, told)]
+    width, score = float(wide.mean() / level), float((wide + missed / (1 - NOMINAL) * 2).mean() / level)
+    return Held(count, float(np.mean(by_step)), spread, quarters, width, score)
 
 
 def periods(origins: list[pd.Timestamp]) -> list[list[pd.Timestamp]]:

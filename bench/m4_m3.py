@@ -1,4 +1,4 @@
-"""Accuracy on M4 hourly and M3 monthly, by family and combined: `python bench/m4_m3.py --data DIR [--series 100]`.
+"""Accuracy on M4 hourly and M3, by family and combined: `python bench/m4_m3.py --data DIR [--series 100]`.
 
 DIR holds `m4_hourly/` (data.parquet, benchmark_forecasts.parquet) and `m3/` (data.parquet), with `unique_id`, `t`, `y`.
 One origin, the competition's own. Families have their defaults and go through `fit` and `predict`, as in a retrain.
@@ -13,6 +13,7 @@ import sys
 import time
 import warnings
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,6 +43,8 @@ COMBINED = [
 PUBLISHED = {
     "m4": {"sNaive": "13.912 1.193 0.628", "Theta": "18.138 2.455 1.006", "the winner (Smyl)": "9.328 0.893 0.440"},
     "m3": {"Theta": "13.85", "ForecastPro": "13.86", "dynamic optimised Theta": "13.74"},
+    "m3-quarterly": {"Theta": "8.96", "ForecastPro": "9.77", "dynamic optimised Theta": "9.28"},
+    "m3-yearly": {"Theta": "16.90", "ForecastPro": "17.14", "dynamic optimised Theta": "15.94"},
 }
 
 
@@ -117,11 +120,20 @@ def m4(data: Path, series: int | None, *, earlier: bool) -> Contest:
     return Contest(moved.history, moved.truth, moved.scale, moved.task, official.naive2)
 
 
-def m3(data: Path, series: int | None, *, earlier: bool) -> Contest:
-    """M3 monthly, 18 steps."""
+def m3(data: Path, series: int | None, *, earlier: bool, period: str = "MONTHLY") -> Contest:
+    """M3 by period: 18 months, 8 quarters or 6 years."""
+    frequency, horizon = {"MONTHLY": ("MS", 18), "QUARTERLY": ("QS", 8), "YEARLY": ("YS", 6)}[period]
     table = pd.read_parquet(data / "m3" / "data.parquet")
-    table = chosen(table[table["period"].astype(str).str.lower() == "monthly"], series)
-    return contest(table, "MS", 18, drop=18 if earlier else 0, yardstick=None)
+    table = chosen(table[table["period"] == period], series)
+    return contest(table, frequency, horizon, drop=horizon if earlier else 0, yardstick=None)
+
+
+CONTESTS = {
+    "m4": m4,
+    "m3": m3,
+    "m3-quarterly": partial(m3, period="QUARTERLY"),
+    "m3-yearly": partial(m3, period="YEARLY"),
+}
 
 
 def forecast_of(host: Host, asked: str, given: Contest) -> tuple[Floats, float]:
@@ -150,7 +162,7 @@ def main() -> None:
     """One table per competition."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="folder with m4_hourly/ and m3/; without it nothing is measured")
-    parser.add_argument("--only", choices=("m4", "m3"), help="one of the two competitions")
+    parser.add_argument("--only", choices=CONTESTS, help="one of the competitions")
     parser.add_argument("--series", type=int, help="this many series, spread evenly; all by default")
     parser.add_argument("--models", nargs="+", metavar="NAME[=JSON]", help="families; a shelf by default")
     parser.add_argument("--combine", nargs="+", metavar="A+B", help="mean and median of these of them")
@@ -161,7 +173,7 @@ def main() -> None:
         return
     warnings.simplefilter("ignore")
     host = Host.discover()
-    for name, read in (("m4", m4), ("m3", m3)):
+    for name, read in CONTESTS.items():
         if given.only not in {None, name}:
             continue
         rows = read(given.data, given.series, earlier=given.earlier)

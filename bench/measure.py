@@ -6,6 +6,7 @@ Ours and theirs take turns in one run, so that a slow moment of the machine hits
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import statistics
@@ -83,6 +84,17 @@ def quicker(what: str, command: str, mine: list[float], bare: list[float], *, le
     return _row(what, command, mine, bare, ratios, f">= {least:g}", lambda ratio: ratio >= least)
 
 
+def good(
+    what: str, command: str, found: float, *, against: float | None, most: float | None = None, least: float = -math.inf
+) -> Row:
+    """A figure of how good forecasts are, which must not be beyond its reach."""
+    fits = least <= found <= (math.inf if most is None else most)
+    reach = " and ".join([f">= {least:g}"] * (least > -math.inf) + ([] if most is None else [f"<= {most:g}"]))
+    return Row(
+        what=what, ours=found, against=against, ratio=found, reach=reach, reached=fits, runs=1, command=command, unit=""
+    )
+
+
 def _row(
     what: str,
     command: str,
@@ -113,10 +125,10 @@ def show(rows: Iterable[Row]) -> list[Row]:
     print(line.format(*COLUMNS), flush=True)
     shown = []
     for row in rows:
-        ours = f"{row.ours:.2f} {row.unit}"
-        against = "" if row.against is None else f"{row.against:.2f} {row.unit}"
+        ours = f"{row.ours:.4g} {row.unit}"
+        against = "" if row.against is None else f"{row.against:.4g} {row.unit}"
         reach = row.reach + ("" if row.reached else " NO")
-        told = (row.what, ours, against, f"{row.ratio:.2f}", reach, row.runs, row.command)
+        told = (row.what, ours, against, f"{row.ratio:.3g}", reach, row.runs, row.command)
         print(line.format(*told), flush=True)
         shown.append(row)
     return shown

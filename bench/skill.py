@@ -19,11 +19,16 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import yaml
+from measure import good
 
 from forecastcore.project import Project
 from forecastcore.runs.contest import backtest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from measure import Row
+
     from forecastcore.messages import BacktestReport
 
 MODELS = ("seasonal-naive", "ridge", "gradient-boosting", "lightgbm")
@@ -156,18 +161,34 @@ def run_project(path: Path) -> None:
     print(f"  {time.perf_counter() - started:.1f} s in all")
 
 
-def run_case(name: str, data: Path, models: list[str]) -> None:
-    """A data set with assumed weather, and with the actual one."""
-    case, skills = CASES[name], []
+def reports(name: str, data: Path, models: list[str]) -> Iterator[tuple[str, BacktestReport]]:
+    """The backtest of a data set with assumed weather, and with the actual one."""
+    case = CASES[name]
     for foresight in (False, True) if case.weather else (False,):
         with tempfile.TemporaryDirectory() as folder:
-            report = backtest(case.project(data, Path(folder), models, foresight=foresight))
-        weather = "actual weather" if foresight else "weather by climatology" if case.weather else "no weather"
+            report = backtest(case.project(data / name / "data.parquet", Path(folder), models, foresight=foresight))
+        yield "actual weather" if foresight else "weather by climatology" if case.weather else "no weather", report
+
+
+def run_case(name: str, data: Path, models: list[str]) -> None:
+    """What is told of a data set."""
+    skills = []
+    for weather, report in reports(name, data, models):
         print(f"{name}, {weather}: {report.folds} folds, {report.series.total} series")
         skills.append(show(report))
-    if case.weather:
+    if len(skills) > 1:
         worth = {model: skill - skills[0][model] for model, skill in skills[1].items()}
         print("  foresight is worth     " + ", ".join(f"{model} {gain:+.3f}" for model, gain in worth.items()))
+
+
+def rows(data: Path) -> Iterator[Row]:
+    """The best model's skill on two data sets; beside it what OpenSTEF v4's preset reaches on the first (2014)."""
+    wanted = {"vic_elec": ((0.40, 0.399), (0.53, 0.531)), "bwdf_water": ((0.10, None),)}
+    for name, reaches in wanted.items():
+        command = f"python bench/skill.py --data DIR --case {name}"
+        for (least, against), (weather, report) in zip(reaches, reports(name, data, list(MODELS)), strict=False):
+            skill = max(row.skill for row in report.leaderboard if row.skill is not None)
+            yield good(f"{name}, {weather}: skill", command, skill, against=against, least=least)
 
 
 def main() -> None:
@@ -181,7 +202,7 @@ def main() -> None:
     if given.data:
         models = given.model or list(MODELS)
         for name in given.case or CASES:
-            run_case(name, given.data / name / "data.parquet", models)
+            run_case(name, given.data, models)
         return
     with resources.as_file(resources.files("forecastcore.demo") / "project") as demo:
         for path in given.project or [demo]:
