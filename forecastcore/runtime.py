@@ -210,6 +210,13 @@ def columns(project: Project) -> Columns:
     )
 
 
+def source_at(project: Project, state: datetime | None = None) -> Source:
+    """The project's source, as it is, or as it was at an instant where it keeps its states."""
+    source: Any = project.source()
+    then: Source = source if state is None else replace(source, as_of=state)
+    return then
+
+
 def where(project: Project, source: Source) -> str:
     """A source in words."""
     return f"source {project.config.source.type}" + (f" {path}" if (path := getattr(source, "path", None)) else "")

@@ -184,11 +184,8 @@ def test_a_source_that_keeps_its_states_is_read_as_it_was_then(make_site, tmp_pa
     assert report.origins[0].note == ""
 
 
-@pytest.mark.row(45)
-@pytest.mark.slow
-def test_a_history_that_was_revised_since_gives_the_forecast_of_then_again(make_site, tmp_path):
-    """The table's log is older than the origin, the revision younger: the backfill finds its own vintage."""
-    site, where = make_site(), tmp_path / "history"
+def delta_of_then(site, where):
+    """The site's history as a Delta table whose log is older than its last rows; the rows."""
     rows = pd.read_parquet(site.folder / "history.parquet")
     rows["ds"] = rows["ds"].dt.tz_localize("UTC")
     write_deltalake(where, pa.Table.from_pandas(rows, preserve_index=False))
@@ -199,11 +196,25 @@ def test_a_history_that_was_revised_since_gives_the_forecast_of_then_again(make_
     log.write_text("\n".join(map(json.dumps, lines)))
     os.utime(log, (written, written))
     site.write(source={"type": "delta", "path": str(where)})
+    return rows
+
+
+def revise(rows, where):
+    """All values are others since."""
+    revised = pa.Table.from_pandas(rows.assign(y=rows["y"] + 5.0), preserve_index=False)
+    write_deltalake(where, revised, mode="overwrite")
+
+
+@pytest.mark.row(45)
+@pytest.mark.slow
+def test_a_history_that_was_revised_since_gives_the_forecast_of_then_again(make_site, tmp_path):
+    """The table's log is older than the origin, the revision younger: the backfill finds its own vintage."""
+    site, where = make_site(), tmp_path / "history"
+    rows = delta_of_then(site, where)
     site.retrain(as_of="2024-03-07T00:00Z")
     first = site.predict(as_of="2024-03-08T00:00Z")
     before = site.table()
-    revised = rows.assign(y=rows["y"] + 5.0)
-    write_deltalake(where, pa.Table.from_pandas(revised, preserve_index=False), mode="overwrite")
+    revise(rows, where)
     (again,) = fc.backfill(site.project(), "2024-03-08T00:00Z", "2024-03-08T00:00Z").origins
     assert (again.status, again.run_keys["base"], again.note) == ("already", first.run_key, "")
     pd.testing.assert_frame_equal(site.table(), before)

@@ -11,6 +11,7 @@ import pytest
 import forecastcore as fc
 from forecastcore import runtime
 from forecastcore.runs.recalibrate import recalibrate
+from tests.test_backfill import delta_of_then, revise
 from tests.test_monitor import FIRST, LAST, MODEL, TRAINED, WEATHER, broken
 from tests.test_predict_on_spark import ENGINE, session, small_shards
 from tests.test_retrain_on_spark import close, off_the_driver
@@ -73,3 +74,15 @@ def test_origins_are_found_where_the_history_lies(both, session, small_shards):
     assert [one.as_of for one in told.origins] == [one.as_of for one in alone.origins]
     assert [one.run_keys for one in told.origins] == [one.run_keys for one in alone.origins]
     assert {one.status for one in told.origins} == {one.status for one in alone.origins}
+
+
+def test_a_table_as_it_was_then_is_read_where_it_lies(make_site, session, small_shards, tmp_path):
+    site, where, then = make_site(), tmp_path / "history", "2024-03-08T00:00Z"
+    rows = delta_of_then(site, where)
+    site.retrain(as_of="2024-03-07T00:00Z")
+    first = site.predict(as_of=then)
+    revise(rows, where)
+    site.write(engine=ENGINE)
+    with off_the_driver():
+        (again,) = fc.backfill(site.project(), then, then).origins
+    assert (again.status, again.run_keys["base"], again.note) == ("already", first.run_key, "")

@@ -8,7 +8,7 @@ No origin depends on another, so several may be under way at a time.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from datetime import datetime
 
-    from forecastcore.api import Source
     from forecastcore.messages import LedgerEntry, ModelVersion, PredictReport
     from forecastcore.project import Project
 
@@ -161,8 +160,8 @@ def _made(project: Project, order: _Order, steps: Steps) -> BackfillOrigin:
         words = "no model was champion then, and none had been trained by then; --model names one to use all the same"
         return BackfillOrigin(as_of=moment, status="failed", note=words)
     try:
-        source, note = _source_then(project, order.origin)
-        report = predict(project, moment, order.scenarios, model=model, steps=steps, source=source)
+        state, note = _state_then(project, order.origin)
+        report = predict(project, moment, order.scenarios, model=model, steps=steps, state=state)
     except ForecastCoreError as error:
         return BackfillOrigin(as_of=moment, status="failed", model_version=model, note=str(error))
     missed = [f"{p.sink}: {p.error}" for p in report.published if p.error]
@@ -191,15 +190,15 @@ def _hindsight(project: Project, report: PredictReport, origin: pd.Timestamp) ->
     return f"version {report.model_version} has learned from data until {until}, later than the origin" if late else ""
 
 
-def _source_then(project: Project, origin: pd.Timestamp) -> tuple[Source | None, str]:
-    """The source as it was at the origin, where it keeps its states, and a word where it does not go back so far."""
+def _state_then(project: Project, origin: pd.Timestamp) -> tuple[datetime | None, str]:
+    """The instant of which a source that keeps its states is read, and a word where it does not go back so far."""
     source: Any = project.source()
     names = {field.name for field in fields(source)} if is_dataclass(source) else set()
     if "as_of" not in names or source.as_of is not None or getattr(source, "version", None) is not None:
         return None, ""
-    then: Any = replace(source, as_of=origin.to_pydatetime())
+    state = origin.to_pydatetime()
     try:
-        then.schema()
+        runtime.source_at(project, state).schema()
     except DataError:
         return None, "the source keeps no state that old; its rows up to the origin are used as they are today"
-    return then, ""
+    return state, ""

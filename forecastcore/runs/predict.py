@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from forecastcore.api import Published, Source
+    from forecastcore.api import Published
     from forecastcore.engines.spark.spread import Shards
     from forecastcore.frames import History
     from forecastcore.messages import ModelVersion
@@ -66,7 +66,7 @@ def predict(
     *,
     model: str = "champion",
     steps: Steps | None = None,
-    source: Source | None = None,
+    state: datetime | None = None,
 ) -> PredictReport:
     """Deliver one vintage per scenario.
 
@@ -78,7 +78,7 @@ def predict(
         scenarios: `base` and names under `scenarios:` of the project file.
         model: `champion`, `challenger`, a version or a run id.
         steps: how to run and watch the stages.
-        source: to read from instead of the project's, such as an older state of the same.
+        state: the instant of which the source's state is read, where it keeps its states; default: as it is now.
 
     Returns:
         What was forecast, assumed and published. A sink that failed says so in `published`; the others are delivered.
@@ -93,7 +93,7 @@ def predict(
     scenarios = known_scenarios(project, scenarios)
     runtime.instant(project, as_of)  # a moment that is none is told first
     engine, store = runtime.engine(project, soon=True), runtime.store(project)
-    found = _History(project, engine, as_of, steps, source)
+    found = _History(project, engine, as_of, steps, state)
     place = found.there or found.here
     caught_up = catch_up(project, store)
     served = steps.run("load model", lambda: _served(project, place.grid, place.origin, store, model))
@@ -164,13 +164,13 @@ class _History:
         engine: where the work is done.
         as_of: see `predict`.
         steps: how to run and watch the stages.
-        source: see `predict`.
+        state: see `predict`.
     """
 
     def __init__(
-        self, project: Project, engine: Engine, as_of: str | datetime | None, steps: Steps, source: Source | None
+        self, project: Project, engine: Engine, as_of: str | datetime | None, steps: Steps, state: datetime | None
     ) -> None:
-        self.project, self._engine, self._as_of, self._steps, self._source = project, engine, as_of, steps, source
+        self.project, self._engine, self._as_of, self._steps, self._state = project, engine, as_of, steps, state
         self._why = ""
 
     @cached_property
@@ -178,8 +178,8 @@ class _History:
         """The history on the workers of a Spark cluster; None where it has to come here."""
         if self.project.config.engine.type != "spark":
             return None
-        why = sharded.why_no_predict(self.project, self._source)
-        look = partial(sharded.find, self.project, self._engine, self._as_of, why)
+        why = sharded.why_no_predict(self.project)
+        look = partial(sharded.find, self.project, self._engine, self._as_of, why, self._state)
         try:
             return self._steps.run("load", look)
         except sharded.BringHereError as error:
@@ -191,7 +191,8 @@ class _History:
         """The history in this process."""
         if self._why:
             _log.info("%s", self._told)
-        return runtime.history(self.project, self._as_of, self._steps, source=self._source)
+        source = runtime.source_at(self.project, self._state)
+        return runtime.history(self.project, self._as_of, self._steps, source=source)
 
     def bring_here(self, why: str) -> None:
         """The history has to come to this process after all."""

@@ -143,15 +143,8 @@ class BringHereError(Exception):
     """Workers cannot do it: the history has to come to the driver, for the reason that is told."""
 
 
-def why_no_predict(project: Project, other: Source | None) -> str:
-    """Why a predict cannot leave its history on the cluster, wherever that is, in words; empty where it can.
-
-    Args:
-        project: whose.
-        other: what is read from instead of the project's source.
-    """
-    if other is not None:
-        return "it is not read from the project's source"
+def why_no_predict(project: Project) -> str:
+    """Why a predict cannot leave its history on the cluster, wherever that is, in words; empty where it can."""
     if project.config.report is not None:
         return "report: draws a page of all series"
     if together := runtime.assumptions(project).asked_together:
@@ -178,7 +171,9 @@ def _why_not(project: Project, source: Source) -> str:
     return "quality.ambiguous: infer looks at all rows" if naive and project.config.quality.ambiguous == "infer" else ""
 
 
-def find(project: Project, engine: Any, as_of: str | datetime | None, why: str = "") -> Sharded:
+def find(
+    project: Project, engine: Any, as_of: str | datetime | None, why: str = "", state: datetime | None = None
+) -> Sharded:
     """Look at the source on the cluster.
 
     Args:
@@ -186,17 +181,18 @@ def find(project: Project, engine: Any, as_of: str | datetime | None, why: str =
         engine: a Spark engine.
         as_of: the origin; default: the newest value.
         why: the history cannot stay there, whatever the source is; empty where it can.
+        state: see `runtime.source_at`.
 
     Raises:
         BringHereError: it cannot stay there.
         MissingColumnsError: the source lacks a column.
         DataError: the quality check holds the run.
     """
-    source = project.source()
+    source = runtime.source_at(project, state)
     if why := why or _why_not(project, source):
         raise BringHereError(why)
     columns, where = runtime.columns(project), runtime.where(project, source)
-    notes, spread = runtime.check_columns(project, source), _spread(project, engine, source)
+    notes, spread = runtime.check_columns(project, source), _spread(project, engine, source, state)
     until = runtime.instant(project, as_of)
     look = partial(_look, project.recipe(), where, None if until is None else until.isoformat())
     seen = [json.loads(answer) for answer in spread.look(look)]
@@ -214,7 +210,7 @@ def find(project: Project, engine: Any, as_of: str | datetime | None, why: str =
     )
 
 
-def _spread(project: Project, engine: Any, source: Any) -> Spread:
+def _spread(project: Project, engine: Any, source: Any, state: datetime | None) -> Spread:
     """The source as workers have it.
 
     Raises:
@@ -224,7 +220,7 @@ def _spread(project: Project, engine: Any, source: Any) -> Spread:
 
     wanted = runtime.columns(project).wanted
     if isinstance(source, PartedSource):
-        return spread_parts(engine, source.parts(), partial(_read_part, project.recipe(), wanted))
+        return spread_parts(engine, source.parts(), partial(_read_part, project.recipe(), state, wanted))
     spread = spread_frame(engine, source.frame(wanted))
     if spread is None:
         raise BringHereError("the source is read by another Spark session than the engine's")
@@ -277,7 +273,7 @@ def _needs(spans: Mapping[str, tuple[str, str] | None], cuts: Sequence[str]) -> 
 # -- what workers do
 
 
-def _read_part(recipe: str, columns: Sequence[str], part: str) -> Iterator[pa.RecordBatch]:
+def _read_part(recipe: str, state: datetime | None, columns: Sequence[str], part: str) -> Iterator[pa.RecordBatch]:
     """The rows of a part.
 
     Raises:
@@ -285,7 +281,7 @@ def _read_part(recipe: str, columns: Sequence[str], part: str) -> Iterator[pa.Re
     """
     project = project_of(recipe)
     try:
-        source: Any = project.source()
+        source: Any = runtime.source_at(project, state)
         yield from source.read_part(part, columns)
     except (ForecastCoreError, OSError) as error:
         raise BringHereError(f"a worker cannot read the source: {error}") from error
