@@ -89,7 +89,7 @@ def good(
 ) -> Row:
     """A figure of how good forecasts are, which must not be beyond its reach."""
     fits = least <= found <= (math.inf if most is None else most)
-    reach = " and ".join([f">= {least:g}"] * (least > -math.inf) + ([] if most is None else [f"<= {most:g}"]))
+    reach = " ".join([f">= {least:.3g}"] * (least > -math.inf) + ([] if most is None else [f"<= {most:.3g}"]))
     return Row(
         what=what, ours=found, against=against, ratio=found, reach=reach, reached=fits, runs=1, command=command, unit=""
     )
