@@ -162,6 +162,7 @@ def test_an_incident_is_told_once_and_its_end_once_with_impact_cause_link_and_ne
     one.end(bad())
     until(lambda: hook("predict/once"), 30)
     one.end(bad("Held", "duplicates: 2 rows"), state("Crashed"), bad("TimedOut"), bad())
+    alerts.try_out()  # what came before has been looked at then, see below
     (alert,) = settled(lambda: hook("predict/once"), 1)
     assert (alert["kind"], alert["subject"]) == ("failed", "forecastcore: predict/once has failed")
     impact, cause, link, step = alert["text"].split("\n\n")
@@ -171,12 +172,16 @@ def test_an_incident_is_told_once_and_its_end_once_with_impact_cause_link_and_ne
     assert "forecastcore -p '/srv/my project/forecast.yaml' doctor" in step
     assert "prefect deployment run 'predict/once'" in step
 
-    one.end(state("Completed", "72 rows"), state("Completed"))
+    one.end(state("Completed", "72 rows"))
     until(lambda: hook("predict/once", "recovered"), 30)
+    one.end(state("Completed"))
+    alerts.try_out()
     one.end(degraded())
     until(lambda: hook("predict/once", "degraded"), 30)
     run = one.end(degraded())
-    alert, over, less = settled(lambda: hook("predict/once"), 3)
+    told = settled(lambda: hook("predict/once"), 3)
+    assert [one["kind"] for one in told] == ["failed", "recovered", "degraded"], [one["text"] for one in told]
+    alert, over, less = told
     assert (over["kind"], over["subject"]) == ("recovered", "forecastcore: predict/once is well again")
     assert "Cause: Completed: 72 rows" in over["text"]
     assert less["kind"] == "degraded"
