@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 
 __all__ = ["CHECKS"]
 
-_PATIENCE: Final = 5.0
+#: seconds that are waited for an answer; then once more for a server that is there, and busy
+_PATIENCE: Final = (5.0, 30.0)
 _CLOSED: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 #: files and folders that are looked at below one place
 _ENTRIES: Final = 20_000
@@ -55,13 +56,17 @@ def _ask(url: str, *, who: tuple[str, str] | None = None, body: Any = None) -> t
         headers["Authorization"] = f"Basic {base64.b64encode(':'.join(who).encode()).decode()}"
     data = None if body is None else json.dumps(body).encode()
     asked = urllib.request.Request(url, data=data, headers=headers)  # noqa: S310 - the scheme is seen to by `_server`
-    try:
-        with urllib.request.urlopen(asked, timeout=_PATIENCE) as answer:  # noqa: S310 - as above
-            return answer.status, answer.read(10_000).decode(errors="replace")
-    except urllib.error.HTTPError as error:
-        return error.code, error.read(10_000).decode(errors="replace")
-    except (OSError, ValueError):
-        return None
+    for patience in _PATIENCE:
+        try:
+            with urllib.request.urlopen(asked, timeout=patience) as answer:  # noqa: S310 - as above
+                return answer.status, answer.read(10_000).decode(errors="replace")
+        except urllib.error.HTTPError as error:
+            return error.code, error.read(10_000).decode(errors="replace")
+        except TimeoutError:  # it took the question; who cannot be reached in time is a URLError
+            continue
+        except (OSError, ValueError):
+            return None
+    return None
 
 
 def _server(address: str | None) -> tuple[SplitResult, str] | None:
@@ -190,7 +195,9 @@ def mlflow_password(patient: Patient) -> str:
         raise Fault(f"MLflow at {shown} is asked with the password that everybody knows from its pages", mend)
     for password in _DEFAULT_PASSWORDS[:1]:
         answer = _ask(f"{shown}/api/2.0/mlflow/users/get?username=admin", who=("admin", password))
-        if answer and answer[0] == HTTPStatus.OK:
+        if answer is None:
+            raise Skip(f"MLflow at {shown} does not answer")
+        if answer[0] == HTTPStatus.OK:
             raise Fault(f"MLflow at {shown} lets admin in with the password that everybody knows from its pages", mend)
     return f"MLflow at {shown} does not take its first password"
 

@@ -12,6 +12,7 @@ import time
 import tomllib
 import urllib.request
 from contextlib import ExitStack, closing, contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -40,10 +41,14 @@ def site(make_site):
     return make_site(small_history(series=1), bare=True)
 
 
+def told(site):
+    """All checks, by name."""
+    return {one["name"]: one for one in site.cli("--json", "doctor", "--security").document["checks"]}
+
+
 def failed(site):
     """The checks that failed, with what they say."""
-    told = site.cli("--json", "doctor", "--security").document["checks"]
-    return {one["name"]: one for one in told if one["status"] == "failed"}
+    return {name: one for name, one in told(site).items() if one["status"] == "failed"}
 
 
 @contextmanager
@@ -199,6 +204,39 @@ def test_without_a_project_the_machine_is_looked_at(tmp_path, monkeypatch):
 
 #: TARGETS: first version without the hole
 FLOORS = {"mlflow": "3.12.1", "mlflow-skinny": "3.12.1", "skops": "0.13.0", "prefect": "3.6.20"}
+
+
+def test_a_server_that_does_not_answer_is_not_taken_for_sound(site):
+    with listening("127.0.0.1") as port:
+        site.write(tracking={"uri": f"http://127.0.0.1:{port}"})
+        found = told(site)
+    assert {found[name]["status"] for name in ("mlflow-open", "mlflow-jobs", "mlflow-password")} == {"skipped"}
+
+
+def test_a_server_that_takes_its_time_is_waited_for(site, monkeypatch):
+    class Busy(BaseHTTPRequestHandler):
+        def do_GET(self):
+            time.sleep(0.6)
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *words):
+            pass
+
+    monkeypatch.setattr("forecastcore.doctor.security._PATIENCE", (0.3, 10.0))
+    with closing_server(ThreadingHTTPServer(("127.0.0.1", 0), Busy)) as port:
+        site.write(tracking={"uri": f"http://127.0.0.1:{port}"})
+        assert "mlflow-password" in failed(site)
+
+
+@contextmanager
+def closing_server(server):
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield server.server_address[1]
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 @pytest.mark.parametrize("lock", ["runtime.txt", "dev.txt"])
