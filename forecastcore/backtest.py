@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from forecastcore.api import Task
     from forecastcore.frames import Answer, History
-    from forecastcore.ports import Past
+    from forecastcore.ports import Past, Span
     from forecastcore.project import Project
 
     Floats = npt.NDArray[np.float64]
@@ -41,7 +41,7 @@ _KEPT = ("there", "scale", "scale2", "noise", "least", "screened", "reasons")
 _REFERENCES = 200_000
 
 
-def fold_origins(history: Past, project: Project) -> list[pd.Timestamp]:
+def fold_origins(history: Span, project: Project) -> list[pd.Timestamp]:
     """Origins of the backtest, oldest first: the last lies a horizon before the end, the others a stride apart.
 
     Origins with too little history before them (less than a horizon, or two seasons) are left out; where none has that

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from forecastcore.messages import LedgerEntry, ModelVersion
     from forecastcore.timegrid import TimeGrid
 
-__all__ = ["Engine", "ModelStore", "Past", "Run", "Steps", "Unit"]
+__all__ = ["Engine", "ModelStore", "Past", "Run", "Span", "Steps", "Unit"]
 
 T = TypeVar("T")
 
@@ -53,13 +53,8 @@ class Unit:
         return json.dumps({**json.loads(self.request), **more}) if more else self.request
 
 
-class Past(Protocol):
-    """A checked history as it was known at its origin, wherever its rows lie.
-
-    They lie in this process (`frames.History`), or on the workers of a cluster (`runs.history.SpreadHistory`). Whoever
-    learns from a history knows its series and asks the rest: one question, answered for all series at once or for some
-    at a time, so the answers of some series must say what the one of all of them says.
-    """
+class Span(Protocol):
+    """Where a history lies in time."""
 
     @property
     def grid(self) -> TimeGrid:
@@ -75,6 +70,15 @@ class Past(Protocol):
     def first(self) -> pd.Timestamp:
         """The first instant of any series."""
         ...
+
+
+class Past(Span, Protocol):
+    """A checked history as it was known at its origin, wherever its rows lie.
+
+    They lie in this process (`frames.History`), or on the workers of a cluster (`runs.history.SpreadHistory`). Whoever
+    learns from a history knows its series and asks the rest: one question, answered for all series at once or for some
+    at a time, so the answers of some series must say what the one of all of them says.
+    """
 
     @property
     def newest(self) -> pd.Timestamp | None:

@@ -60,7 +60,6 @@ __all__ = [
     "store",
     "task",
     "threads",
-    "unknown_ahead",
     "unused_by",
     "used_offers",
     "where",
@@ -260,29 +259,6 @@ def future(project: Project, found: History, scenario: str = "base", *, insist: 
     asked = task(project, found.grid, found.origin)
     blank = blank_future(list(panel["unique_id"].unique()), found.grid, found.origin, asked.horizon)
     return assumptions(project).ahead(panel, found.known, blank, asked, scenario=scenario, insist=insist)
-
-
-def unknown_ahead(project: Project, found: History) -> tuple[str, ...]:
-    """Covariates that the source should know up to the horizon and does not, in words; no assumption is asked."""
-    names = [name for name, rule in project.config.covariates.items() if rule.known]
-    blank = blank_future(found.ids, found.grid, found.origin, project.config.horizon)
-    rows = blank.merge(found.known, on=["unique_id", "ds"], how="left") if names else blank
-    notes = []
-    for name in names:
-        lacking = rows[rows[name].isna()]
-        if len(lacking):
-            series = lacking["unique_id"].nunique()
-            notes.append(
-                f"covariates.{name}: known is true, but the source lacks {len(lacking)} of {len(rows)} values of the"
-                f" {project.config.horizon} steps after the origin, in {series} of {len(found.ids)} series, the first"
-                f" at {lacking['ds'].min()}; predict "
-                + (
-                    "carries the last season on there"
-                    if series < len(found.ids)
-                    else "cannot serve a model that uses it"
-                )
-            )
-    return tuple(notes)
 
 
 def task(project: Project, grid: TimeGrid, origin: pd.Timestamp, threads: int = 1) -> Task:

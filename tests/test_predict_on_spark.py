@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from forecastcore import runtime
 from forecastcore.audit import AuditError
 from forecastcore.errors import QualityError
 from forecastcore.runs import sharded
@@ -112,6 +113,38 @@ def test_the_rows_reasons_and_keys_are_those_of_this_machine(make_site, session,
     assert facts(there) == facts(here)
     assert there.quality == here.quality
     assert_same(site.table(), table)
+
+
+@pytest.mark.slow
+def test_what_a_plan_and_validate_see_is_seen_there_as_it_is_here(make_site, session, small_shards, monkeypatch):
+    site = hard_site(make_site, "ridge")
+    looks = ["validate --data", "plan retrain", "plan predict --scenario base --scenario heat"]
+    seen = ("data", "reads", "fits", "writes", "promotes")
+
+    def looked():
+        told = [site.cli("--json", *look.split()).document for look in looks]
+        return [{name: one[name] for name in seen if name in one} for one in told]
+
+    here = looked()
+    assert here[0]["data"]["served_by_fallback"] == {"sd": "no-history"}
+    assert any("known is true, but the source lacks" in note for note in here[0]["data"]["notes"])
+    on_spark(site, sinks=site.settings["sinks"])
+    with monkeypatch.context() as patched:
+        patched.setattr(runtime, "history", lambda *_, **__: pytest.fail("the history came to the driver"))
+        assert looked() == here
+    site.write(quality={"duplicates": "last", "ambiguous": "infer"})
+    (read,) = {note for one in looked() for note in one.get("data", one.get("reads"))["notes"] if "driver" in note}
+    assert read == "the history passes through the driver: quality.ambiguous: infer looks at all rows"
+
+
+def test_where_no_spark_is_to_be_had_validate_reads_the_data_here_and_says_why(make_site, monkeypatch):
+    site = on_spark(make_site(small_history(2, 20), models=[{"type": "seasonal-naive"}], horizon=6))
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("JAVA_HOME", raising=False)
+    told = site.cli("--json", "validate", "--data")
+    data = told.document["data"]
+    assert (told.code, data["series"]) == (0, 2)
+    assert data["notes"] == ["the history passes through the driver: a local Spark needs Java, and there is none"]
 
 
 @pytest.mark.slow

@@ -86,18 +86,18 @@ def _validate(options: Namespace) -> tuple[Document, int]:
         "candidates": [c.as_dict() for c in project.candidates()],
     }
     if options.data:
-        from forecastcore import guard, runtime
+        from forecastcore.runs.history import to_look_at
+        from forecastcore.runs.looking import Question
 
-        history = runtime.history(project)
-        screened = guard.screen(history.panel, project.config.quality.max_missing)
+        history = to_look_at(project).looked_at(Question())
         document["data"] = {
-            "series": len(history.ids),
-            "rows": len(history.panel),
-            "first": history.panel["ds"].min().isoformat(),
+            "series": len(history.seen.ids),
+            "rows": history.seen.rows,
+            "first": history.first.isoformat(),
             "origin": history.origin.isoformat(),
-            "quality": dict(history.counts),
-            "served_by_fallback": screened,
-            "notes": [*history.notes, *runtime.unknown_ahead(project, history)],
+            "quality": history.seen.counts,
+            "served_by_fallback": history.seen.screened,
+            "notes": [*history.notes],
         }
     return document, OK
 

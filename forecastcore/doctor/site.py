@@ -19,6 +19,7 @@ from forecastcore.errors import ConfigError
 from forecastcore.host import Host
 from forecastcore.host.finding import normal
 from forecastcore.project import Project
+from forecastcore.runs.looking import unknown_ahead
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -156,9 +157,9 @@ def known_ahead(patient: Patient) -> str:
     found, project = patient.need("history", "history"), patient.need("project", "project-file")
     if not any(rule.known for rule in project.config.covariates.values()):
         raise Skip("no covariate is known: true")
-    notes = runtime.unknown_ahead(project, found)
-    if notes:
-        raise Fault("; ".join(notes), "load what is planned, or give the covariate an assumption")
+    notes = (one.told(name) for name, one in unknown_ahead(project, found).items())
+    if said := "; ".join(filter(None, notes)):
+        raise Fault(said, "load what is planned, or give the covariate an assumption")
     return f"all {project.config.horizon} steps after the origin are known"
 
 

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from forecastcore.ports import Engine, Steps
     from forecastcore.project import Project
 
-__all__ = ["Asked", "Told", "Whole", "make", "run_key", "stamped", "table_schema"]
+__all__ = ["Asked", "Told", "Whole", "assumed", "make", "run_key", "stamped", "summed", "table_schema"]
 
 #: names of series that are told
 _NAMES = 2000
@@ -116,12 +116,12 @@ class Told(Message):
         digests = {name: (digest + other.digests[name]) % 2**256 for name, digest in self.digests.items()}
         return Told(
             names=(*self.names, *other.names)[:_NAMES],
-            counts=_summed(self.counts, other.counts),
+            counts=summed(self.counts, other.counts),
             cells=self.cells + other.cells,
-            series=SeriesCount(**_summed(self.series.model_dump(), other.series.model_dump())),
-            rows=_summed(self.rows, other.rows),
+            series=SeriesCount(**summed(self.series.model_dump(), other.series.model_dump())),
+            rows=summed(self.rows, other.rows),
             digests=digests,
-            reasons=_summed(self.reasons, other.reasons),
+            reasons=summed(self.reasons, other.reasons),
             worst=worst_first([*self.worst, *other.worst]),
             notes=_noted([*self.notes, *other.notes]),
             looks={scenario: seen + other.looks[scenario] for scenario, seen in self.looks.items()},
@@ -157,7 +157,7 @@ def make(
     futures: dict[str, Future] = {}
     for scenario in asked.scenarios:
         future, lacking = steps.run(
-            f"assume {scenario}", partial(_future, project, history, scenario, needed=needed, whole=whole)
+            f"assume {scenario}", partial(assumed, project, history, scenario, needed=needed, whole=whole)
         )
         work, watch = (
             partial(_served, project, history, model, future, engine),
@@ -184,7 +184,7 @@ def make(
     return tables, told
 
 
-def _future(project: Project, history: History, scenario: str, *, needed: bool, whole: bool) -> tuple[Future, str]:
+def assumed(project: Project, history: History, scenario: str, *, needed: bool, whole: bool) -> tuple[Future, str]:
     """What is assumed, and why no series has what the source should know, where none has."""
     try:
         return runtime.future(project, history, scenario, insist=needed), ""
@@ -367,7 +367,8 @@ def _worst(names: pa.Array, bad: pd.DataFrame, model: Stored | LastSeason) -> tu
     return worst_first([*now, *rest])
 
 
-def _summed(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+def summed(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """Numbers of both by name."""
     return {key: one.get(key, 0) + other.get(key, 0) for key in [*one, *(other.keys() - one.keys())]}
 
 

@@ -6,12 +6,13 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from forecastcore import guard, runtime
+from forecastcore import runtime
 from forecastcore.backtest import fold_origins
 from forecastcore.errors import UsageError
-from forecastcore.frames import digest_sum
 from forecastcore.package import Package
 from forecastcore.runs import remote
+from forecastcore.runs.history import Looked, to_look_at
+from forecastcore.runs.looking import Question
 from forecastcore.runs.predict import check_same_question, known_scenarios, run_key
 from forecastcore.segments import by_segment
 
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
-    from forecastcore.frames import History
+    import pandas as pd
+
     from forecastcore.messages import ModelVersion
     from forecastcore.project import Candidate, Project
     from forecastcore.search import Search
@@ -44,14 +46,12 @@ def plan_retrain(project: Project, as_of: str | datetime | None = None, *, promo
     Raises:
         DataError: the run would be held by the quality check.
     """
-    history = runtime.history(project, as_of)
+    history = to_look_at(project, as_of).looked_at(Question())
     folds, searches = fold_origins(history, project), project.searches()
     with runtime.look_only(project) as store:
         champion, lasted = _meant(store, "champion"), store.lasted("retrain")
     rule = project.config.promotion
-    candidates = [
-        _fits(project, c, len(folds), searches.get(c.name), [*map(str, history.ids)]) for c in project.candidates()
-    ]
+    candidates = [_fits(project, c, len(folds), searches.get(c.name), history.seen.ids) for c in project.candidates()]
     return {
         "reads": _reads(project, history),
         "fits": {
@@ -93,44 +93,44 @@ def plan_predict(
         DataError: the run would be held by the quality check.
     """
     scenarios = known_scenarios(project, scenarios)
-    history = runtime.history(project, as_of)
+    found = to_look_at(project, as_of, ahead=True)
     with runtime.look_only(project) as store, tempfile.TemporaryDirectory(prefix="forecastcore-") as scratch:
         version, lasted = _meant(store, model), store.lasted("predict")
         if version is None:
             raise UsageError(f"there is no {model} model", hint="forecastcore models list; retrain makes the first")
         package = Package.load(store.examine(version, Path(scratch)), project.host)
-        check_same_question(project, history.grid, history.origin, package, version)
-        keys = {}
-        for scenario in scenarios:
-            future = runtime.future(project, history, scenario, insist=package.uses_covariates)
-            data = digest_sum(history.panel, future.frame)
-            keys[scenario] = run_key(project, history.origin, scenario, version, package.digest, data)
+        check_same_question(project, found.place.grid, found.place.origin, package, version)
+        history = found.looked_at(Question(scenarios=tuple(scenarios), needed=package.uses_covariates))
+        keys = {
+            scenario: run_key(project, history.origin, scenario, version, package.digest, data)
+            for scenario, data in history.seen.digests.items()
+        }
     return {
         "reads": _reads(project, history),
         "fits": {"candidates": [], "total": 0, "then": "stored parameters are applied, nothing is estimated"},
         "writes": {
             "tracking": _tracking(project),
             "model": {"model": version.model, "version": version.version},
-            "rows": len(history.ids) * project.config.horizon,
-            "sinks": _sinks(project, history, keys),
+            "rows": len(history.seen.ids) * project.config.horizon,
+            "sinks": _sinks(project, history.origin, keys),
         },
         "promotes": None,
         **_work(project, lasted, "predict", {"as_of": as_of, "scenarios": tuple(scenarios), "model": model}),
     }
 
 
-def _reads(project: Project, history: History) -> Document:
+def _reads(project: Project, history: Looked) -> Document:
     source = project.config.source
     path = source.params.get("path")
     return {
         "source": source.type,
         "location": project.resolve_path(path) if isinstance(path, str) else None,
         "origin": history.origin.isoformat(),
-        "series": len(history.ids),
-        "rows": len(history.panel),
-        "served_by_fallback": len(guard.screen(history.panel, project.config.quality.max_missing)),
+        "series": len(history.seen.ids),
+        "rows": history.seen.rows,
+        "served_by_fallback": len(history.seen.screened),
         "covariates": {name: rule.assume or "known" for name, rule in project.config.covariates.items()},
-        "notes": [*history.notes, *runtime.unknown_ahead(project, history)],
+        "notes": [*history.notes],
     }
 
 
@@ -144,10 +144,10 @@ def _fits(project: Project, candidate: Candidate, folds: int, search: Search | N
     return {**candidate.as_dict(), "trials": search.trials if search else None, "scope": scope, "fits": each * trials}
 
 
-def _sinks(project: Project, history: History, keys: dict[str, str]) -> list[Document]:
+def _sinks(project: Project, origin: pd.Timestamp, keys: dict[str, str]) -> list[Document]:
     told = []
     for label, sink in project.sinks():
-        there = _there(sink, history)
+        there = _there(sink, origin)
         where = str(getattr(sink, "path", "")) or None
         told += [
             {
@@ -162,12 +162,12 @@ def _sinks(project: Project, history: History, keys: dict[str, str]) -> list[Doc
     return told
 
 
-def _there(sink: Any, history: History) -> set[str] | None:
+def _there(sink: Any, origin: pd.Timestamp) -> set[str] | None:
     """Run keys that a sink has; None where it cannot be asked."""
     if callable(look := getattr(sink, "vintages", None)):
         return {ref.run_key for ref in look()}
     if callable(read := getattr(sink, "read", None)):
-        return set(read(history.origin.to_pydatetime()).column("run_key").to_pylist())
+        return set(read(origin.to_pydatetime()).column("run_key").to_pylist())
     return None
 
 

@@ -29,7 +29,7 @@ from forecastcore.runs import sharded
 from forecastcore.runs.deferred import catch_up
 from forecastcore.runs.delivered import made_before, only_tells, readable
 from forecastcore.runs.drawn import draw, show
-from forecastcore.runs.history import passes_through
+from forecastcore.runs.history import Whereabouts
 from forecastcore.runs.making import Asked, Told, Whole, make, run_key, stamped, table_schema
 from forecastcore.runs.remote import anywhere
 from forecastcore.runs.shelves import retain
@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 
     from forecastcore.api import Published
     from forecastcore.engines.spark.spread import Shards
-    from forecastcore.frames import History
     from forecastcore.messages import ModelVersion
     from forecastcore.ports import Engine, ModelStore
     from forecastcore.project import Project
@@ -93,8 +92,8 @@ def predict(
     scenarios = known_scenarios(project, scenarios)
     runtime.instant(project, as_of)  # a moment that is none is told first
     engine, store = runtime.engine(project, soon=True), runtime.store(project)
-    found = _History(project, engine, as_of, steps, state)
-    place = found.there or found.here
+    found = Whereabouts(project, engine, as_of, steps, state=state, why=sharded.why_no_predict(project))
+    place = found.place
     caught_up = catch_up(project, store)
     served = steps.run("load model", lambda: _served(project, place.grid, place.origin, store, model))
     version, run = served.version, f"predict {place.origin:%Y-%m-%d %H:%M}"
@@ -156,60 +155,6 @@ def predict(
     return report
 
 
-class _History:
-    """A project's history: here, or where it is, where the engine can work on it there.
-
-    Args:
-        project: whose.
-        engine: where the work is done.
-        as_of: see `predict`.
-        steps: how to run and watch the stages.
-        state: see `predict`.
-    """
-
-    def __init__(
-        self, project: Project, engine: Engine, as_of: str | datetime | None, steps: Steps, state: datetime | None
-    ) -> None:
-        self.project, self._engine, self._as_of, self._steps, self._state = project, engine, as_of, steps, state
-        self._why = ""
-
-    @cached_property
-    def there(self) -> sharded.Sharded | None:
-        """The history on the workers of a Spark cluster; None where it has to come here."""
-        if self.project.config.engine.type != "spark":
-            return None
-        why = sharded.why_no_predict(self.project)
-        look = partial(sharded.find, self.project, self._engine, self._as_of, why, self._state)
-        try:
-            return self._steps.run("load", look)
-        except sharded.BringHereError as error:
-            self._why = str(error)
-            return None
-
-    @cached_property
-    def here(self) -> History:
-        """The history in this process."""
-        if self._why:
-            _log.info("%s", self._told)
-        source = runtime.source_at(self.project, self._state)
-        return runtime.history(self.project, self._as_of, self._steps, source=source)
-
-    def bring_here(self, why: str) -> None:
-        """The history has to come to this process after all."""
-        self._why = why
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What a reader of the report should know of it."""
-        if not self._why:
-            return self.there.notes if self.there else self.here.notes
-        return (*self.here.notes, self._told)
-
-    @property
-    def _told(self) -> str:
-        return passes_through(self._why)
-
-
 @dataclass(frozen=True)
 class _Vintage:
     """All rows of one origin and scenario, ready to be delivered."""
@@ -239,7 +184,7 @@ def _as_stored(rows: pa.Table, key: str, created_at: datetime) -> pa.Table:
 
 
 def _made(
-    found: _History, model: Stored | LastSeason, asked: Asked, engine: Engine, steps: Steps
+    found: Whereabouts, model: Stored | LastSeason, asked: Asked, engine: Engine, steps: Steps
 ) -> tuple[Whole | Shards, Told]:
     """The rows of all scenarios, made where the history is, and what is told of them."""
     if found.there is not None:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
 from itertools import pairwise
+from operator import add
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from forecastcore.frames import Extent, check_span, extent_of, placed
 from forecastcore.package import OUTLINE, Package
 from forecastcore.parcel import wrap, wrap_files
 from forecastcore.ports import Steps
+from forecastcore.runs.looking import Question, Seen, see
 from forecastcore.runs.making import Asked, Told, make
 from forecastcore.runs.standins import LastSeason
 from forecastcore.serving import SERVED_POINTS, Stored
@@ -41,10 +43,20 @@ if TYPE_CHECKING:
 
     from forecastcore.api import Source
     from forecastcore.engines.spark.spread import Shards, Spread
+    from forecastcore.frames import History
     from forecastcore.project import Project
     from forecastcore.timegrid import TimeGrid
 
-__all__ = ["BringHereError", "Sharded", "fault_of", "find", "raise_faults", "why_no_predict"]
+__all__ = [
+    "BringHereError",
+    "Sharded",
+    "fault_of",
+    "find",
+    "raise_faults",
+    "shard_of",
+    "why_no_future",
+    "why_no_predict",
+]
 
 #: rows that are counted together when a source is cut
 _GRAIN = 1000
@@ -110,24 +122,44 @@ class Sharded:
         """
         if isinstance(model, LastSeason):
             raise BringHereError("the last season serves, and how far it is off is learned from all series")
-        engine = self.spread.engine
         cuts, spans = self.cuts, _spans(model)
-        more: dict[str, Any] = {
-            "where": self.where,
-            "origin": self.origin.isoformat(),
-            "digest": model.digest,
-            "timeout": engine.timeout,
-        }
-        request = json.dumps(request_of(self.project, self.grid, asked=asked.model_dump_json(), **more))
-        work, column = partial(_make_shard, request), self.project.config.source.id
+        request = self.request(asked=asked.model_dump_json(), digest=model.digest, timeout=self.spread.engine.timeout)
         shards = self.spread.shards(
-            work, column=column, cuts=cuts, files=_parcels(model, spans), needs=_needs(spans, cuts)
+            partial(_make_shard, request),
+            column=self.project.config.source.id,
+            cuts=cuts,
+            files=_parcels(model, spans),
+            needs=_needs(spans, cuts),
         )
         try:
             return shards, self._told(shards)
         except BaseException:
             shards.let_go()
             raise
+
+    def seen(self, question: Question) -> Seen:
+        """What workers see of all series; nothing is kept of them.
+
+        Args:
+            question: what else they look at.
+
+        Raises:
+            BringHereError: what is assumed for a series follows from other series too.
+            DataError: the quality check holds the run, or no series has what the source should know.
+        """
+        work = partial(_see_shard, self.request(question=question.model_dump_json()))
+        with self.spread.shards(work, column=self.project.config.source.id, cuts=self.cuts) as shards:
+            parts = [Seen.model_validate(answer["seen"]) for answer in self.checked(shards)]
+        seen = reduce(add, parts, Seen())
+        check_span(seen.rows, self.rows, self.grid.frequency)
+        if seen.lacking:
+            raise DataError(seen.lacking)
+        return seen
+
+    def request(self, **more: Any) -> str:
+        """What the work on every shard has to know, as JSON text."""
+        told = request_of(self.project, self.grid, where=self.where, origin=self.origin.isoformat(), **more)
+        return json.dumps(told)
 
     def _told(self, shards: Shards) -> Told:
         told = Told()
@@ -147,6 +179,11 @@ def why_no_predict(project: Project) -> str:
     """Why a predict cannot leave its history on the cluster, wherever that is, in words; empty where it can."""
     if project.config.report is not None:
         return "report: draws a page of all series"
+    return why_no_future(project)
+
+
+def why_no_future(project: Project) -> str:
+    """Why workers cannot be asked for the future of the series that they have, in words; empty where they can."""
     if together := runtime.assumptions(project).asked_together:
         return f"the assumption {together[0]} is asked for all series at once"
     return ""
@@ -326,8 +363,7 @@ def _make_shard(request_text: str, table: pa.Table, folder: Path) -> Iterator[tu
     project = project_of(request["recipe"])
     asked, told, fault = Asked.model_validate_json(request["asked"]), Told(), None
     try:
-        grid, origin = grid_of(request), pd.Timestamp(request["origin"])
-        history = runtime.history_at(project, table, grid, origin, request["where"])
+        history = shard_of(request, project, table)
         if history is not None:
             _check_seen(project, history.panel)
             parts = tuple(path.name for path in (folder / "state").iterdir()) if (folder / "state").is_dir() else ()
@@ -341,6 +377,31 @@ def _make_shard(request_text: str, table: pa.Table, folder: Path) -> Iterator[tu
         fault = fault_of(error)
     answer = {"rows": table.num_rows, "told": told.model_dump(mode="json"), "fault": fault}
     yield TOLD, json.dumps(answer).encode()
+
+
+def _see_shard(request_text: str, table: pa.Table, folder: Path) -> Iterator[tuple[str, bytes]]:  # noqa: ARG001 - none is needed
+    """What is seen of a shard; or what is wrong with it."""
+    from forecastcore.engines.spark.shards import TOLD
+
+    request = json.loads(request_text)
+    project, question = project_of(request["recipe"]), Question.model_validate_json(request["question"])
+    seen, fault = Seen(), None
+    try:
+        history = shard_of(request, project, table)
+        if history is not None:
+            if question.scenarios:
+                _check_seen(project, history.panel)
+            seen = see(project, history, question, whole=False)
+    except (BringHereError, DataError) as error:
+        fault = fault_of(error)
+    answer = {"rows": table.num_rows, "seen": seen.model_dump(mode="json"), "fault": fault}
+    yield TOLD, json.dumps(answer).encode()
+
+
+def shard_of(request: Mapping[str, Any], project: Project, table: pa.Table) -> History | None:
+    """The checked history of a shard; None where no row of it is of the origin or before."""
+    origin = pd.Timestamp(request["origin"])
+    return runtime.history_at(project, table, grid_of(request), origin, request["where"])
 
 
 def _check_seen(project: Project, panel: pd.DataFrame) -> None:
