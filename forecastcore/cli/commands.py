@@ -86,8 +86,8 @@ def _validate(options: Namespace) -> tuple[Document, int]:
         "candidates": [c.as_dict() for c in project.candidates()],
     }
     if options.data:
-        from forecastcore.runs.history import to_look_at
         from forecastcore.runs.looking import Question
+        from forecastcore.runs.whereabouts import to_look_at
 
         history = to_look_at(project).looked_at(Question())
         document["data"] = {

@@ -11,9 +11,9 @@ from forecastcore.backtest import fold_origins
 from forecastcore.errors import UsageError
 from forecastcore.package import Package
 from forecastcore.runs import remote
-from forecastcore.runs.history import Looked, to_look_at
 from forecastcore.runs.looking import Question
 from forecastcore.runs.predict import check_same_question, known_scenarios, run_key
+from forecastcore.runs.whereabouts import Looked, to_look_at
 from forecastcore.segments import by_segment
 
 if TYPE_CHECKING:

@@ -29,11 +29,11 @@ from forecastcore.runs import sharded
 from forecastcore.runs.deferred import catch_up
 from forecastcore.runs.delivered import made_before, only_tells, readable
 from forecastcore.runs.drawn import draw, show
-from forecastcore.runs.history import Whereabouts
 from forecastcore.runs.making import Asked, Told, Whole, make, run_key, stamped, table_schema
 from forecastcore.runs.remote import anywhere
 from forecastcore.runs.shelves import retain
 from forecastcore.runs.standins import LastSeason, Lenient, Served, whoever_can
+from forecastcore.runs.whereabouts import Whereabouts
 from forecastcore.serving import Stored
 from forecastcore.vintages import check_vintage
 

@@ -52,10 +52,12 @@ __all__ = [
     "Sharded",
     "fault_of",
     "find",
+    "passes_through",
     "raise_faults",
     "shard_of",
     "why_no_future",
     "why_no_predict",
+    "why_not_checked",
 ]
 
 #: rows that are counted together when a source is cut
@@ -173,6 +175,18 @@ class Sharded:
 
 class BringHereError(Exception):
     """Workers cannot do it: the history has to come to the driver, for the reason that is told."""
+
+
+def passes_through(why: str) -> str:
+    """That a history is not left on the cluster, in words."""
+    return f"the history passes through the driver: {why}"
+
+
+def why_not_checked(project: Project) -> str:
+    """Why the history cannot be checked shard by shard, in words; empty where it can."""
+    assumed, config = runtime.assumptions(project), project.config
+    together = {config.covariates[name].assume for name in assumed.generated} & {*assumed.asked_together}
+    return f"the assumption {min(map(str, together))} is asked for all series at once" if together else ""
 
 
 def why_no_predict(project: Project) -> str:
