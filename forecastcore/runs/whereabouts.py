@@ -49,7 +49,8 @@ class Whereabouts:
         state: datetime | None = None,
         why: str = "",
     ) -> None:
-        self.project, self._engine, self._as_of, self._steps, self._state = project, engine, as_of, steps, state
+        self.project: Project = project
+        self._engine, self._as_of, self._steps, self._state = engine, as_of, steps, state
         self._refused, self._why = why, ""
 
     @cached_property

@@ -51,7 +51,7 @@ class Unavailable(Exception):  # noqa: N818 - reads as what it is
         super().__init__(words)
         self.retry_after = retry_after
         self.busy = busy
-        self.there = there or busy
+        self.there: bool = there or busy
 
 
 class NotYet(Unavailable):
