@@ -531,13 +531,13 @@ ON_SPARK = {
         **{point: kill for point, kill in POINTS["retrain"].items() if point != "history read"},
     },
     "predict": {
-        "source looked at": "forecastcore.runs.sharded:find:after:1",
+        "source looked at": "forecastcore.runs.whereabouts:find:after:1",
         "shards made": "forecastcore.runs.sharded:Sharded.made:after:1",
         **{point: kill for point, kill in POINTS["predict"].items() if point not in ELSEWHERE},
     },
     "backfill": {
         "origins found": "forecastcore.runs.history:_spread:after:1",
-        "source looked at": "forecastcore.runs.sharded:find:after:{n}",
+        "source looked at": "forecastcore.runs.whereabouts:find:after:{n}",
         "shards made": "forecastcore.runs.sharded:Sharded.made:after:{n}",
         **{point: kill for point, kill in POINTS["backfill"].items() if point not in ELSEWHERE},
     },
