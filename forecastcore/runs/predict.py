@@ -92,7 +92,7 @@ def predict(
     scenarios = known_scenarios(project, scenarios)
     runtime.instant(project, as_of)  # a moment that is none is told first
     engine, store = runtime.engine(project, soon=True), runtime.store(project)
-    found = Whereabouts(project, engine, as_of, steps, state=state, why=sharded.why_no_predict(project))
+    found = Whereabouts(project, engine, as_of, steps, state=state, why=sharded.why_no_predict)
     place = found.place
     caught_up = catch_up(project, store)
     served = steps.run("load model", lambda: _served(project, place.grid, place.origin, store, model))

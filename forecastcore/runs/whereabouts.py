@@ -16,6 +16,7 @@ from forecastcore.runs.looking import Question, Seen, see
 from forecastcore.runs.sharded import BringHereError, Sharded, find, passes_through, why_no_future, why_not_checked
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from datetime import datetime
 
     from forecastcore.frames import History
@@ -36,7 +37,7 @@ class Whereabouts:
         as_of: see `runtime.history`.
         steps: how to run and watch the stages.
         state: see `runtime.source_at`.
-        why: workers cannot answer, whatever the source is; empty where they can.
+        why: tells why workers cannot answer, whatever the source is; empty where they can. Asked where there are some.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class Whereabouts:
         steps: Steps,
         *,
         state: datetime | None = None,
-        why: str = "",
+        why: Callable[[Project], str],
     ) -> None:
         self.project: Project = project
         self._engine, self._as_of, self._steps, self._state = engine, as_of, steps, state
@@ -58,7 +59,7 @@ class Whereabouts:
         """The history on the workers of a Spark cluster; None where it has to come here."""
         if self.project.config.engine.type != "spark":
             return None
-        look = partial(find, self.project, self._engine, self._as_of, self._refused, self._state)
+        look = partial(find, self.project, self._engine, self._as_of, self._refused(self.project), self._state)
         try:
             return self._steps.run("load", look)
         except BringHereError as error:
@@ -85,8 +86,7 @@ class Whereabouts:
     def looked_at(self, question: Question) -> Looked:
         """What is to be seen of it; for errors see `looking.see`."""
         seen, place = self._seen(question), self.place
-        first, notes = pd.Timestamp(seen.first), (*self.notes, *seen.notes)
-        return Looked(grid=place.grid, origin=place.origin, first=first, seen=seen, notes=notes)
+        return Looked(grid=place.grid, origin=place.origin, seen=seen, notes=(*self.notes, *seen.notes))
 
     def _seen(self, question: Question) -> Seen:
         if self.there is not None:
@@ -115,16 +115,19 @@ class Looked:
     Attributes:
         grid: the time grid.
         origin: the last instant.
-        first: the first instant of any series.
         seen: all else.
         notes: what a reader should know, in words.
     """
 
     grid: TimeGrid
     origin: pd.Timestamp
-    first: pd.Timestamp
     seen: Seen
     notes: tuple[str, ...]
+
+    @property
+    def first(self) -> pd.Timestamp:
+        """The first instant of any series."""
+        return pd.Timestamp(self.seen.first)
 
 
 def to_look_at(project: Project, as_of: str | datetime | None = None, *, ahead: bool = False) -> Whereabouts:
@@ -135,9 +138,9 @@ def to_look_at(project: Project, as_of: str | datetime | None = None, *, ahead: 
         as_of: see `runtime.history`.
         ahead: so is what is assumed of the future.
     """
-    why = why_no_future(project) if ahead else why_not_checked(project)
     try:
-        engine = runtime.engine_here(project)
+        engine, why = runtime.engine_here(project), why_no_future if ahead else why_not_checked
     except EngineError as error:
-        return Whereabouts(project, None, as_of, Steps(), why=error.message)
+        none = error.message
+        return Whereabouts(project, None, as_of, Steps(), why=lambda _: none)
     return Whereabouts(project, engine, as_of, Steps(), why=why)
