@@ -34,6 +34,13 @@ class DataSet:
     timezone: str = "UTC"
     folds: int = 4
     nominal: bool = False  # its times mean nothing: series are moved to end together
+    only: str = ""  # of the folder's rows those of this `period`
+    quality: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def label(self) -> str:
+        """The name, with the period that is asked for."""
+        return f"{self.name}_{self.only.lower()}" if self.only else self.name
 
 
 SETS = (
@@ -52,6 +59,12 @@ SETS = (
     DataSet("aus_retail", "MS", 12),
     DataSet("carparts", "MS", 6),
     DataSet("aus_tourism_quarterly", "QS", 4),
+    DataSet("metro_traffic", "h", 48, "America/Chicago"),
+    DataSet("air_quality_valencia", "h", 48),
+    DataSet("walmart_weekly", "W-FRI", 8),
+    DataSet("online_retail_sku", "D", 14, "Europe/London", quality=(("gaps", "zero"),)),
+    DataSet("m3", "MS", 18, only="MONTHLY", nominal=True),
+    DataSet("m3", "QS", 8, only="QUARTERLY", nominal=True),
 )
 
 
@@ -68,9 +81,9 @@ def options(what: str, *, models: tuple[str, ...] = ()) -> argparse.Namespace:
 def projects(told: argparse.Namespace, **settings: Any) -> Iterator[tuple[Project, pd.DataFrame]]:
     """A project for each data set, and its history; the project's files are gone when the next one comes."""
     for which in SETS if told.data else (DataSet("ferrara-water", "h", 168, "Europe/Rome"),):
-        if told.only and which.name not in told.only:
+        if told.only and which.label not in told.only:
             continue
-        frame = _history(told.data / which.name / "data.parquet", nominal=which.nominal) if told.data else _demo()
+        frame = _history(told.data / which.name / "data.parquet", which) if told.data else _demo()
         with tempfile.TemporaryDirectory(prefix="forecastcore-bench-") as folder:
             yield _project(Path(folder), which, frame, settings), frame
 
@@ -78,9 +91,9 @@ def projects(told: argparse.Namespace, **settings: Any) -> Iterator[tuple[Projec
 def _project(folder: Path, which: DataSet, frame: pd.DataFrame, settings: dict[str, Any]) -> Project:
     frame.to_parquet(folder / "data.parquet")
     document = {
-        "name": which.name.replace("_", "-"),
+        "name": which.label.replace("_", "-"),
         "source": {"type": "parquet", "path": "data.parquet", "timezone": which.timezone},
-        "quality": {"duplicates": "last", "ambiguous": "first", "nonexistent": "shift"},
+        "quality": {"duplicates": "last", "ambiguous": "first", "nonexistent": "shift", **dict(which.quality)},
         "frequency": which.frequency,
         "horizon": which.horizon,
         "backtest": {"folds": which.folds},
@@ -91,13 +104,15 @@ def _project(folder: Path, which: DataSet, frame: pd.DataFrame, settings: dict[s
     return Project.load(folder)
 
 
-def _history(path: Path, *, nominal: bool) -> pd.DataFrame:
-    frame = pd.read_parquet(path, columns=["unique_id", "ds", "y"])
+def _history(path: Path, which: DataSet) -> pd.DataFrame:
+    filters = [("period", "==", which.only)] if which.only else None
+    frame = pd.read_parquet(path, columns=["unique_id", "ds", "y"], filters=filters)
     ids = frame["unique_id"].unique()
     some = ids[np.unique(np.linspace(0, len(ids) - 1, SAMPLE).astype(int))]
     frame = frame[frame["unique_id"].isin(some)].reset_index(drop=True)
-    if nominal:
-        frame["ds"] += frame["ds"].max() - frame.groupby("unique_id")["ds"].transform("max")
+    if which.nominal:
+        back = frame.groupby("unique_id").cumcount(ascending=False)
+        frame["ds"] = pd.date_range(end=frame["ds"].max(), periods=back.max() + 1, freq=which.frequency)[-1 - back]
     return frame
 
 

@@ -436,7 +436,8 @@ def _on_every_instant(
     position = instants.searchsorted(pd.DatetimeIndex(frame["ds"])).astype(np.int64)
     starts = offsets(frame)
     ids = frame["unique_id"].to_numpy()
-    _check_mixed(ids, starts, position, grid.frequency)
+    if policy.gaps != "zero":  # what is sold each Monday is not of another frequency
+        _check_mixed(ids, starts, position, grid.frequency)
     first = position[starts[:-1]]
     lengths = len(instants) - first
     begins = np.r_[0, np.cumsum(lengths)]
@@ -454,14 +455,15 @@ def _on_every_instant(
             f"{inside} rows are missing inside their series",
             rows=inside,
             examples=examples,
-            hint="set quality.gaps: fill",
+            hint="set quality.gaps: fill, or zero where no row says that nothing was sold",
         )
     late = int((len(instants) - 1 - position[starts[1:] - 1]).sum())
-    counts.update({key: n for key, n in (("gaps_filled", inside), ("rows_late", late)) if n})
+    found = {"gaps_as_zero": inside + late} if policy.gaps == "zero" else {"gaps_filled": inside, "rows_late": late}
+    counts.update({key: n for key, n in found.items() if n})
     grid_row = np.arange(begins[-1]) - np.repeat(begins[:-1] - first, lengths)
     out = pd.DataFrame({"unique_id": np.repeat(ids[starts[:-1]], lengths), "ds": instants[grid_row]})
     for column in frame.columns.drop(["unique_id", "ds"]):
-        spread = np.full(begins[-1], np.nan)
+        spread = np.full(begins[-1], 0.0 if column == "y" and policy.gaps == "zero" else np.nan)
         spread[target] = frame[column].to_numpy()
         out[column] = spread
     return out
@@ -661,19 +663,20 @@ def check_span(cells: float, rows: int, frequency: str, examples: Sequence[str] 
     )
 
 
-def on_the_grid(frame: pd.DataFrame, grid: TimeGrid, origin: pd.Timestamp) -> pd.DataFrame:
-    """Sorted rows up to an origin as the frame contract: each series from its first row to the origin, gaps as NaN.
+def on_the_grid(frame: pd.DataFrame, grid: TimeGrid, origin: pd.Timestamp, gaps: str = "fill") -> pd.DataFrame:
+    """Sorted rows up to an origin as the frame contract: each series from its first row to the origin.
 
     Args:
         frame: `unique_id, ds, y, <covariates>`, sorted, UTC, no row twice.
         grid: the time grid.
         origin: last instant, on the grid.
+        gaps: what a missing row means: `fill`, a missing value; `zero`, nothing.
 
     Raises:
         QualityError: an instant is not on the grid, or a series is of another frequency.
     """
     _check_on_grid(frame, grid)
-    return _on_every_instant(frame, grid, origin, Policy(), {})
+    return _on_every_instant(frame, grid, origin, Policy(gaps=gaps), {})
 
 
 def data_digest(*frames: pd.DataFrame) -> str:

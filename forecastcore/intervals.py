@@ -205,10 +205,10 @@ def least(y: Floats, starts: Ints, ends: Ints) -> Floats:
 
 
 def down_to_zero(quantiles: Floats, levels: Sequence[float], smallest: Floats) -> Floats:
-    """Lower ends between nothing and half of the least that there is become nothing, shape (rows, levels).
+    """Quantiles of a series that is zero at times and never less, shape (rows, levels): none is less than nothing.
 
-    What is sold once in a while is mostly not sold: a lower end of a hundredth of a piece would have all of this
-    outside its band.
+    Lower ends between nothing and half of the least that there is become nothing too: what is sold once in a while is
+    mostly not sold, and a lower end of a hundredth of a piece would have all of this outside its band.
 
     Args:
         quantiles: of rows.
@@ -216,7 +216,8 @@ def down_to_zero(quantiles: Floats, levels: Sequence[float], smallest: Floats) -
         smallest: of each row's series, see `least`.
     """
     lower = np.asarray(levels) < 0.5  # noqa: PLR2004 - the median
-    return np.where(lower & (quantiles > 0) & (quantiles < smallest[:, None] / 2), 0.0, quantiles)
+    nothing = np.where(lower, quantiles < smallest[:, None] / 2, quantiles < 0) & (smallest[:, None] > 0)
+    return np.where(nothing, 0.0, quantiles)
 
 
 def _change(now: Floats, usual: Floats, unknown: Floats | float = 1.0) -> Floats:

@@ -95,6 +95,7 @@ class Manifest(Message):
     covariates: tuple[str, ...]
     seed: int = 0
     max_missing: float = 1.0
+    gaps: str = "fill"
     metrics: dict[str, float | None] = Field(default_factory=dict)
     fallback_spread: tuple[float, ...] = ()
     worst: tuple[WorstSeries, ...] = ()
@@ -409,7 +410,7 @@ class Package:
                 hint="ask for instants of the grid, no later than the model's horizon",
             )
         future.insert(2, "step", step.astype(np.int32))
-        context = on_the_grid(rows[rows["ds"] <= origin].reset_index(drop=True), grid, origin)
+        context = on_the_grid(rows[rows["ds"] <= origin].reset_index(drop=True), grid, origin, self.manifest.gaps)
         return self.forecast(context, future, origin)
 
     def _rows(self, frame: pd.DataFrame) -> pd.DataFrame:

@@ -19,6 +19,8 @@ __all__ = ["WANTED", "Cells", "Sample"]
 
 #: errors wanted for the quantiles of one step; steps nearby lend theirs where a step has fewer
 WANTED = 200
+#: errors of its own that a step needs to count for half of its size among the steps that lend it theirs
+_SHRINK = 20
 #: errors that tell the quantiles of a step as well as any more
 _PLENTY = 10_000
 #: steps on which it is looked how far errors of one origin hang together
@@ -94,7 +96,8 @@ class Cells:
 class Sample:
     """The errors off which each step's quantiles are read, picked as the parts of a pool come.
 
-    In the order of steps, origins and series; of very many an even sample. A step borrows from the steps around.
+    In the order of steps, origins and series; of very many an even sample. A step borrows from the steps around, whose
+    errors are brought to its own size first: what the sun does at noon says nothing of how much it does at dusk.
 
     Args:
         counts: how many errors each part has by origin and step, shape (parts, origins, horizon).
@@ -105,6 +108,7 @@ class Sample:
         self._counts = by_step = counts.transpose(2, 1, 0)
         self._begins = (np.cumsum(by_step) - by_step.ravel()).reshape(by_step.shape)
         edges = np.r_[0, np.cumsum(counts.sum(axis=(0, 1)))]
+        self._edges = edges
         self._windows = [_window(edges, step, len(by_step)) for step in range(1, len(by_step) + 1)]
         self._places = np.unique(np.concatenate([_places(window) for window in self._windows]))
         self._values = np.empty((len(self._places), columns))
@@ -140,13 +144,24 @@ class Sample:
         if not len(self._places):
             return out
         picked = [np.searchsorted(self._places, _places(window)) for window in self._windows]
+        step = np.searchsorted(self._edges, self._places, side="right") - 1
+        size = self._sizes(step, picked)
+        shapes = self._values / size[step, None]
         for number, level in enumerate(levels):
-            values = self._values[:, number if self._values.shape[1] > 1 else 0]
+            values = shapes[:, number if shapes.shape[1] > 1 else 0]
             some = picked[:: max(horizon // _LOOKED_AT, 1)]
             effects = [_design_effect(values[rows], level, self._fold[rows]) for rows in some]
             effect = max(float(np.mean(effects)), 1.0) if np.isfinite(effects).all() else 1.0
             out[:, number] = [_rank(values[rows], level, _worth(len(rows), effect)) for rows in picked]
-        return out
+        return out * size[:, None]
+
+    def _sizes(self, step: Ints, picked: Sequence[Ints]) -> Floats:
+        """The size of each step's errors beside that of the steps it borrows from; drawn to 1 where it has few."""
+        size = np.abs(self._values).mean(axis=1)
+        own, count = np.bincount(step, size, minlength=len(picked)), np.bincount(step, minlength=len(picked))
+        around = np.array([size[rows].mean() if len(rows) else 0.0 for rows in picked])
+        beside = np.divide(own, around, out=count.astype(float), where=around > 0)
+        return np.asarray((beside + _SHRINK) / (count + _SHRINK))
 
 
 def _window(edges: Ints, step: int, horizon: int) -> slice:

@@ -132,7 +132,7 @@ MISTAKES = [
     ("  timezone: Australia/Melbourne", "  timezone: Australia/Melburne", "5:13: source.timezone: expected an IANA time zone such as Europe/Berlin, got 'Australia/Melburne' (did you mean 'Australia/Melbourne'?)"),
     ("  timezone: Australia/Melbourne", "  timezone: Australia", "5:13: source.timezone: expected an IANA time zone"),
     ("  timezone: Australia/Melbourne", "  timezone: ../../etc/passwd", "5:13: source.timezone: expected an IANA time zone"),
-    ("  gaps: fill", "  gaps: fil", "7:9: quality.gaps: expected one of fill, error; got 'fil' (did you mean 'fill'?)"),
+    ("  gaps: fill", "  gaps: fil", "7:9: quality.gaps: expected one of fill, zero, error; got 'fil' (did you mean 'fill'?)"),
     ("  gaps: fill", "  gap: fill", "7:3: quality.gap: is not a known key; expected one of gaps, duplicates, ambiguous, nonexistent, max_missing (did you mean 'gaps'?)"),
     ("  max_missing: 0.5", "  max_missing: 1.5", "8:16: quality.max_missing: must be at most 1, got 1.5"),
     ("  max_missing: 0.5", '  max_missing: "0.5"', "8:16: quality.max_missing: expected a number, got '0.5'"),

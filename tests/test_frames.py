@@ -105,6 +105,30 @@ def test_gaps_become_missing_values_and_are_counted():
         checked(source, gaps="error")
 
 
+@pytest.mark.row(40)
+def test_no_row_is_nothing_sold_where_the_project_says_so_from_the_first_row_to_the_origin():
+    source = two_series().filter(pa.array([i not in {5, 6, 60, 94, 95} for i in range(96)])).to_pandas()
+    source.loc[10, "y"] = np.nan
+    got = checked(table(**source), gaps="zero")
+    whole = checked(table(**source))
+    assert got.counts == {"values_missing": 1, "gaps_as_zero": 5}
+    added = whole.panel["y"].isna() & got.panel["y"].notna()
+    assert (got.panel.loc[added, "y"] == 0).all()
+    assert added.sum() == 5
+    assert got.panel["y"].isna().sum() == 1, "a row without a value is no zero"
+    pd.testing.assert_frame_equal(got.panel[~added], whole.panel[~added])
+
+
+def test_what_is_sold_each_monday_is_of_no_other_frequency_where_no_row_is_nothing_sold():
+    days = pd.date_range("2024-01-01", periods=84, freq="D")
+    mondays, daily = days[days.weekday == 0], pd.DataFrame({"unique_id": "b", "ds": days, "y": 1.0})
+    source = pd.concat([pd.DataFrame({"unique_id": "a", "ds": mondays, "y": 2.0}), daily])
+    with pytest.raises(QualityError, match="another frequency"):
+        checked(table(**source), frequency="D")
+    got = checked(table(**source), frequency="D", gaps="zero").panel
+    assert got.loc[got["unique_id"] == "a", "y"].sum() == 2.0 * len(mondays)
+
+
 def test_one_row_of_long_ago_is_named_before_its_grid_fills_the_memory():
     minutes = pd.date_range("2024-03-01", periods=60, freq="min")
     source = two_series(ds=minutes).to_pandas()

@@ -146,6 +146,19 @@ def test_a_band_follows_the_noise_before_its_origin():
         assert abs(told - 0.8) < 0.75 * abs(held - 0.8)
 
 
+def test_a_step_of_few_errors_borrows_how_its_neighbours_err_and_not_how_much():
+    rng, folds, horizon = np.random.default_rng(4), 40, 24
+    fold, step = (axis.ravel() for axis in np.meshgrid(np.arange(folds), np.arange(horizon), indexing="ij"))
+    size = np.where((step >= 8) & (step < 18), 10.0, 0.1)  # as the sun: by night there is little to err about
+    learned = calibrate(rows(rng.normal(size=len(step)) * size, step + 1, 0 * step, ["a"], fold=fold), horizon, LEVELS)
+    steps = np.arange(1, horizon + 1)
+    band = learned.quantiles(["a"] * horizon, steps, np.full(horizon, 100.0), nothing(horizon))
+    width = (band[:, -1] - band[:, 0]) / (2 * 1.2816 * size[:horizon])
+    assert (np.abs(np.log(width[8:18])) < np.log(1.5)).all()
+    assert width[[7, 18]].max() < 0.3 * 100, "at dusk it was two thirds of noon's"
+    assert np.median(width[[*range(4), *range(22, 24)]]) < 1.5
+
+
 def test_a_band_keeps_to_its_time_of_day_wherever_the_origin_stands():
     """Nights are quiet: learned at midnights, asked at six in the morning."""
     rng = np.random.default_rng(8)
@@ -202,14 +215,16 @@ def test_the_least_is_known_of_series_that_are_zero_at_times_and_as_of_each_orig
 
 
 @given(seed=st.integers(0, 2**32 - 1), smallest=st.floats(0, 100))
-def test_only_lower_ends_above_nothing_move_and_quantiles_still_do_not_cross(seed, smallest):
+def test_only_lower_ends_and_what_is_less_than_nothing_move_and_quantiles_still_do_not_cross(seed, smallest):
     rng = np.random.default_rng(seed)
     levels = (0.05, 0.1, 0.3, 0.5, 0.9)
     given_ = np.sort(rng.normal(0, 50, (20, len(levels))), axis=1)
     got = down_to_zero(given_, levels, np.full(20, smallest))
     assert (np.diff(got, axis=1) >= 0).all()
     moved = got != given_
-    assert not moved[:, 3:].any()
+    assert (given_[:, 3:][moved[:, 3:]] < 0).all()
     assert (got[moved] == 0).all()
-    assert ((given_[moved] > 0) & (given_[moved] < smallest / 2)).all()
+    assert (given_[moved] < smallest / 2).all()
     assert not ((got[:, :3] > 0) & (got[:, :3] < smallest / 2)).any()
+    assert (got >= 0).all() or smallest == 0
+    assert smallest > 0 or not moved.any()

@@ -113,3 +113,26 @@ def test_a_model_of_a_newer_release_is_refused_with_the_release_that_reads_it(pa
 def test_nothing_in_a_packed_model_is_code(packed):
     folder, _, _ = packed
     assert {path.suffix for path in folder.rglob("*") if path.is_file()} <= {".json", ".npz", ".parquet", ".skops"}
+
+
+def test_rows_only_where_something_was_sold_are_forecast_as_if_the_zeros_stood_there(make_site):
+    rng, days = np.random.default_rng(3), pd.date_range("2024-01-01", periods=200, freq="D")
+    whole = pd.DataFrame(rng.binomial(1, [0.1, 0.3, 0.7], (200, 3)) * rng.integers(1, 9, (200, 3)), days, list("abc"))
+    whole.iloc[170:, 0], whole.iloc[-1, 2] = 0, 5  # one is sold no more; of the last day there is a row
+    whole = whole.rename_axis("ds").melt(var_name="unique_id", value_name="y", ignore_index=False).reset_index()
+    whole = whole[whole.groupby("unique_id")["y"].cumsum() > 0]
+    sold = whole[whole["y"] > 0]
+    told = {"models": [{"type": "croston"}], "frequency": "D", "horizon": 7, "quality": {"gaps": "zero"}}
+    dense, sparse = (make_site(frame.reset_index(drop=True), **told) for frame in (whole, sold))
+    dense.retrain()
+    assert sparse.retrain().quality == {"gaps_as_zero": len(whole) - len(sold)}
+    assert sparse.predict().series.ok == dense.predict().series.ok == 3
+    numbers = ["unique_id", "ds", "forecast", "q10", "q50", "q90"]
+    pd.testing.assert_frame_equal(sparse.table()[numbers], dense.table()[numbers])
+
+    (folder,) = {path.parent for path in (sparse.folder / "mlartifacts").rglob("model.json")}
+    asked = pd.concat([sold.assign(ds=sold["ds"].dt.tz_localize("UTC")), sparse.table()[["unique_id", "ds"]]])
+    served = Package.load(folder).predict(asked)
+    np.testing.assert_allclose(served[numbers[2:]], sparse.table()[numbers[2:]])
+    gapped = sparse.write(quality={"gaps": "fill"}).cli("--json", "validate", "--data").document["data"]
+    assert gapped["served_by_fallback"] == dict.fromkeys("ab", "too-many-missing")

@@ -234,8 +234,8 @@ class ModelConfig(PluginConfig):
 class QualityConfig(Config):
     """What the check before every run does; every repair is counted and reported."""
 
-    gaps: Literal["fill", "error"] = "fill"
-    """Missing time stamps: fill them as missing values, or hold the run."""
+    gaps: Literal["fill", "zero", "error"] = "fill"
+    """Missing rows from a series' first on: take as missing values, as zeros (nothing was sold), or hold the run."""
     duplicates: Literal["error", "last", "mean"] = "error"
     """Two rows of one series and time: hold the run, take the last, or average them."""
     ambiguous: Literal["error", "first", "second", "infer"] = "error"

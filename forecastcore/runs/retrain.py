@@ -237,6 +237,7 @@ def _refit(project: Project, history: Past, contest: Contest, engine: Engine, fo
         fallback_spread=_spread(rows.reference_errors(), config.quantiles),
         worst=contest.worst,
         max_missing=config.quality.max_missing,
+        gaps=config.quality.gaps,
         parts=parts,
         members=members,
     )
