@@ -245,7 +245,7 @@ def _checked_fitted(fitted: Any, offered: Offered) -> Fitted:
 
 
 def predict(offered: Offered, fitted: Fitted, context: pd.DataFrame, future: pd.DataFrame, task: Task) -> Answer:
-    """Apply a fitted model, and check what it answers; a series that is zero at times and never less stays so.
+    """Apply a fitted model, and check what it answers.
 
     Args:
         offered: the model's offer.
@@ -276,24 +276,14 @@ def predict(offered: Offered, fitted: Fitted, context: pd.DataFrame, future: pd.
     except (Exception, SystemExit) as first:  # noqa: BLE001 - whatever a plugin raises becomes a reason
         found = culprits(attempt, ids) if len(ids) > 1 else dict.fromkeys(ids, first)
         failures |= {uid: reason_of(error) for uid, error in found.items()}
-    floored = _never_less_than_zero(context)
     for uid, (a, b) in rows.items():
         if not (np.abs(forecast[a:b]) < _LARGEST).all():
             forecast[a:b], quantiles[a:b] = np.nan, np.nan
             failures.setdefault(uid, "model-error: no finite forecast for every step")
         else:
             failures.pop(uid, None)
-        if uid in floored:
-            forecast[a:b], quantiles[a:b] = np.maximum(forecast[a:b], 0.0), np.maximum(quantiles[a:b], 0.0)
     quantiles[~(np.abs(quantiles) < _LARGEST).all(axis=1)] = np.nan
     return Answer(forecast, np.sort(quantiles, axis=1), failures)
-
-
-def _never_less_than_zero(context: pd.DataFrame) -> set[str]:
-    """The series that are zero at times and never less, such as sales."""
-    starts = offsets(context)[:-1]
-    lowest = np.fmin.reduceat(context["y"].to_numpy(dtype=float), starts) if len(starts) else np.empty(0)
-    return {str(uid) for uid in context["unique_id"].to_numpy()[starts][lowest == 0]}
 
 
 def answer(

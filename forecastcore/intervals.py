@@ -1,20 +1,21 @@
 """Calibrated quantiles: conformal on backtest errors, by step.
 
-A model's quantiles, or its point forecast where it gives none, are the base; each level is moved so far from its base
-as the errors of that level say. Errors of every series are divided by the size of that series' own errors, so that
-series of any level share one shape; for each step the shape is read off the errors of that step and, where these are
-few, of the steps around it. The errors come from backtest folds in which covariates were assumed, so the assumption's
-error is inside the band.
+A point forecast is the base, or a model's own quantiles; each level is moved so far from its base as the errors of that
+level say. Where a model gives both, the band is the mean of both: two that are calibrated are sharper together. Errors
+of every series are divided by the size of that series' own errors, so that series of any level share one shape; for
+each step the shape is read off the errors of that step and, where these are few, of the steps around it. The errors
+come from backtest folds in which covariates were assumed, so the assumption's error is inside the band.
 
 Origins mostly stand at one place in the season, such as midnight, so that a step is always the same time of day: at an
 origin that stands elsewhere, a step takes the offsets of the nearest step that is at its time of day.
 
 A series that has become restless is harder to forecast: each error is measured against the noise before its origin,
-the mean absolute change from season to season. A band follows the noise before the origin that it is for, and the level
-of its forecasts.
+the mean absolute change from season to season. A band around a point forecast follows the noise before the origin that
+it is for, and the level of its forecasts; a model's own quantiles follow them by themselves.
 
 Source: Vovk, Gammerman & Shafer (2005); finite-sample rank as in Angelopoulos & Bates (2023), A gentle introduction;
-moving a model's own quantiles, Romano, Patterson & Candès (2019); errors over a local scale, Lei et al. (2018).
+moving a model's own quantiles, Romano, Patterson & Candès (2019); errors over a local scale, Lei et al. (2018); the
+mean of quantiles, Lichtendahl, Grushka-Cockayne & Winkler (2013).
 """
 
 from __future__ import annotations
@@ -137,13 +138,15 @@ class Conformal:
         """
         sizes, scales, usual = (np.append(kept, np.nan)[known] for kept in (self.sizes, self.scales, self.noise))
         growth = _change(group_mean(np.abs(forecast), series, len(known)), scales)
-        size = (sizes * np.sqrt(growth * _change(noise, usual, growth)))[series]
-        size = np.where(np.isfinite(size), size, self.relative * np.abs(forecast))[:, None]
+        sized = np.isfinite(sizes)
+        size = np.where(sized[series], sizes[series], self.relative * np.abs(forecast))[:, None]
+        change = np.where(sized, np.sqrt(growth * _change(noise, usual, growth)), 1.0)[series, None]
         rows = self._alike(np.minimum(np.asarray(steps), len(self.offsets)), place) - 1
         native = np.isfinite(own).all(axis=1)
-        moved = forecast[:, None] + size * self.plain[rows]
-        moved[native] = own[native] + size[native] * self.offsets[rows[native]]
-        return np.asarray(np.sort(moved, axis=1))
+        band = forecast[:, None] + size * change * self.plain[rows]
+        moved = np.sort(own[native] + size[native] * self.offsets[rows[native]], axis=1)
+        band[native] = np.where(np.isnan(band[native]), moved, (band[native] + moved) / 2)
+        return np.asarray(np.sort(band, axis=1))
 
     def of_errors(self, known: Ints, errors: Errors, fold: int) -> Floats:
         """The same for backtest rows of one origin.
@@ -454,10 +457,10 @@ class _Lesson:
         self.moved = Sample(np.where(self._origins[:, None], native, 0), columns)
 
     def put(self, sample: Sample, part: int, cells: Cells, rows: Errors, known: Ints, base: Floats) -> None:
-        """Take in the errors of a part that are picked, each in units of its series' size."""
+        """Take in the errors of a part that are picked, in units of their series' size; plain ones of unrest too."""
         at, picked = sample.wanted(part, cells)
         fold, series = rows.fold[picked], known[rows.series[picked]]
-        unit = self._unrest(fold, series) * self._sizes[series]
+        unit = self._sizes[series] * (self._unrest(fold, series) if sample is self.plain else 1.0)
         sample.put(at, fold, (rows.y[picked, None] - base[picked]) / unit[:, None])
 
     def learned(self, levels: Sequence[float]) -> Conformal:

@@ -108,9 +108,9 @@ class Sample:
         self._counts = by_step = counts.transpose(2, 1, 0)
         self._begins = (np.cumsum(by_step) - by_step.ravel()).reshape(by_step.shape)
         edges = np.r_[0, np.cumsum(counts.sum(axis=(0, 1)))]
-        self._edges = edges
         self._windows = [_window(edges, step, len(by_step)) for step in range(1, len(by_step) + 1)]
         self._places = np.unique(np.concatenate([_places(window) for window in self._windows]))
+        self._step = np.searchsorted(edges, self._places, side="right") - 1
         self._values = np.empty((len(self._places), columns))
         self._fold = np.empty(len(self._places), dtype=np.intp)
 
@@ -144,9 +144,8 @@ class Sample:
         if not len(self._places):
             return out
         picked = [np.searchsorted(self._places, _places(window)) for window in self._windows]
-        step = np.searchsorted(self._edges, self._places, side="right") - 1
-        size = self._sizes(step, picked)
-        shapes = self._values / size[step, None]
+        size = self._sizes(picked)
+        shapes = self._values / size[self._step, None]
         for number, level in enumerate(levels):
             values = shapes[:, number if shapes.shape[1] > 1 else 0]
             some = picked[:: max(horizon // _LOOKED_AT, 1)]
@@ -155,12 +154,12 @@ class Sample:
             out[:, number] = [_rank(values[rows], level, _worth(len(rows), effect)) for rows in picked]
         return out * size[:, None]
 
-    def _sizes(self, step: Ints, picked: Sequence[Ints]) -> Floats:
+    def _sizes(self, picked: Sequence[Ints]) -> Floats:
         """The size of each step's errors beside that of the steps it borrows from; drawn to 1 where it has few."""
         size = np.abs(self._values).mean(axis=1)
-        own, count = np.bincount(step, size, minlength=len(picked)), np.bincount(step, minlength=len(picked))
+        own, count = (np.bincount(self._step, weights, minlength=len(picked)) for weights in (size, None))
         around = np.array([size[rows].mean() if len(rows) else 0.0 for rows in picked])
-        beside = np.divide(own, around, out=count.astype(float), where=around > 0)
+        beside = np.divide(own, around, out=count.astype(float), where=around > 0)  # a sum of as many as there are
         return np.asarray((beside + _SHRINK) / (count + _SHRINK))
 
 

@@ -75,26 +75,6 @@ def test_series_that_make_a_model_raise_are_served_by_the_fallback_and_the_other
     assert got.loc[~fine, "reason"].str.startswith("model-error: ZeroDivisionError: cannot stand series-").all()
 
 
-@dataclass(frozen=True)
-class Below:
-    """A straight line that falls below zero."""
-
-    def fit(self, history, task):
-        return self
-
-    def predict(self, context, future, task):
-        return future[["unique_id", "ds"]].assign(forecast=2.0 - future["step"], q10=-9.0, q50=-1.0, q90=1.0)
-
-
-def test_what_is_zero_at_times_and_never_less_is_not_forecast_below_it():
-    history = sample_history(series=3, rows=72)
-    history["y"] = [*(range(72)), *(range(1, 73)), *(range(-1, 71))]
-    got = served(Below(), history, sample_task(history, horizon=5), quantiles=True).set_index("unique_id")
-    lowest = got.groupby(level=0)[["forecast", "q10", "q50", "q90"]].min()
-    assert lowest.loc["series-0"].tolist() == [0, 0, 0, 1]
-    assert lowest.loc["series-1"].tolist() == lowest.loc["series-2"].tolist() == [-3, -9, -1, 1]
-
-
 @pytest.mark.row(37)
 def test_the_fallback_repeats_the_last_season_then_the_last_value_then_gives_up():
     history = sample_history(series=1, rows=72)

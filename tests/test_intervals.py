@@ -94,6 +94,17 @@ def test_a_models_own_quantiles_are_widened_where_they_cover_too_little():
     assert coverage(given.y, got[:, 0], got[:, -1]) == pytest.approx(0.8, abs=0.02)
 
 
+def test_own_quantiles_that_are_too_wide_are_not_narrowed_further_where_a_series_has_become_restless():
+    rng = np.random.default_rng(2)
+    error, fold, series, step = errors(rng, series=1)
+    own = 100.0 + np.array([-30.0, 0.0, 30.0]) * np.ones((len(error), 1))
+    learned = calibrate(rows(error, step, series, ["s0"], own=own, fold=fold), 24, LEVELS)
+    asked = ["s0"] * 24, np.arange(1, 25), np.full(24, 100.0), own[:24]
+    calm, restless = (learned.quantiles(*asked, noise={"s0": noise}) for noise in (1.0, 4.0))
+    assert (calm[:, 2] - calm[:, 0] < 40).all(), "it was 60"
+    assert (restless[:, 2] - restless[:, 0] > calm[:, 2] - calm[:, 0]).all()
+
+
 def test_a_small_series_with_few_errors_is_not_given_the_band_of_a_large_one():
     error = np.r_[np.random.default_rng(4).normal(size=400) * 1e6, [0.1, -0.1, 0.1]]
     series = np.r_[np.zeros(400, dtype=int), np.ones(3, dtype=int)]
