@@ -101,7 +101,7 @@ class Capabilities:
     Attributes:
         scope: `local` learns each series on its own, `global` learns one model of all.
         covariates: it uses covariate columns.
-        quantiles: it returns quantile columns itself; otherwise conformal calibration adds them.
+        quantiles: it returns quantile columns itself, which are calibrated; otherwise conformal calibration adds them.
         missing: it can handle missing `y` and covariates; otherwise the host fills them from what came before.
         min_history: observations a series needs; shorter ones are served by the fallback.
         trusted: full names of third-party classes that its stored scikit-learn objects hold beside skops' own list.
