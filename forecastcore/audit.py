@@ -17,6 +17,7 @@ import pandas as pd
 
 from forecastcore.errors import DataError
 from forecastcore.frames import offsets
+from forecastcore.intervals import BELOW_ZERO
 from forecastcore.metrics import group_mean
 
 if TYPE_CHECKING:
@@ -33,8 +34,6 @@ __all__ = ["AuditError", "Expected", "Finding", "Look", "audit", "judged", "look
 
 _SHOWN = 3
 _ENOUGH = 10
-#: how far below zero a forecast may stray where history never was, as a share of the history's highest level
-_BELOW_ZERO = 0.1
 #: how far outside the levels that history has had
 _BEYOND = 2.0
 _REPEATS = 0.8
@@ -153,8 +152,9 @@ def past_of(panel: pd.DataFrame, horizon: int, season: int) -> pd.DataFrame:
         season: steps of the main season.
 
     Returns:
-        `count` of values, `low` (the smallest), `recent` (mean size of the last two blocks), `highest` and `lowest`
-        (mean size of a block), `repeats` (correlation with a season before).
+        `count` of values, `low` (the smallest), `recent` (mean size of the last two blocks), `highest` (mean size of a
+        block, the oldest taken as short as it is) and `lowest` (of a whole one), `repeats` (correlation with a season
+        before).
     """
     starts, y = offsets(panel), panel["y"].to_numpy(dtype=float)
     names = pd.Index(panel["unique_id"].to_numpy()[starts[:-1]], name="unique_id")
@@ -166,16 +166,16 @@ def past_of(panel: pd.DataFrame, horizon: int, season: int) -> pd.DataFrame:
     after = np.repeat(starts[1:], lengths) - 1 - np.arange(len(y))  # rows of the series that follow
     known, recent = np.isfinite(y), after < 2 * block
     count = np.bincount(series, known, len(names))
-    first = np.r_[0, np.cumsum(np.maximum(lengths // block, 1))]  # a series shorter than a block is one
-    number = first[series] + after // block
-    whole = number < first[series + 1]
-    levels = group_mean(np.abs(y)[whole], number[whole], first[-1])
+    first = np.r_[0, np.cumsum(-(-lengths // block))]
+    levels = group_mean(np.abs(y), first[series] + after // block, first[-1])
+    short = (first[1:] - 1)[(lengths > block) & (lengths % block > 0)]  # a series shorter than a block is a whole one
+    whole = np.where(np.isin(np.arange(first[-1]), short), np.nan, levels)
     numbers = (
         count,
         np.where(count > 0, np.minimum.reduceat(np.where(known, y, np.inf), starts[:-1]), np.nan),
         group_mean(np.abs(y)[recent], series[recent], len(names)),
         np.fmax.reduceat(levels, first[:-1]),
-        np.fmin.reduceat(levels, first[:-1]),
+        np.fmin.reduceat(whole, first[:-1]),
         np.where(count > 0, _repeats(y, starts, series, after, season), np.nan),
     )
     return pd.DataFrame(dict(zip(columns, numbers, strict=True)), index=names)
@@ -352,7 +352,7 @@ def _against_past(
     low = (both["size"] * limits.level < both["recent"]) & (both["size"] * _BEYOND < both["lowest"])
     low &= (both["low_past"] >= 0) & (both["size"] > 0)
     yield from _series("level", f"more than {limits.level:g} times off their recent level", made, both, high | low)
-    below = (both["low_past"] >= 0) & (both["low"] < -_BELOW_ZERO * both["highest"])
+    below = (both["low_past"] >= 0) & (both["low"] < -BELOW_ZERO * both["highest"])
     yield from _series("sign", "below zero, where their history never was", made, both, below)
     if limits.flat_line == "hold" and expected.skilled and len(expected.instants) >= expected.season > 1:
         flat = (both["spread"] <= 1e-9 * both["recent"]) & (both["repeats"] >= _REPEATS)

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     Ints = npt.NDArray[np.intp]
 
 __all__ = [
+    "BELOW_ZERO",
     "Conformal",
     "Errors",
     "Pool",
@@ -44,9 +45,12 @@ __all__ = [
     "down_to_zero",
     "least",
     "noise",
+    "up_to_zero",
     "without_each",
 ]
 
+#: how far below zero a forecast may stray where history never was, as a share of the history's highest level
+BELOW_ZERO = 0.1
 #: errors of its own that a series needs to count for half of its size
 _SHRINK = 20
 #: horizons, and at least so many seasons, before an origin in which noise is looked at
@@ -221,6 +225,19 @@ def down_to_zero(quantiles: Floats, levels: Sequence[float], smallest: Floats) -
     lower = np.asarray(levels) < 0.5  # noqa: PLR2004 - the median
     nothing = np.where(lower, quantiles < smallest[:, None] / 2, quantiles < 0) & (smallest[:, None] > 0)
     return np.where(nothing, 0.0, quantiles)
+
+
+def up_to_zero(forecast: Floats, smallest: Floats, largest: Floats) -> Floats:
+    """Point forecasts of a series that is zero at times and never less: what is a little below zero becomes zero.
+
+    What is further below stays as it is: a model that has turned bad is the audit's matter.
+
+    Args:
+        forecast: of rows.
+        smallest: of each row's series, see `least`.
+        largest: value of each row's series.
+    """
+    return np.where((smallest > 0) & (forecast < 0) & (forecast >= -BELOW_ZERO * largest), 0.0, forecast)
 
 
 def _change(now: Floats, usual: Floats, unknown: Floats | float = 1.0) -> Floats:

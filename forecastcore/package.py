@@ -31,7 +31,7 @@ from forecastcore.ensemble import Blend, merge
 from forecastcore.errors import DataError, MissingColumnsError, PluginError, StateError
 from forecastcore.frames import offsets, on_the_grid
 from forecastcore.guard import Part
-from forecastcore.intervals import Conformal, down_to_zero, least, noise
+from forecastcore.intervals import Conformal, down_to_zero, least, noise, up_to_zero
 from forecastcore.messages import Message, WorstSeries
 from forecastcore.parcel import wrap
 from forecastcore.segments import Segment
@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 
     from forecastcore.host import Host, Offer
     from forecastcore.state.digests import Verified
+
+    Floats = npt.NDArray[np.float64]
 
 T = TypeVar("T")
 
@@ -343,6 +345,8 @@ class Package:
         future: pd.DataFrame,
         origin: pd.Timestamp,
         barred: Mapping[str, str] | None = None,
+        *,
+        as_made: bool = False,
     ) -> pd.DataFrame:
         """Apply the stored parameters to newer data.
 
@@ -351,6 +355,7 @@ class Package:
             future: `unique_id, ds, step, <covariates>`, sorted.
             origin: last instant of the context, UTC.
             barred: series that the model must not be given, and why.
+            as_made: leave forecasts as the model makes them, to compare it (see `up_to_zero`).
 
         Returns:
             `unique_id, ds, step, forecast, q10 …, model, status, reason`, in the order of `future`.
@@ -361,7 +366,7 @@ class Package:
         answer = answers[0] if self.blend is None else merge(self.blend, answers, future["unique_id"].tolist())
         made = np.isfinite(answer.forecast)
         ids, steps = future["unique_id"].to_numpy()[made].tolist(), future["step"].to_numpy()[made]
-        changes, smallest = self._seen(context, ids)
+        changes, smallest, largest = self._seen(context, ids)
         quantiles = self.conformal.quantiles(
             ids,
             steps,
@@ -371,17 +376,20 @@ class Package:
             self.manifest.grid.number(origin) % task.season,
         )
         answer.quantiles[made] = down_to_zero(quantiles, self.conformal.levels, smallest)
+        if not as_made:
+            answer.forecast[made] = up_to_zero(answer.forecast[made], smallest, largest)
         spread = np.asarray(self.manifest.fallback_spread) if self.manifest.fallback_spread else None
         return guard.with_fallback(answer, context, future, task, model=self.manifest.model, spread=spread)
 
-    def _seen(self, context: pd.DataFrame, ids: Sequence[str]) -> tuple[dict[str, float], npt.NDArray[np.float64]]:
-        """How much each series has changed (`noise`), by its name, and the `least` of each of the named series."""
+    def _seen(self, context: pd.DataFrame, ids: Sequence[str]) -> tuple[dict[str, float], Floats, Floats]:
+        """The `noise` of each series by its name, and of each named one the `least` and the largest value."""
         starts, y = offsets(context), context["y"].to_numpy()
         there, seasons = context["unique_id"].to_numpy()[starts[:-1]], self.manifest.seasons or (self.manifest.season,)
         changes = noise(y, starts, starts[1:, None], seasons, self.manifest.horizon)[:, 0]
         place = pd.Index(there).get_indexer(pd.Index(ids, dtype=object))
-        smallest = np.where(place >= 0, least(y, starts, starts[1:, None])[place, 0], 0.0)
-        return dict(zip(there.tolist(), changes.tolist(), strict=True)), smallest
+        ends = least(y, starts, starts[1:, None])[:, 0], np.fmax.reduceat(y, starts[:-1])
+        smallest, largest = (np.where(place >= 0, end[place], 0.0) for end in ends)
+        return dict(zip(there.tolist(), changes.tolist(), strict=True)), smallest, largest
 
     def predict(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Forecast from one long frame, as MLflow's `pyfunc` hands it over.

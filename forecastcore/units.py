@@ -317,7 +317,7 @@ def package_unit(panel: pd.DataFrame, request_text: str) -> pd.DataFrame:
         future = setup.assumptions.ahead(past, _known_part(panel, origin), blank, task).frame
         if request.get("actual"):
             future = setup.assumptions.actual(future, panel)
-        rows = package.forecast(past, future, origin, _barred(request))
+        rows = package.forecast(past, future, origin, _barred(request), as_made=True)
         rows.insert(0, "fold", number)
         blocks.append(rows)
     return pd.concat(blocks, ignore_index=True) if blocks else pd.DataFrame()

@@ -169,6 +169,7 @@ def clean(seed):
         "around zero": rng.normal(size=len(hours)),
         "constant": np.full(len(hours), 7.0),
         "zeros": np.zeros(len(hours)),
+        "sold once": np.where(hours == 3, 12.0, 0.0),
         "gaps": np.where(rng.random(len(hours)) < 0.3, np.nan, 20 + 3 * day),
         "stepped up": np.where(hours > len(hours) - 30, 60.0, 12.0) + rng.normal(size=len(hours)),
     }
@@ -287,14 +288,18 @@ def test_the_numbers_about_the_past_are_those_of_each_series_alone(missing):
     values["e"] = np.full(60, np.nan)
     past = past_of(history(values), HORIZON, SEASON)
     for uid, y in values.items():
-        blocks = np.abs(y)[len(y) % HORIZON :].reshape(-1, HORIZON) if len(y) >= HORIZON else np.abs(y)[None]
-        levels = [np.nanmean(block) for block in blocks if np.isfinite(block).any()]
+        size, short = np.abs(y), len(y) % HORIZON
+        blocks = [*size[short:].reshape(-1, HORIZON)] if len(y) >= HORIZON else [size]
+        oldest = [size[:short]] if len(y) >= HORIZON else []
+        levels, all_levels = (
+            [np.nanmean(block) for block in some if np.isfinite(block).any()] for some in (blocks, blocks + oldest)
+        )
         pairs = pd.DataFrame({"now": y[SEASON:], "then": y[:-SEASON]}).tail(8 * SEASON).dropna()
         expected_numbers = [
             np.isfinite(y).sum(),
             np.nanmin(y) if levels else np.nan,
             np.nanmean(np.abs(y)[-2 * HORIZON :]) if levels else np.nan,
-            max(levels, default=np.nan),
+            max(all_levels, default=np.nan),
             min(levels, default=np.nan),
             (pairs["now"].corr(pairs["then"]) if len(pairs) >= 10 else 0.0) if levels else np.nan,
         ]

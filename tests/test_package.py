@@ -8,10 +8,33 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from forecastcore.audit import AuditError
 from forecastcore.errors import DataError, PluginError, StateError
 from forecastcore.host import Host
 from forecastcore.package import Manifest, Package
 from forecastcore.state import seal
+
+BELOW = """
+import os
+from dataclasses import dataclass
+import numpy as np
+from forecastcore.api import ModelSpec, hookimpl, per_series
+
+
+@per_series
+@dataclass(frozen=True)
+class Below:
+    def fit_series(self, series, task):
+        return {}
+
+    def predict_series(self, params, series, future, task):
+        return np.full(len(future.ds), float(os.environ.get("BELOW", "-0.3")))
+
+
+@hookimpl
+def forecastcore_models():
+    yield ModelSpec(name="below", summary="a number below zero", factory=Below)
+"""
 
 
 @pytest.fixture
@@ -113,6 +136,22 @@ def test_a_model_of_a_newer_release_is_refused_with_the_release_that_reads_it(pa
 def test_nothing_in_a_packed_model_is_code(packed):
     folder, _, _ = packed
     assert {path.suffix for path in folder.rglob("*") if path.is_file()} <= {".json", ".npz", ".parquet", ".skops"}
+
+
+def test_a_little_below_zero_is_zero_where_it_never_was_and_far_below_stays_for_the_audit(make_site, monkeypatch):
+    rng = np.random.default_rng(5)
+    frame = pd.DataFrame({"ds": pd.date_range("2024-03-01", periods=240, freq="h"), "unique_id": "sold"})
+    frame["y"] = rng.binomial(1, 0.3, 240) * rng.integers(1, 9, 240) * 1.0
+    frame = pd.concat([frame, frame.assign(unique_id="net", y=frame["y"] - 1)], ignore_index=True)
+    site = make_site(frame).plugin(BELOW).write(models=[{"type": "below"}])
+    site.retrain()
+    assert site.predict(as_of="2024-03-09").series.ok == 2
+    delivered = site.table().groupby("unique_id")[["forecast", "q10"]].max()
+    assert delivered.loc["sold"].tolist() == [0.0, 0.0]
+    assert delivered.loc["net", "forecast"] == pytest.approx(-0.3)
+    monkeypatch.setenv("BELOW", "-5")
+    with pytest.raises(AuditError, match=r"sign: 1 series are below zero.*\n.*'sold'"):
+        site.predict()
 
 
 def test_rows_only_where_something_was_sold_are_forecast_as_if_the_zeros_stood_there(make_site):
