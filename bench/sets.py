@@ -34,13 +34,13 @@ class DataSet:
     timezone: str = "UTC"
     folds: int = 4
     nominal: bool = False  # its times mean nothing: series are moved to end together
-    only: str = ""  # of the folder's rows those of this `period`
+    period: str = ""  # of the folder's rows those whose `period` it is
     quality: tuple[tuple[str, str], ...] = ()
 
     @property
     def label(self) -> str:
         """The name, with the period that is asked for."""
-        return f"{self.name}_{self.only.lower()}" if self.only else self.name
+        return f"{self.name}_{self.period.lower()}" if self.period else self.name
 
 
 SETS = (
@@ -63,8 +63,8 @@ SETS = (
     DataSet("air_quality_valencia", "h", 48),
     DataSet("walmart_weekly", "W-FRI", 8),
     DataSet("online_retail_sku", "D", 14, "Europe/London", quality=(("gaps", "zero"),)),
-    DataSet("m3", "MS", 18, only="MONTHLY", nominal=True),
-    DataSet("m3", "QS", 8, only="QUARTERLY", nominal=True),
+    DataSet("m3", "MS", 18, period="MONTHLY", nominal=True),
+    DataSet("m3", "QS", 8, period="QUARTERLY", nominal=True),
 )
 
 
@@ -105,7 +105,7 @@ def _project(folder: Path, which: DataSet, frame: pd.DataFrame, settings: dict[s
 
 
 def _history(path: Path, which: DataSet) -> pd.DataFrame:
-    filters = [("period", "==", which.only)] if which.only else None
+    filters = [("period", "==", which.period)] if which.period else None
     frame = pd.read_parquet(path, columns=["unique_id", "ds", "y"], filters=filters)
     ids = frame["unique_id"].unique()
     some = ids[np.unique(np.linspace(0, len(ids) - 1, SAMPLE).astype(int))]

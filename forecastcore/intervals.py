@@ -149,7 +149,8 @@ class Conformal:
         native = np.isfinite(own).all(axis=1)
         band = forecast[:, None] + size * change * self.plain[rows]
         moved = np.sort(own[native] + size[native] * self.offsets[rows[native]], axis=1)
-        band[native] = np.where(np.isnan(band[native]), moved, (band[native] + moved) / 2)
+        unknown = np.isnan(band[native])  # where nothing is known of errors around the point; see `runs.recalibrate`
+        band[native] = np.where(unknown, moved, (band[native] + moved) / 2)
         return np.asarray(np.sort(band, axis=1))
 
     def of_errors(self, known: Ints, errors: Errors, fold: int) -> Floats:

@@ -387,8 +387,8 @@ class Package:
         there, seasons = context["unique_id"].to_numpy()[starts[:-1]], self.manifest.seasons or (self.manifest.season,)
         changes = noise(y, starts, starts[1:, None], seasons, self.manifest.horizon)[:, 0]
         place = pd.Index(there).get_indexer(pd.Index(ids, dtype=object))
-        ends = least(y, starts, starts[1:, None])[:, 0], np.fmax.reduceat(y, starts[:-1])
-        smallest, largest = (np.where(place >= 0, end[place], 0.0) for end in ends)
+        extremes = least(y, starts, starts[1:, None])[:, 0], np.fmax.reduceat(y, starts[:-1])
+        smallest, largest = (np.where(place >= 0, one[place], 0.0) for one in extremes)
         return dict(zip(there.tolist(), changes.tolist(), strict=True)), smallest, largest
 
     def predict(self, frame: pd.DataFrame) -> pd.DataFrame:

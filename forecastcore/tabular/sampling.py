@@ -57,7 +57,8 @@ def sample(panel: Panel, origins: Ints, horizon: int, max_rows: int, seed: int) 
     far = length - 1 - origins
     seen = np.isfinite(panel.y)
     begun = origins >= np.where(seen.any(axis=1), seen.argmax(axis=1), length)[:, None]
-    taken = (begin[:, None] + far * _SQUARE) % 1.0 < max_rows / share
+    later = np.arange(len(origins))[::-1]  # counted, not far: origins a stride apart would be taken all or none
+    taken = (begin[:, None] + later * _SQUARE) % 1.0 < max_rows / share
     series, place = np.nonzero(begun & taken)
     shift = (start[series] + far[place] * _GOLDEN) % 1.0
     steps = 1 + np.floor((np.arange(each) + shift[:, None]) * horizon / each).astype(np.int64)
